@@ -1,0 +1,1 @@
+"""The centre's half: batches in, verified, landed once, receipted."""

@@ -1,0 +1,123 @@
+"""What a site is: the words of the site file, checked and complete. Built by `config.load`, read by everyone."""
+
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+Parity = Literal["N", "E", "O"]
+ProtocolName = Literal["dlt645-2007", "dlt645-1997", "modbus-rtu", "modbus-tcp", "modbus-ascii"]
+ClockTrust = Literal["kernel", "chrony", "centre", "always"]
+UplinkProfile = Literal["prompt", "metered"]
+Priority = Literal["normal", "priority"]
+TaskKind = Literal["interval"]
+
+_SERIAL = re.compile(r"^(\d+)-8([NEO])([12])$")
+GATEWAY_ID = re.compile(r"^[a-z0-9-]{1,32}$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SerialSettings:
+    """How characters stand on the wire: 8 data bits always. Written `2400-8E1`."""
+
+    baud: int
+    parity: Parity
+    stop_bits: Literal[1, 2] = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "SerialSettings":
+        """From text like `2400-8E1`. Raises ValueError with what was expected."""
+        match = _SERIAL.match(text)
+        if match is None or not 300 <= int(match[1]) <= 921600:
+            raise ValueError(f"expected BAUD-8PS such as 2400-8E1 or 9600-8N1, got {text!r}")
+        return cls(baud=int(match[1]), parity=match[2], stop_bits=int(match[3]))  # type: ignore[arg-type]
+
+    @property
+    def bits(self) -> int:
+        """Bits a character takes on the wire, start bit included."""
+        return 9 + (self.parity != "N") + self.stop_bits
+
+    @property
+    def character_s(self) -> float:
+        """Seconds a character takes on the wire."""
+        return self.bits / self.baud
+
+    def __str__(self) -> str:
+        return f"{self.baud}-8{self.parity}{self.stop_bits}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusEntry:
+    """One RS-485 pair or TCP endpoint. port: a device path or tcp://host:port."""
+
+    name: str
+    port: str
+    serial: SerialSettings = SerialSettings(baud=2400, parity="E")
+    """Settings for meters that name none of their own; for a TCP endpoint those of the line behind it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterEntry:
+    """A meter on a bus and the measuring point that it serves: one row of meters.csv."""
+
+    id: str
+    """Unique in the fleet."""
+    point: str
+    bus: str
+    address: str
+    """12 digits for DL/T 645, 1..247 for Modbus (0..255 over TCP)."""
+    profile: str
+    """The name of a file in drivers/profiles, without its ending."""
+    protocol: ProtocolName
+    serial: SerialSettings | None = None
+    tasks: tuple[str, ...] = ()
+    priority: Priority = "normal"
+    ct: Decimal = Decimal(1)
+    pt: Decimal = Decimal(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEntry:
+    """What is read, and when: every `every_s` seconds, aligned to the site's wall clock, `offset_s` after the slot."""
+
+    name: str
+    every_s: int
+    items: tuple[str, ...]
+    """Names of quantities."""
+    offset_s: int = 0
+    slot_tolerance_s: int = 60
+    """A live read later than this after its slot is stamped with its own time; it still fills its slot."""
+    lane: Literal["curve", "billing"] = "curve"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UplinkEntry:
+    """Where batches go. url: mqtts://host:port or mqtt://host:port (mqtt only towards loopback)."""
+
+    url: str
+    profile: UplinkProfile = "prompt"
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Everything that the daemon is built from."""
+
+    gateway: str
+    zone: str = "Asia/Shanghai"
+    clock_trust: ClockTrust = "kernel"
+    store: Path = Path("/var/lib/meterwire")
+    """Directory of the outbox, the evidence ring and the learned facts."""
+    keys: Path = Path("/var/lib/meterwire/keys")
+    socket: Path = Path("/run/meterwire/meterwire.sock")
+    evidence_mb: int = 64
+    history_days: int = 62
+    uplink: UplinkEntry
+    buses: tuple[BusEntry, ...]
+    meters: tuple[MeterEntry, ...]
+    tasks: tuple[TaskEntry, ...]
+    origin: Path = field(default=Path("site.toml"), compare=False)
+    """The file that it was read from, for messages."""

@@ -1,0 +1,1 @@
+"""A port, a protocol and a profile make a meter readable."""

@@ -1,0 +1,38 @@
+"""The meterwire command: one module a command or group, loaded when it is asked for."""
+
+import importlib
+
+import click
+
+COMMANDS = {
+    "central": "field.central",
+    "config": "field.config",
+    "decode": "field.decode",
+    "demo": "field.demo",
+    "keys": "field.keys",
+    "read": "field.read",
+    "run": "field.run",
+    "sim": "field.sim",
+    "status": "field.status",
+}
+"""Each module holds a click command or group called `command`. Loaded lazily: the daemon must not pay for the rest."""
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return found
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="meterwire")
+def main() -> None:
+    """Meterwire: from the meter's wire to the utility's table.
+
+    Exit codes: 0 all good; 1 part of it failed; 2 usage or configuration mistake; 3 nothing worked; 4 busy.
+    """

@@ -1,0 +1,1 @@
+"""Orchestration: schedule, uplink, commands, health, one process."""

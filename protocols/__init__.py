@@ -1,0 +1,1 @@
+"""Bytes to values and back. No I/O, no clock, no randomness: what is needed comes in as an argument."""

@@ -1,0 +1,69 @@
+"""A conversation with a meter, written as straight-line code and run by whoever owns the wire."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from protocols.capture import Value
+
+FrameT = TypeVar("FrameT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask(Generic[FrameT]):
+    """One question on the wire.
+
+    data: the whole request, preamble included. reply_max: the longest right reply in bytes, for the time-out.
+    accepts: whether a frame is an answer to this question (address, function, length, identifier, sequence); any
+    other frame is counted and passed over. repeatable: may be asked again after an uncertain end. holds_meter: no
+    other question may go to this meter in between (follow-up frames); other meters may be asked.
+    """
+
+    data: bytes
+    reply_max: int
+    accepts: Callable[[FrameT], bool]
+    repeatable: bool = True
+    holds_meter: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply(Generic[FrameT]):
+    """A frame that answers the question. Times are UTC milliseconds: last byte sent, last byte received."""
+
+    frame: FrameT
+    sent_at: int
+    ended_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing came within the time-out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """Bytes came, but no frame that answers the question. seen: what came, for people."""
+
+    seen: bytes = b""
+
+
+Answer = Reply[FrameT] | Silence | Garbled
+Dialogue = Generator[Ask[FrameT], Answer[FrameT], list[Value]]
+"""Yields questions, is sent answers, returns one Value per item asked for, in order, faulty ones included."""
+
+
+class Deframer(Protocol[FrameT]):
+    """Finds whole frames in a stream of bytes, whatever stands around them."""
+
+    def feed(self, data: bytes) -> list[FrameT]:
+        """Take bytes as they come; return the frames that are now complete."""
+        ...
+
+    def expire(self) -> list[FrameT]:
+        """The line has been quiet for the inter-byte limit: drop the oldest open candidate and scan again."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Bytes held back because they may still become a frame."""
+        ...
