@@ -65,9 +65,10 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
 
         run.__doc__ = function.__doc__
         run.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
-        as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for machines.")
-        lang = click.option("--lang", type=click.Choice(["zh", "en"]), help="Language; default from the locale.")
-        made: click.Command = click.command(name, **attributes)(lang(as_json(run)))
+        as_json = click.Option(["--json", "as_json"], is_flag=True, help="One JSON object a line, for machines.")
+        lang = click.Option(["--lang"], type=click.Choice(["zh", "en"]), help="Language; default from the locale.")
+        made: click.Command = click.command(name, **attributes)(run)
+        made.params += [as_json, lang]
         return made
 
     return wrap
