@@ -67,7 +67,8 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
         run.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
         as_json = click.Option(["--json", "as_json"], is_flag=True, help="One JSON object a line, for machines.")
         lang = click.Option(["--lang"], type=click.Choice(["zh", "en"]), help="Language; default from the locale.")
-        made: click.Command = click.command(name, **attributes)(run)
+        decorate: Callable[[Callable[..., None]], click.Command] = click.command(name, **attributes)
+        made = decorate(run)
         made.params += [as_json, lang]
         return made
 
