@@ -5,7 +5,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help demo test check bench soak fuzz format lock clean prerequisites system-packages
 

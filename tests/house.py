@@ -1,0 +1,100 @@
+"""What `make check` asks of the house beyond form, types and layers: sizes, and that documents name what exists.
+
+Run as `python -m tests.house`; prints each thing that is not so, and exits 1 if there is any.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from central.config import KEYS as CENTRAL_KEYS
+from config.load import KEYS as SITE_KEYS
+from field.main import main as cli
+
+ROOT = Path(__file__).resolve().parent.parent
+LINES_MAX = 500
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files that git tracks, or would (not ignored), matching the patterns."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [ROOT / name for name in listed.stdout.split("\n") if name and (ROOT / name).exists()]
+
+
+def long_files() -> Iterator[str]:
+    """A Python file over the limit holds a second idea."""
+    for path in tracked("*.py"):
+        count = len(path.read_text(encoding="utf-8").splitlines())
+        if count > LINES_MAX:
+            yield f"{path.relative_to(ROOT)}: {count} lines, at most {LINES_MAX}"
+
+
+def commands(group: click.Command, prefix: str = "meterwire") -> Iterator[tuple[str, click.Command]]:
+    """Every command, with its whole name."""
+    if isinstance(group, click.Group):
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            child = group.get_command(context, name)
+            assert child is not None
+            yield from commands(child, f"{prefix} {name}")
+    else:
+        yield prefix, group
+
+
+def undocumented_commands() -> Iterator[str]:
+    """Every command has help with an example, --json, --lang, and a section in docs/cli.md that names its options."""
+    text = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    sections = {m[1]: m[2] for m in re.finditer(r"^## `(meterwire[^`]*)`\n(.*?)(?=^## |\Z)", text, re.S | re.M)}
+    known = dict(commands(cli))
+    for name, command in known.items():
+        if not command.help:
+            yield f"{name}: has no help"
+        elif f"{name} " not in command.help and f"{name}\n" not in f"{command.help}\n":
+            yield f"{name}: its help shows no example of {name!r}"
+        options = {o for p in command.params for o in p.opts if o.startswith("--")}
+        if not {"--json", "--lang"} <= options:
+            yield f"{name}: takes no --json or no --lang"
+        if name not in sections:
+            yield f"docs/cli.md: no section '## `{name}`'"
+            continue
+        yield from (
+            f"docs/cli.md: {name} does not name {option}"
+            for option in sorted(options - {"--json", "--lang", "--help"})
+            if option not in sections[name]
+        )
+    yield from (f"docs/cli.md: {name} is documented but does not exist" for name in sections if name not in known)
+
+
+def undocumented_keys() -> Iterator[str]:
+    """Every key of the site file and of central.toml stands in its document, in the form `table.key`."""
+    for document, keys in (("docs/config.md", SITE_KEYS), ("docs/central.md", CENTRAL_KEYS)):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        yield from (f"{document}: does not name `{key}`" for key in keys if f"`{key}`" not in text)
+
+
+def broken_links() -> Iterator[str]:
+    """A relative link in a document leads to a file."""
+    for path in tracked("*.md"):
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text(encoding="utf-8")):
+            if not (path.parent / target).exists():
+                yield f"{path.relative_to(ROOT)}: links to {target}, which is not there"
+
+
+def main() -> int:
+    """Print what is not so; 1 if anything is not."""
+    found = [line for check in (long_files, undocumented_commands, undocumented_keys, broken_links) for line in check()]
+    for line in found:
+        print(line)
+    print(f"house: {len(tracked('*.py'))} Python files, {len(list(commands(cli)))} commands, {len(found)} complaints")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
