@@ -51,7 +51,8 @@ def commands(group: click.Command, prefix: str = "meterwire") -> Iterator[tuple[
 def undocumented_commands() -> Iterator[str]:
     """Every command has help with an example, --json, --lang, and a section in docs/cli.md that names its options."""
     text = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
-    sections = {m[1]: m[2] for m in re.finditer(r"^## `(meterwire[^`]*)`\n(.*?)(?=^## |\Z)", text, re.S | re.M)}
+    section = re.compile(r"^## `(meterwire[^`]*)`\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+    sections = {match[1]: match[2] for match in section.finditer(text)}
     known = dict(commands(cli))
     for name, command in known.items():
         if not command.help:
