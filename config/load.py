@@ -1,0 +1,143 @@
+"""The site file and its meter archive, read and checked whole: a Site, or every mistake at once.
+
+What profiles offer and what a bus can carry is checked by `drivers.plan.check`, which knows the profiles.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from config.meters import load_meters
+from config.mistake import ConfigError, Mistake
+from config.model import BusEntry, Site, TaskEntry, UplinkEntry
+from config.toml import REQUIRED, Key, load_toml, read_table, tables
+from config.values import (
+    broker_url,
+    choice,
+    duration,
+    gateway_id,
+    integer,
+    name,
+    names,
+    path,
+    period,
+    port,
+    serial,
+    zone,
+)
+
+TOP = (Key("meters", path, "meters.csv", "The meter archive, a CSV file: one row a meter."),)
+GATEWAY = (
+    Key("id", gateway_id, REQUIRED, "The gateway's id: 1 to 32 of a-z, 0-9 and dash, unique in the fleet.", "gateway"),
+    Key("zone", zone, "Asia/Shanghai", "The civil time of the site: slots and days are aligned to it."),
+)
+CLOCK = (
+    Key("trust", choice("kernel", "always"), "kernel",
+        "When the clock counts as right: kernel (the kernel says it is synchronised) or always.", "clock_trust"),
+)  # fmt: skip
+STORE = (
+    Key("path", path, "/var/lib/meterwire", "The directory of the outbox, the evidence and what was learned.", "store"),
+    Key("history_days", integer(1, 3660), 62, "Days that readings stay on the gateway after the centre has them."),
+    Key("evidence_mb", integer(0, 65536), 64, "Space for raw frames, in MiB; the oldest are overwritten."),
+)
+KEYS = (Key("path", path, "/var/lib/meterwire/keys", "The directory of the keys, mode 0700.", "keys"),)
+STATUS = (
+    Key("socket", path, "/run/meterwire/meterwire.sock", "The local socket that `meterwire status` asks."),
+)  # fmt: skip
+UPLINK = (
+    Key("url", broker_url, REQUIRED, "The broker: mqtts://host:port, or mqtt://host:port on this machine only."),
+    Key("profile", choice("prompt", "metered"), "prompt",
+        "How old data may grow before it is sent: prompt (2 s, wired links) or metered (60 min, paid by the byte)."),
+    Key("ca", path, None, "Certificates of the authorities that sign the broker's certificate; needed for mqtts."),
+    Key("certificate", path, None, "The gateway's own certificate, its name the gateway's id; needed for mqtts."),
+    Key("key", path, None, "The private key of that certificate, mode 0600; needed for mqtts."),
+)  # fmt: skip
+BUS = (
+    Key("name", name, REQUIRED, "The bus's name, unique on the site."),
+    Key("port", port, REQUIRED, "A device path such as /dev/ttyS1, or tcp://host:port."),
+    Key("serial", serial, "2400-8E1", "Baud rate, parity and stop bits of meters that name none of their own."),
+)
+TASK = (
+    Key("name", name, REQUIRED, "The task's name, unique on the site."),
+    Key("every", period, REQUIRED, "The time between two slots: 60s, 15m, 1h or 1d; it divides the day.", "every_s"),
+    Key("items", names, REQUIRED, "The names of the quantities that are read."),
+    Key("offset", duration, "0s", "How long after its slot the reading begins.", "offset_s"),
+    Key("slot_tolerance_s", integer(0, 86400), 60,
+        "A live reading later than this after its slot is stamped with its own time; it still fills its slot."),
+    Key("lane", choice("curve", "billing"), "curve", "Which goes first when a bus is busy: billing, then curve."),
+)  # fmt: skip
+TABLES = {
+    "gateway": GATEWAY, "clock": CLOCK, "store": STORE, "keys": KEYS, "status": STATUS, "uplink": UPLINK,
+}  # fmt: skip
+ARRAYS = {"bus": BUS, "task": TASK}
+
+
+def load_site(site_file: Path) -> Site:
+    """The site that the file and its meter archive describe. Raises ConfigError with every mistake in both."""
+    mistakes: list[Mistake] = []
+    raw = load_toml(site_file, str(site_file), mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+    base = site_file.absolute().parent
+    file = str(site_file)
+
+    top = {key: value for key, value in raw.items() if key not in TABLES and key not in ARRAYS}
+    values = read_table(top, TOP, file=file, where="", mistakes=mistakes) or {}
+    meters_file = base / values.pop("meters", Path("meters.csv"))
+    for table, keys in TABLES.items():
+        read = read_table(raw.get(table, {}), keys, file=file, where=table, mistakes=mistakes)
+        if table == "uplink":
+            values["uplink"] = _uplink(read, base, file, mistakes) if read is not None else None
+        else:
+            values |= read or {}
+    buses = [BusEntry(**v) for v in _array(raw, "bus", file, mistakes) if v is not None]
+    tasks = [_task(v, where, file, mistakes) for where, v in _numbered(_array(raw, "task", file, mistakes), "task")]
+    _unique((bus.name for bus in buses), "bus", "name", file, mistakes)
+    _unique((bus.port for bus in buses), "bus", "port", file, mistakes)
+    _unique((task.name for task in tasks), "task", "name", file, mistakes)
+    meters = load_meters(
+        meters_file,
+        buses={bus.name: bus for bus in buses},
+        tasks=[task.name for task in tasks],
+        complete=not mistakes,
+        mistakes=mistakes,
+    )
+    if mistakes:
+        raise ConfigError(mistakes)
+    for key in ("store", "keys", "socket"):
+        values[key] = base / values[key]
+    return Site(**values, buses=tuple(buses), meters=tuple(meters), tasks=tuple(tasks), origin=site_file)
+
+
+def _array(raw: dict[str, Any], table: str, file: str, mistakes: list[Mistake]) -> list[dict[str, Any] | None]:
+    found = tables(raw, table, file=file, mistakes=mistakes)
+    return [read_table(one, ARRAYS[table], file=file, where=where, mistakes=mistakes) for where, one in found]
+
+
+def _numbered(found: Iterable[dict[str, Any] | None], table: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(f"{table}[{n}]", values) for n, values in enumerate(found, 1) if values is not None]
+
+
+def _task(values: dict[str, Any], where: str, file: str, mistakes: list[Mistake]) -> TaskEntry:
+    task = TaskEntry(**values)
+    if task.offset_s >= task.every_s:
+        expected = f"less than the {task.every_s} s between two slots"
+        mistakes.append(Mistake(file, f"{where}.offset", expected, f"{task.offset_s} s"))
+    return task
+
+
+def _uplink(values: dict[str, Any], base: Path, file: str, mistakes: list[Mistake]) -> UplinkEntry:
+    for key in ("ca", "certificate", "key"):
+        if values[key] is not None:
+            values[key] = base / values[key]
+        elif values["url"].startswith("mqtts:"):
+            mistakes.append(Mistake(file, f"uplink.{key}", "a file, because the url is mqtts", "nothing"))
+    return UplinkEntry(**values)
+
+
+def _unique(found: Iterable[str], table: str, key: str, file: str, mistakes: list[Mistake]) -> None:
+    seen: set[str] = set()
+    for value in found:
+        if value in seen:
+            mistakes.append(Mistake(file, f"{table}.{key}", "each one only once", f"{value!r} twice"))
+        seen.add(value)
