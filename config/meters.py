@@ -6,15 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from config.mistake import Mistake
 from config.model import BusEntry, MeterEntry, Priority, ProtocolName
 from config.toml import show
 from config.values import choice, name, ratio, serial
-
-if TYPE_CHECKING:
-    import _csv
 
 COLUMNS: Mapping[str, str] = {
     "meter": "The meter's id, unique in the fleet (required).",
@@ -104,7 +101,7 @@ def _rows(path: Path, file: str, mistakes: list[Mistake]) -> list[_Row]:
         return []
 
 
-def _read_rows(reader: "_csv._reader", file: str, mistakes: list[Mistake]) -> list[_Row]:
+def _read_rows(reader: Any, file: str, mistakes: list[Mistake]) -> list[_Row]:
     header = [column.strip().lower() for column in next(reader, [])]
     missing = [column for column in REQUIRED_COLUMNS if column not in header]
     unknown = [column for column in header if column not in COLUMNS]
