@@ -1,0 +1,51 @@
+"""The bytes of one bus, whatever carries them: a tty, a TCP connection, or memory in tests and simulations."""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal, Protocol
+
+from config.model import BusEntry, SerialSettings
+
+ParityCheck = Literal["enforced", "unverified", "none"]
+"""enforced: a byte with wrong parity never reaches us; unverified: parity was asked for but the driver does not show
+that it checks; none: there is no parity here (8N1, TCP)."""
+
+
+class PortLost(Exception):
+    """The port cannot be opened, or went away: reopen it later. The message is for people."""
+
+
+class PortBusy(PortLost):
+    """Somebody else holds the port."""
+
+
+class Line(Protocol):
+    """Bytes out, bytes in, as they come. All calls are made from the loop's thread."""
+
+    @property
+    def parity(self) -> ParityCheck:
+        """Whether bytes with wrong parity are kept from us, for the settings applied last."""
+        ...
+
+    def attach(self, receive: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+        """Deliver what arrives to `receive`, in order, in chunks of any size; call `lost` once when the line ends."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Begin to send, at once; never blocks. Raises PortLost when the line is gone."""
+        ...
+
+    def apply(self, settings: SerialSettings) -> None:
+        """Change how characters stand on the wire; called while nothing is being sent. TCP ignores it."""
+        ...
+
+    async def drained(self) -> None:
+        """Returns when the last byte written has left, as far as can be told."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the line; may be called twice. `lost` is not called for it."""
+        ...
+
+
+OpenLine = Callable[[BusEntry], Awaitable[Line]]
+"""Opens the line of a bus with the bus's own settings. Raises PortLost."""
