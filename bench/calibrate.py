@@ -1,13 +1,13 @@
 """How fast this machine is today: a fixed piece of work, timed, so that absolute figures can be compared.
 
-The reference is the best of several runs on a quiet 2-core x86-64 Linux machine; factor 2.0 means that this machine, now,
-takes twice as long. A scaled figure is the raw one divided by the factor.
+The reference is the best of several runs on a quiet 2-core x86-64 Linux machine; factor 2.0 means that this machine
+takes twice as long now. A scaled figure is the raw one divided by the factor.
 """
 
 import time
 from functools import lru_cache
 
-REFERENCE_S = 0.17
+REFERENCE_S = 0.085
 
 
 def _work() -> int:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import click
 
-from central.config import KEYS as CENTRAL_KEYS
-from config.load import KEYS as SITE_KEYS
+from central import config as central_config
+from config import load as site_config
+from config.toml import Key
 from field.main import main as cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,9 +76,11 @@ def undocumented_commands() -> Iterator[str]:
 
 def undocumented_keys() -> Iterator[str]:
     """Every key of the site file and of central.toml stands in its document, in the form `table.key`."""
-    for document, keys in (("docs/config.md", SITE_KEYS), ("docs/central.md", CENTRAL_KEYS)):
+    site: dict[str, tuple[Key, ...]] = {"": site_config.TOP, **site_config.TABLES, **site_config.ARRAYS}
+    for document, tables in (("docs/config.md", site), ("docs/central.md", central_config.TABLES)):
         text = (ROOT / document).read_text(encoding="utf-8")
-        yield from (f"{document}: does not name `{key}`" for key in keys if f"`{key}`" not in text)
+        names = [f"{table}.{key.name}".lstrip(".") for table, keys in tables.items() for key in keys]
+        yield from (f"{document}: does not name `{name}`" for name in names if f"`{name}`" not in text)
 
 
 def broken_links() -> Iterator[str]:
