@@ -1,0 +1,250 @@
+"""Modbus frames on a serial line (RTU) and on TCP (MBAP), and the deframers that find them in a stream of bytes.
+
+    RTU:  unit | function | data ... | CRC low, CRC high                                   [SER] §2.5.1
+    TCP:  transaction 2 | protocol 2 (0) | length 2 | unit | function | data ...           [TCP] §3.1.3
+
+The length of an RTU frame stands nowhere in it: it follows from the function code, differently for a request and a
+reply. A deframer therefore listens for one side: `replies` (a client), or `requests` (a simulated meter).
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from struct import Struct
+from typing import Literal
+
+from protocols.checksum import crc16_modbus
+
+Side = Literal["replies", "requests"]
+
+ERROR_BIT = 0x80
+"""Set in the function code of an exception reply; its one byte of data is the code. [APP] §7."""
+
+EXCEPTIONS = {
+    0x01: "illegal function",
+    0x02: "illegal data address",
+    0x03: "illegal data value",
+    0x04: "server device failure",
+    0x05: "acknowledge",
+    0x06: "server device busy",
+    0x08: "memory parity error",
+    0x0A: "gateway path unavailable",
+    0x0B: "gateway target device failed to respond",
+}
+"""[APP] §7."""
+
+_MBAP = Struct(">HHHBB")
+_MBAP_HEADER = 6
+_UNIT_LENGTH_MAX = 254
+"""Unit, function and the longest data: 1 + 253. [APP] §4.1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """A request or a reply, whatever carries it.
+
+    unit: 1..247 on a serial line (0 is broadcast), 0..255 over TCP. data: what follows the function code, without
+    checksum. transaction: the number that pairs question and answer over TCP, None on a serial line.
+    """
+
+    unit: int
+    function: int
+    data: bytes
+    transaction: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.unit <= 255 and 1 <= self.function <= 255 and len(self.data) <= _UNIT_LENGTH_MAX - 2):
+            raise ValueError(f"unit {self.unit}, function {self.function}, {len(self.data)} bytes: not a Modbus frame")
+        if self.transaction is not None and not 0 <= self.transaction <= 0xFFFF:
+            raise ValueError(f"transaction {self.transaction} (0..65535)")
+
+    @property
+    def exception(self) -> int | None:
+        """The code of an exception reply, or None when it is none."""
+        return self.data[0] if self.function & ERROR_BIT and self.data else None
+
+    def encode(self) -> bytes:
+        """The bytes on the wire: MBAP when the frame has a transaction, else RTU."""
+        if self.transaction is not None:
+            length = len(self.data) + 2
+            return _MBAP.pack(self.transaction, 0, length, self.unit, self.function) + self.data
+        body = bytes((self.unit, self.function)) + self.data
+        return body + crc16_modbus(body).to_bytes(2, "little")
+
+
+def read_request(unit: int, function: int, address: int, count: int, *, transaction: int | None = None) -> Frame:
+    """The question for `count` registers from `address` (0-based): function 3 holding, 4 input. [APP] §6.3, §6.4."""
+    if function not in (3, 4) or not (address >= 0 and 1 <= count <= 125 and address + count <= 0x10000):
+        raise ValueError(f"function {function} (3 or 4), registers {address}+{count} (1..125 within 0..65535)")
+    data = address.to_bytes(2, "big") + count.to_bytes(2, "big")
+    return Frame(unit=unit, function=function, data=data, transaction=transaction)
+
+
+# What a frame can begin with, by side. A candidate that the end of the bytes cuts short stays open (\Z). Only
+# functions whose length is known are candidates: anything else could never be found to end.
+_EVEN = b"[" + b"".join(b"\\x%02x" % n for n in range(2, 251, 2)) + b"]"
+_BEGINS: dict[Side, re.Pattern[bytes]] = {
+    "replies": re.compile(
+        rb"[\x01-\xf7](?:\Z"
+        rb"|[\x03\x04\x17](?:\Z|" + _EVEN + rb")"
+        rb"|[\x01\x02](?:\Z|[\x01-\xfa])"
+        rb"|[\x05\x06\x0f\x10]"
+        rb"|[\x81-\x86\x8f\x90\x97\xab](?:\Z|[\x01-\x0b]))"
+    ),
+    "requests": re.compile(rb"[\x00-\xf7](?:\Z|[\x01-\x06\x08\x0f\x10]|\x2b(?:\Z|\x0e))"),
+}
+_HEAD: dict[Side, int] = {"replies": 3, "requests": 2}
+"""Bytes needed before the length of a candidate can be told."""
+
+
+def _reply_length(buffer: bytes, start: int) -> int:
+    function = buffer[start + 1]
+    if function & ERROR_BIT:
+        return 5
+    return 8 if function in (0x05, 0x06, 0x0F, 0x10) else 5 + buffer[start + 2]
+
+
+def _request_length(buffer: bytes, start: int) -> int:
+    function = buffer[start + 1]
+    if function in (0x0F, 0x10):
+        return 9 + (buffer[start + 6] if len(buffer) - start > 6 else 0)
+    return 7 if function == 0x2B else 8
+
+
+_LENGTH_OF: dict[Side, Callable[[bytes, int], int]] = {"replies": _reply_length, "requests": _request_length}
+
+
+class RtuDeframer:
+    """Finds RTU frames by their length and CRC at every offset, so that noise, an echo of the own request, frames
+    of other meters and damaged frames in front of a good one do not hide it.
+
+    Bytes of at most one open candidate are held (under 256 after each call). A candidate that noise opened may wait
+    for bytes that never come: call `expire()` when the line has been quiet, until `pending` is 0.
+    """
+
+    __slots__ = ("_buffer", "_head", "_length_of", "_search", "skipped")
+
+    def __init__(self, side: Side = "replies") -> None:
+        self._search = _BEGINS[side].search
+        self._head = _HEAD[side]
+        self._length_of = _LENGTH_OF[side]
+        self._buffer = b""
+        self.skipped = 0
+        """Bytes dropped because they belong to no frame."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes held back because they may still become a frame."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take bytes as they come; return the frames that are now complete."""
+        frames: list[Frame] = []
+        buffer = self._buffer + data if self._buffer else bytes(data)
+        size, position = len(buffer), 0
+        search, head, length_of = self._search, self._head, self._length_of
+        while (match := search(buffer, position)) is not None:
+            start = match.start()
+            self.skipped += start - position
+            position = start
+            if size - start < head:
+                break
+            end = start + length_of(buffer, start)
+            if size < end:
+                break
+            frame = buffer[start:end]
+            if crc16_modbus(frame) == 0:  # over a whole frame, its own CRC included
+                frames.append(Frame(unit=frame[0], function=frame[1], data=frame[2:-2]))
+                position = end
+            else:
+                self.skipped += 1
+                position = start + 1
+        else:
+            self.skipped += size - position
+            position = size
+        self._buffer = buffer[position:]
+        return frames
+
+    def expire(self) -> list[Frame]:
+        """The line has been quiet for the inter-byte limit: drop the oldest open candidate and scan again."""
+        if not self._buffer:
+            return []
+        rest, self._buffer = self._buffer[1:], b""
+        self.skipped += 1
+        return self.feed(rest)
+
+
+_MBAP_BEGINS = re.compile(rb"(?s).(?:\Z|.(?:\Z|\x00(?:\Z|\x00(?:\Z|\x00(?:\Z|[\x03-\xfe])))))")
+
+
+def _mbap_consistent(side: Side, function: int, length: int, rest: bytes) -> bool:
+    """Whether the length in the header agrees with the function and what follows it; true while that is not known."""
+    if function == 0:
+        return False
+    if side == "replies":
+        if function & ERROR_BIT:
+            return length == 3
+        if function in (1, 2, 3, 4, 0x17):
+            even = function in (1, 2) or length % 2 == 1
+            return even and length > 3 and (not rest or rest[0] == length - 3)
+        return function not in (5, 6, 15, 16) or length == 6
+    if 1 <= function <= 6:
+        return length == 6
+    return function not in (15, 16) or len(rest) < 5 or length == 7 + rest[4]
+
+
+class TcpDeframer:
+    """Finds MBAP frames. TCP delivers bytes unharmed, so the first header is normally right; where one is not
+    (protocol other than 0, a length that cannot be or that contradicts function and byte count), the deframer goes
+    on one byte later and counts what it passes over. It never raises: the question that stays unanswered is what
+    makes its owner give the connection up, and the transaction number keeps a frame found late from answering.
+    """
+
+    __slots__ = ("_buffer", "_side", "skipped")
+
+    def __init__(self, side: Side = "replies") -> None:
+        self._side: Side = side
+        self._buffer = b""
+        self.skipped = 0
+        """Bytes dropped because they belong to no frame."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes held back because they may still become a frame."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take bytes as they come; return the frames that are now complete."""
+        frames: list[Frame] = []
+        buffer = self._buffer + data if self._buffer else bytes(data)
+        size, position = len(buffer), 0
+        while (match := _MBAP_BEGINS.search(buffer, position)) is not None:
+            start = match.start()
+            self.skipped += start - position
+            position = start
+            if size - start < _MBAP.size:
+                break
+            transaction, _, length, unit, function = _MBAP.unpack_from(buffer, start)
+            end = start + _MBAP_HEADER + length
+            if not _mbap_consistent(self._side, function, length, buffer[start + _MBAP.size : end]):
+                self.skipped += 1
+                position = start + 1
+                continue
+            if size < end:
+                break
+            body = buffer[start + _MBAP.size : end]
+            frames.append(Frame(unit=unit, function=function, data=body, transaction=transaction))
+            position = end
+        else:
+            self.skipped += size - position
+            position = size
+        self._buffer = buffer[position:]
+        return frames
+
+    def expire(self) -> list[Frame]:
+        """Nothing came for the time limit: drop the oldest open candidate and scan again."""
+        if not self._buffer:
+            return []
+        rest, self._buffer = self._buffer[1:], b""
+        self.skipped += 1
+        return self.feed(rest)

@@ -1,0 +1,181 @@
+"""What stands in Modbus registers: types, word orders, not-available codes. Exact, both ways, in Decimal.
+
+A register is 16 bits, high byte first ([APP] §4.2). How several of them make a wider number is the vendor's choice:
+the high word first (`big`, most meters) or the low word first (`/swap` in an item's notation).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from enum import Enum
+from functools import lru_cache
+from math import isinf, isnan
+from struct import Struct
+
+from protocols.capture import Quality
+
+_EXACT = Context(prec=400, traps=[Inexact, InvalidOperation])
+"""Enough digits for a float64 times any scale; a step that would round raises instead."""
+
+_F32, _F64 = Struct(">f"), Struct(">d")
+_NORMAL_MIN = 2.0**-126
+
+
+class Type(Enum):
+    """The type of a number in registers, by the name it has in profiles and on the command line."""
+
+    UINT16 = "uint16"
+    INT16 = "int16"
+    UINT32 = "uint32"
+    INT32 = "int32"
+    UINT64 = "uint64"
+    INT64 = "int64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+
+    @property
+    def words(self) -> int:
+        """Registers that one number takes."""
+        return int(self.value[-2:]) // 16
+
+    @property
+    def signed(self) -> bool:
+        """Whether an integer type has a sign."""
+        return self.value.startswith("int")
+
+    @property
+    def floating(self) -> bool:
+        """Whether it is an IEEE 754 number."""
+        return self.value.startswith("float")
+
+
+def shortest_float32(raw: bytes) -> Decimal:
+    """The shortest decimal that gives the same 32 bits back, of a finite IEEE 754 single, high byte first.
+
+    Six digits always survive decimal -> single -> decimal, so the six-digit rounding is the only candidate that
+    short; nine digits always tell two singles apart. Between them the nearest decimal of each length is tried.
+    Subnormal singles hold fewer digits, so all lengths are tried.
+    """
+    unpack, pack = _F32.unpack, _F32.pack
+    number = unpack(raw)[0]
+    for digits in (6, 7, 8) if abs(number) >= _NORMAL_MIN or number == 0 else range(1, 9):
+        text = f"{number:.{digits}g}"
+        if unpack(pack(float(text)))[0] == number:
+            return Decimal(text)
+        if digits > 6 and raw[2:] == b"\0\0" and not raw[1] & 0x7F and (other := _far_side(raw, digits)):
+            return other
+    return Decimal(f"{number:.9g}")
+
+
+def _far_side(raw: bytes, digits: int) -> Decimal | None:
+    """The decimal beyond a power of two. On its inner side singles lie twice as dense as outside, so the nearest
+    decimal may belong to the neighbour inside while one a little further away, outside, gives these bits back."""
+    nearest = Decimal(f"{_F32.unpack(raw)[0]:.{digits}g}")
+    step = Decimal((0, (1,), nearest.adjusted() - digits + 1))
+    for candidate in (nearest + step, nearest - step):
+        if _F32.pack(float(candidate)) == raw:
+            return candidate.normalize(_EXACT)
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How one number stands in registers: type, word order, exact scale, and the codes that mean "none".
+
+    scale: raw times scale is the value in the quantity's unit. unavailable: raw numbers, as unsigned integers over
+    the whole width with the high word first, that say that the meter has no such value (a NaN always does).
+    """
+
+    type: Type
+    swap: bool = False
+    scale: Decimal = Decimal(1)
+    unavailable: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not (self.scale.is_finite() and self.scale != 0):
+            raise ValueError(f"scale {self.scale} is not a finite number other than 0")
+        if any(not 0 <= code < 1 << 16 * self.type.words for code in self.unavailable):
+            raise ValueError(f"a not-available code wider than {self.type.value}")
+
+    @property
+    def words(self) -> int:
+        """Registers that one number takes."""
+        return _WORDS[self.type]
+
+    def decode(self, raw: bytes) -> Decimal | Quality:
+        """The number in these registers (as they came, 2 bytes each), or why there is none.
+
+        UNAVAILABLE: a not-available code or a NaN. INVALID: an infinity. Raises ValueError on another length.
+        """
+        kind = self.type
+        if len(raw) != 2 * _WORDS[kind]:
+            raise ValueError(f"{kind.value} takes {2 * _WORDS[kind]} bytes, got {raw.hex()}")
+        if self.swap:
+            raw = swapped(raw)
+        if self.unavailable and int.from_bytes(raw, "big") in self.unavailable:
+            return Quality.UNAVAILABLE
+        if kind in _FLOATS:
+            number = (_F32 if kind is Type.FLOAT32 else _F64).unpack(raw)[0]
+            if isnan(number):
+                return Quality.UNAVAILABLE
+            if isinf(number):
+                return Quality.INVALID
+            value = shortest_float32(raw) if kind is Type.FLOAT32 else Decimal(repr(number))
+        else:
+            value = Decimal(int.from_bytes(raw, "big", signed=kind in _SIGNED))
+        return value if self.scale == 1 else _EXACT.multiply(value, self.scale)
+
+    def encode(self, number: Decimal | None) -> bytes:
+        """The registers that hold this number, rounded to what they can hold; None gives the not-available code.
+
+        Raises ValueError when the number does not fit, or when there is no code for None.
+        """
+        kind = self.type
+        width = 2 * _WORDS[kind]
+        if number is None:
+            if not self.unavailable and kind not in _FLOATS:
+                raise ValueError(f"this {kind.value} has no not-available code")
+            code = min(self.unavailable) if self.unavailable else 0x7FC0 << 8 * (width - 2)
+            raw = code.to_bytes(width, "big")
+        else:
+            raw_number = number / self.scale
+            try:
+                if kind in _FLOATS:
+                    raw = (_F32 if kind is Type.FLOAT32 else _F64).pack(float(raw_number))
+                else:
+                    raw = round(raw_number).to_bytes(width, "big", signed=kind in _SIGNED)
+            except OverflowError as error:
+                raise ValueError(f"{number} does not fit a {kind.value} of scale {self.scale}") from error
+        return swapped(raw) if self.swap else raw
+
+
+_WORDS = {kind: kind.words for kind in Type}
+_FLOATS = frozenset(kind for kind in Type if kind.floating)
+_SIGNED = frozenset(kind for kind in Type if kind.signed)
+
+
+def swapped(raw: bytes) -> bytes:
+    """The same registers in the opposite order; the two bytes of each stay."""
+    return b"".join([raw[n : n + 2] for n in range(len(raw) - 2, -2, -2)])
+
+
+@lru_cache(maxsize=1024)
+def parse_type(text: str) -> tuple[Type, bool]:
+    """A type as written in items and profiles: `uint16`, `float32/swap`. Raises ValueError with what was expected."""
+    name, slash, suffix = text.partition("/")
+    if name not in TYPE_NAMES or (slash and suffix != "swap"):
+        raise ValueError(f"expected one of {', '.join(TYPE_NAMES)}, with /swap for low word first, got {text!r}")
+    return Type(name), bool(slash)
+
+
+TYPE_NAMES: tuple[str, ...] = tuple(kind.value for kind in Type)
+
+
+def codes(kind: Type, texts: Iterable[str]) -> frozenset[int]:
+    """Not-available codes from hex text as profiles have it: `FFFF`, `7FC00000`. Raises ValueError."""
+    found = set()
+    for text in texts:
+        if len(text) != 4 * kind.words:
+            raise ValueError(f"expected {4 * kind.words} hex digits for {kind.value}, got {text!r}")
+        found.add(int(text, 16))
+    return frozenset(found)
