@@ -1,0 +1,1 @@
+"""Where readings land: SQLite or PostgreSQL, behind one face."""

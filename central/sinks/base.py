@@ -1,0 +1,189 @@
+"""The face of a sink: what landing asks of a database, and the words it uses.
+
+Every method that changes something is one transaction and returns after its COMMIT. Times are UTC milliseconds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from protocols.capture import Record
+
+
+class SinkAway(Exception):
+    """The database cannot be reached or cannot write now; nothing was changed, or it is not known. Try again."""
+
+
+class SinkRefuses(Exception):
+    """The database is there, and will never take this batch (a value that its types cannot hold)."""
+
+
+class SinkUnfit(Exception):
+    """The database is not what was asked for: another schema version, or it would not be durable. Do not start."""
+
+
+class Outcome(Enum):
+    """What became of a batch."""
+
+    LANDED = "landed"
+    REPEAT = "repeat"
+    """The same number with the same bytes was committed before: nothing was changed."""
+    OTHER = "other"
+    """The number was committed before with other bytes: nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """An opened batch on its way into the tables. sha256 and size are of the message as it came."""
+
+    gateway: str
+    epoch: int
+    seq: int
+    sha256: bytes
+    size: int
+    received_at: int
+    records: Sequence[Record]
+
+
+@dataclass(slots=True, kw_only=True)
+class Landed:
+    """What a sink made of an arrival, in rows of the reading table."""
+
+    outcome: Outcome
+    readings: int = 0
+    """Rows that are new, or that now have a value instead of none."""
+    repeats: int = 0
+    """Values that were there already, or came without a value where a row was."""
+    conflicts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A message that was kept aside, with the reason. gateway is empty when its topic names none that is known."""
+
+    topic: str
+    gateway: str
+    reason: str
+    detail: str
+    payload: bytes
+    received_at: int
+    kid: bytes = b""
+
+
+class Held(NamedTuple):
+    """A message kept aside until its key comes."""
+
+    id: int
+    topic: str
+    payload: bytes
+
+
+class ClosedNumber(NamedTuple):
+    """A batch number that counts as closed though nothing landed under it."""
+
+    seq: int
+    code: str
+    voided: bool
+    """The gateway has said so: it need not be told again."""
+
+
+class ReadingRow(NamedTuple):
+    """What a reading row says, alike from every sink: numbers in their plain spelling, times in milliseconds."""
+
+    point: str
+    meter: str
+    quantity: str
+    stamp: int
+    source: str
+    plain: str | None
+    quality: str
+    fault: str | None
+    detail: str | None
+    ratio: str
+    slot: int | None
+    read_at: int
+    task: str
+    gateway: str
+    epoch: int
+    seq: int
+
+
+class GapRow(NamedTuple):
+    """A row of the gap table."""
+
+    meter: str
+    task: str
+    slot: int
+    fault: str
+    detail: str | None
+    opened_at: int
+    closed_at: int | None
+
+
+class Sink(Protocol):
+    """A database with the central tables. Used by one thread at a time. Any method may raise SinkAway."""
+
+    def land(self, arrival: Arrival) -> Landed:
+        """The inbox row and everything in the batch, in one transaction. Raises SinkRefuses."""
+        ...
+
+    def landed_hash(self, gateway: str, epoch: int, seq: int) -> bytes | None:
+        """The SHA-256 of the batch that landed under this number, if one has."""
+        ...
+
+    def landed_numbers(self, gateway: str, epoch: int) -> list[int]:
+        """The numbers that landed in this epoch, in order."""
+        ...
+
+    def closed_numbers(self, gateway: str, epoch: int) -> list[ClosedNumber]:
+        """The numbers of this epoch that were refused or voided, in order."""
+        ...
+
+    def close_numbers(
+        self, gateway: str, numbers: Sequence[tuple[int, int]], *, code: str, voided: bool, at: int
+    ) -> None:
+        """Close numbers (epoch, seq). A code that stands is kept; voided is only ever added."""
+        ...
+
+    def add_key_record(self, gateway: str, kid: bytes, epoch: int, day: int, message: bytes, at: int) -> None:
+        """Keep a key record as it came, its key still wrapped. The first one for a kid stays."""
+        ...
+
+    def key_record(self, gateway: str, kid: bytes) -> bytes | None:
+        """The key record with this kid, as it came."""
+        ...
+
+    def set_aside(self, letter: Letter, *, keep: int) -> None:
+        """Put a message into dead_letter; of one gateway and reason only the newest `keep` stay."""
+        ...
+
+    def held(self, gateway: str, kid: bytes, reason: str) -> list[Held]:
+        """The messages kept aside for this reason and key, oldest first."""
+        ...
+
+    def held_kids(self, gateway: str, reason: str) -> list[bytes]:
+        """The keys that messages are kept aside for."""
+        ...
+
+    def release(self, ids: Sequence[int]) -> None:
+        """Take messages out of dead_letter: they have been dealt with."""
+        ...
+
+    def note(self, gateway: str, name: str, text: str, at: int) -> None:
+        """Remember the gateway's last `state`, `health` or `hello`, as text."""
+        ...
+
+    def readings(self) -> Iterator[ReadingRow]:
+        """All reading rows."""
+        ...
+
+    def gaps(
+        self, *, meter: str | None = None, since: int = 0, until: int | None = None, closed: bool = True
+    ) -> Iterator[GapRow]:
+        """Gap rows by meter and slot (since inclusive, until exclusive); without the closed ones if asked."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection up."""
+        ...

@@ -1,0 +1,248 @@
+"""What the sinks have in common: one set of statements, in the SQL that SQLite and PostgreSQL share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from hashlib import sha256
+from typing import Any
+
+from central.sinks.base import Arrival, ClosedNumber, GapRow, Held, Landed, Letter, Outcome, ReadingRow
+from central.sinks.rows import ReadingTuple, event_detail, reading_rows, storable
+from protocols.capture import Capture, Event, Gap
+
+SCHEMA_VERSION = 1
+_LETTERS_TRIMMED_AT_ONCE = 1_000_000
+"""SQLite wants a LIMIT before an OFFSET; more letters than this of one kind cannot be there."""
+
+
+class SqlSink(ABC):
+    """A sink over a DB-API connection. Statements are written with `?` and times go through `_time` and `_ms`."""
+
+    @abstractmethod
+    def _transaction(self) -> AbstractContextManager[Any]:
+        """A cursor inside a transaction: COMMIT on leaving, ROLLBACK on an error, errors as SinkAway or SinkRefuses."""
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Any]:
+        """A cursor to read with; errors as SinkAway."""
+
+    @abstractmethod
+    def _sql(self, statement: str) -> Any:
+        """The statement in the driver's placeholder style."""
+
+    @abstractmethod
+    def _time(self, ms: int | None) -> object:
+        """A time as the database's driver takes it."""
+
+    @abstractmethod
+    def _ms(self, time: Any) -> int | None:
+        """A time as the database's driver gives it, in UTC milliseconds."""
+
+    @abstractmethod
+    def _land_readings(self, cursor: Any, rows: list[ReadingTuple], arrival: Arrival) -> Landed:
+        """Put rows into reading; what differs from a value that stands there goes into conflict."""
+
+    @abstractmethod
+    def _fill_slots(self, cursor: Any, slots: list[tuple[str, str, int, int]]) -> None:
+        """Note (meter, task, slot, read_at) as filled, and close the gaps that stand open for them."""
+
+    def _at(self, time: Any) -> int:
+        found = self._ms(time)
+        assert found is not None
+        return found
+
+    def land(self, arrival: Arrival) -> Landed:
+        """See Sink."""
+        captures = [record for record in arrival.records if isinstance(record, Capture)]
+        rows = reading_rows(captures, arrival)
+        number = (arrival.gateway, arrival.epoch, arrival.seq)
+        with self._transaction() as cursor:
+            cursor.execute(
+                self._sql("INSERT INTO inbox (gateway, epoch, seq, sha256, received_at, captures, bytes)"
+                          " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"),
+                (*number, arrival.sha256, self._time(arrival.received_at), len(captures), arrival.size),
+            )  # fmt: skip
+            if cursor.rowcount == 0:
+                cursor.execute(
+                    self._sql("SELECT sha256 FROM inbox WHERE gateway = ? AND epoch = ? AND seq = ?"), number
+                )
+                same = bytes(cursor.fetchone()[0]) == arrival.sha256
+                return Landed(outcome=Outcome.REPEAT if same else Outcome.OTHER)
+            landed = self._land_readings(cursor, rows, arrival) if rows else Landed(outcome=Outcome.LANDED)
+            slots = [
+                (storable(capture.meter), storable(capture.task), capture.slot, capture.read_at)
+                for capture in captures
+                if capture.slot is not None
+            ]
+            if slots:
+                self._fill_slots(cursor, slots)
+            for record in arrival.records:
+                if isinstance(record, Gap):
+                    self._land_gap(cursor, record)
+                elif isinstance(record, Event):
+                    self._land_event(cursor, record, arrival)
+        return landed
+
+    def _land_gap(self, cursor: Any, gap: Gap) -> None:
+        """A gap whose slot a capture has filled is closed from the start: batches need not come in order."""
+        key = (storable(gap.meter), storable(gap.task), self._time(gap.slot))
+        detail = None if gap.detail is None else storable(gap.detail)
+        cursor.execute(
+            self._sql("INSERT INTO gap (meter, task, slot, fault, detail, opened_at, closed_at)"
+                      " VALUES (?, ?, ?, ?, ?, ?, (SELECT read_at FROM filled_slot"
+                      " WHERE meter = ? AND task = ? AND slot = ?)) ON CONFLICT DO NOTHING"),
+            (*key, gap.fault.value, detail, self._time(gap.opened_at), *key),
+        )  # fmt: skip
+
+    def _land_event(self, cursor: Any, event: Event, arrival: Arrival) -> None:
+        """The same event sealed a second time, after its first number was voided, is the same event."""
+        cursor.execute(
+            self._sql("INSERT INTO event (gateway, name, at, meter, detail, epoch, seq) VALUES (?, ?, ?, ?, ?, ?, ?)"
+                      " ON CONFLICT DO NOTHING"),
+            (arrival.gateway, storable(event.name), self._time(event.at),
+             None if event.meter is None else storable(event.meter), event_detail(event), arrival.epoch, arrival.seq),
+        )  # fmt: skip
+
+    def landed_hash(self, gateway: str, epoch: int, seq: int) -> bytes | None:
+        """See Sink."""
+        row = self._one("SELECT sha256 FROM inbox WHERE gateway = ? AND epoch = ? AND seq = ?", (gateway, epoch, seq))
+        return None if row is None else bytes(row[0])
+
+    def landed_numbers(self, gateway: str, epoch: int) -> list[int]:
+        """See Sink."""
+        rows = self._all("SELECT seq FROM inbox WHERE gateway = ? AND epoch = ? ORDER BY seq", (gateway, epoch))
+        return [row[0] for row in rows]
+
+    def closed_numbers(self, gateway: str, epoch: int) -> list[ClosedNumber]:
+        """See Sink."""
+        rows = self._all(
+            "SELECT seq, code, voided_at FROM closed_number WHERE gateway = ? AND epoch = ? ORDER BY seq",
+            (gateway, epoch),
+        )
+        return [ClosedNumber(seq=seq, code=code, voided=voided_at is not None) for seq, code, voided_at in rows]
+
+    def close_numbers(
+        self, gateway: str, numbers: Sequence[tuple[int, int]], *, code: str, voided: bool, at: int
+    ) -> None:
+        """See Sink."""
+        voided_at = self._time(at) if voided else None
+        with self._transaction() as cursor:
+            for epoch, seq in numbers:
+                cursor.execute(
+                    self._sql("INSERT INTO closed_number (gateway, epoch, seq, code, closed_at, voided_at)"
+                              " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (gateway, epoch, seq) DO UPDATE SET"
+                              " voided_at = coalesce(closed_number.voided_at, excluded.voided_at)"),
+                    (gateway, epoch, seq, code, self._time(at), voided_at),
+                )  # fmt: skip
+
+    def add_key_record(self, gateway: str, kid: bytes, epoch: int, day: int, message: bytes, at: int) -> None:
+        """See Sink."""
+        with self._transaction() as cursor:
+            cursor.execute(
+                self._sql("INSERT INTO key_record (gateway, kid, epoch, day, message, received_at)"
+                          " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"),
+                (gateway, kid, epoch, day, message, self._time(at)),
+            )  # fmt: skip
+
+    def key_record(self, gateway: str, kid: bytes) -> bytes | None:
+        """See Sink."""
+        row = self._one("SELECT message FROM key_record WHERE gateway = ? AND kid = ?", (gateway, kid))
+        return None if row is None else bytes(row[0])
+
+    def set_aside(self, letter: Letter, *, keep: int) -> None:
+        """See Sink."""
+        kind = (letter.gateway, letter.reason)
+        at = self._time(letter.received_at)
+        with self._transaction() as cursor:
+            cursor.execute(
+                self._sql("INSERT INTO dead_letter (gateway, reason, detail, topic, kid, sha256, payload, times,"
+                          " first_at, last_at) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?)"
+                          " ON CONFLICT (gateway, reason, sha256) DO UPDATE SET times = dead_letter.times + 1, last_at = excluded.last_at"),
+                (*kind, storable(letter.detail), storable(letter.topic), letter.kid, sha256(letter.payload).digest(),
+                 letter.payload, at, at),
+            )  # fmt: skip
+            cursor.execute(
+                self._sql("DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE gateway = ?"
+                          " AND reason = ? ORDER BY id DESC LIMIT ? OFFSET ?)"),
+                (*kind, _LETTERS_TRIMMED_AT_ONCE, keep),
+            )  # fmt: skip
+
+    def held(self, gateway: str, kid: bytes, reason: str) -> list[Held]:
+        """See Sink."""
+        rows = self._all(
+            "SELECT id, topic, payload FROM dead_letter WHERE gateway = ? AND reason = ? AND kid = ? ORDER BY id",
+            (gateway, reason, kid),
+        )
+        return [Held(id=number, topic=topic, payload=bytes(payload)) for number, topic, payload in rows]
+
+    def held_kids(self, gateway: str, reason: str) -> list[bytes]:
+        """See Sink."""
+        rows = self._all(
+            "SELECT DISTINCT kid FROM dead_letter WHERE gateway = ? AND reason = ? ORDER BY kid", (gateway, reason)
+        )
+        return [bytes(row[0]) for row in rows]
+
+    def release(self, ids: Sequence[int]) -> None:
+        """See Sink."""
+        with self._transaction() as cursor:
+            for number in ids:
+                cursor.execute(self._sql("DELETE FROM dead_letter WHERE id = ?"), (number,))
+
+    def note(self, gateway: str, name: str, text: str, at: int) -> None:
+        """See Sink."""
+        with self._transaction() as cursor:
+            cursor.execute(
+                self._sql("INSERT INTO gateway_note (gateway, name, text, at) VALUES (?, ?, ?, ?)"
+                          " ON CONFLICT (gateway, name) DO UPDATE SET text = excluded.text, at = excluded.at"),
+                (gateway, name, storable(text), self._time(at)),
+            )  # fmt: skip
+
+    def readings(self) -> Iterator[ReadingRow]:
+        """See Sink."""
+        with self._reading() as cursor:
+            cursor.execute(
+                "SELECT point, meter, quantity, stamp, source, value, text, quality, fault, detail, ratio, slot,"
+                " read_at, task, gateway, epoch, seq FROM reading"
+            )
+            for row in cursor:
+                plain = row[6] if row[5] is None else _plain(row[5])
+                point, meter, quantity, stamp, source, _, _, quality, fault, detail, ratio, slot, read_at, *origin = row
+                yield ReadingRow(
+                    point, meter, quantity, self._at(stamp), source, plain, quality, fault, detail, _plain(ratio),
+                    self._ms(slot), self._at(read_at), *origin,
+                )  # fmt: skip
+
+    def gaps(
+        self, *, meter: str | None = None, since: int = 0, until: int | None = None, closed: bool = True
+    ) -> Iterator[GapRow]:
+        """See Sink."""
+        conditions, arguments = ["slot >= ?"], [self._time(since)]
+        if until is not None:
+            conditions.append("slot < ?")
+            arguments.append(self._time(until))
+        if meter is not None:
+            conditions.append("meter = ?")
+            arguments.append(meter)
+        if not closed:
+            conditions.append("closed_at IS NULL")
+        rows = self._all(
+            "SELECT meter, task, slot, fault, detail, opened_at, closed_at FROM gap"
+            f" WHERE {' AND '.join(conditions)} ORDER BY meter, slot, task",
+            tuple(arguments),
+        )
+        for name, task, slot, fault, detail, opened_at, closed_at in rows:
+            yield GapRow(name, task, self._at(slot), fault, detail, self._at(opened_at), self._ms(closed_at))
+
+    def _one(self, statement: str, arguments: tuple[object, ...]) -> Any:
+        with self._reading() as cursor:
+            cursor.execute(self._sql(statement), arguments)
+            return cursor.fetchone()
+
+    def _all(self, statement: str, arguments: tuple[object, ...]) -> list[Any]:
+        with self._reading() as cursor:
+            cursor.execute(self._sql(statement), arguments)
+            return list(cursor.fetchall())
+
+
+def _plain(number: Any) -> str:
+    return number if isinstance(number, str) else format(number, "f")
