@@ -1,0 +1,165 @@
+"""A line on a serial device. pyserial opens, locks and sets it; termios makes the kernel check parity.
+
+pyserial 3.5 sets the parity that is sent but clears INPCK, so that bytes with wrong parity are delivered as good ones
+(serial/serialposix.py). INPCK|IGNPAR are set here after every change and read back: the kernel then drops such a byte,
+and the frame fails by its length. A pty keeps these two and silently drops PARENB; its C library may also refuse parity
+with EINVAL. Both are told as `unverified`.
+"""
+
+import asyncio
+import errno
+import os
+import termios
+from collections.abc import Callable
+
+import serial
+
+from config.model import BusEntry, SerialSettings
+from drivers.line import ParityCheck, PortBusy, PortLost
+
+_IFLAG, _CFLAG = 0, 2
+_CHECKED_INPUT = termios.INPCK | termios.IGNPAR
+_READ_MAX = 4096
+_REASONS = {
+    errno.ENOENT: "no such device",
+    errno.ENXIO: "no such device",
+    errno.ENODEV: "no such device",
+    errno.EACCES: "permission denied (is this user in the group that owns the device, often dialout?)",
+    errno.EPERM: "permission denied",
+    errno.ENOTTY: "not a serial device",
+}
+_BUSY = (errno.EBUSY, errno.EAGAIN)
+
+
+def open_serial(bus: BusEntry) -> "SerialLine":
+    """Open and lock the bus's device with the bus's settings. Raises PortBusy or PortLost, readable by people."""
+    device = serial.Serial()
+    device.port = bus.port
+    device.baudrate = bus.serial.baud
+    device.exclusive = True
+    device.timeout = device.write_timeout = 0
+    try:
+        device.open()  # without parity: see apply
+        line = SerialLine(device, bus.port)
+        line.apply(bus.serial)
+        device.reset_input_buffer()
+    except (OSError, termios.error, ValueError) as error:  # pyserial's own error is an OSError
+        device.close()
+        raise _lost(bus.port, error) from error
+    return line
+
+
+def _lost(port: str, error: Exception) -> PortLost:
+    code = error.errno if isinstance(error, OSError) else error.args[0] if error.args else None
+    if code in _BUSY:
+        return PortBusy(f"{port}: in use by another program")
+    return PortLost(f"{port}: {_REASONS.get(code, error)}")  # type: ignore[arg-type]
+
+
+class SerialLine:
+    """An open serial device, watched by the loop."""
+
+    def __init__(self, device: "serial.Serial", name: str) -> None:
+        self.parity: ParityCheck = "none"
+        self._device = device
+        self._fd: int = device.fileno()
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._receive: Callable[[bytes], None] | None = None
+        self._lost: Callable[[Exception], None] | None = None
+        self._unsent = b""
+        self._sent_at = 0.0
+        self._character_s = 0.0
+
+    def attach(self, receive: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+        """See Line."""
+        self._receive, self._lost = receive, lost
+        self._loop.add_reader(self._fd, self._readable)
+
+    def write(self, data: bytes) -> None:
+        """See Line."""
+        if not self._device.is_open:
+            raise PortLost(f"{self._name}: closed")
+        self._sent_at = max(self._loop.time(), self._sent_at) + len(data) * self._character_s
+        self._unsent += data
+        self._writable()
+
+    def apply(self, settings: SerialSettings) -> None:
+        """See Line. Raises PortLost when the device refuses the speed."""
+        try:
+            self._set(settings, settings.parity)
+        except termios.error as error:
+            if error.args[0] != errno.EINVAL or settings.parity == "N":
+                raise _lost(self._name, error) from error
+            self._set(settings, "N")  # a pty, which cannot have parity
+        except (OSError, ValueError) as error:
+            raise _lost(self._name, error) from error
+        self._character_s = settings.character_s
+        self.parity = "none" if settings.parity == "N" else "enforced" if self._checks(settings) else "unverified"
+
+    async def drained(self) -> None:
+        """See Line. Told by the clock: the driver's own answer is late by up to a tick and blocks."""
+        left = self._sent_at - self._loop.time()
+        if left > 0:
+            await asyncio.sleep(left)
+
+    def close(self) -> None:
+        """See Line."""
+        if self._device.is_open:
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
+            self._device.close()
+
+    def _set(self, settings: SerialSettings, parity: str) -> None:
+        device = self._device
+        device.apply_settings({"baudrate": settings.baud, "parity": parity, "stopbits": settings.stop_bits})
+        attributes = termios.tcgetattr(self._fd)
+        attributes[_IFLAG] &= ~termios.PARMRK
+        if parity == "N":
+            attributes[_IFLAG] &= ~_CHECKED_INPUT
+        else:
+            attributes[_IFLAG] |= _CHECKED_INPUT
+        termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
+
+    def _checks(self, settings: SerialSettings) -> bool:
+        """Whether the kernel says that it checks parity of this kind, and drops bytes that fail."""
+        attributes = termios.tcgetattr(self._fd)
+        control, odd = attributes[_CFLAG], settings.parity == "O"
+        return (
+            bool(control & termios.PARENB)
+            and bool(control & termios.PARODD) == odd
+            and attributes[_IFLAG] & _CHECKED_INPUT == _CHECKED_INPUT
+        )
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._fd, _READ_MAX)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:  # EIO: the adapter was pulled, or the far end of a pty closed
+            self._end(PortLost(f"{self._name}: {error.strerror}"))
+            return
+        if not data:
+            self._end(PortLost(f"{self._name}: hung up"))
+        elif self._receive is not None:
+            self._receive(data)
+
+    def _writable(self) -> None:
+        try:
+            sent = os.write(self._fd, self._unsent)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._end(PortLost(f"{self._name}: {error.strerror}"))
+            return
+        waited = sent == 0
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
+            self._loop.add_writer(self._fd, self._writable)
+        elif not waited:
+            self._loop.remove_writer(self._fd)
+
+    def _end(self, error: PortLost) -> None:
+        self.close()
+        if self._lost is not None:
+            self._lost(error)
