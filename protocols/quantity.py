@@ -141,10 +141,10 @@ def _energy() -> Iterator[Quantity]:
         for p, phase in enumerate("abc"):
             yield Quantity(number=61 + 4 * n + p, name=f"energy.{nature}.sum.{phase}", unit=unit, kind=Kind.REGISTER,
                            phase=phase, side=Side.BOTH, zh=f"{phase.upper()}相{zh}电能")  # fmt: skip
-    yield Quantity(number=72, name="balance.energy", unit="kWh", kind=Kind.REGISTER, di="00900100", zh="剩余电量")
-    yield Quantity(number=73, name="overdraft.energy", unit="kWh", kind=Kind.REGISTER, di="00900101", zh="透支电量")
-    yield Quantity(number=74, name="balance.amount", unit="CNY", kind=Kind.REGISTER, di="00900200", zh="剩余金额")
-    yield Quantity(number=75, name="overdraft.amount", unit="CNY", kind=Kind.REGISTER, di="00900201", zh="透支金额")
+    yield Quantity(number=72, name="balance.energy", unit="kWh", kind=Kind.INSTANT, di="00900100", zh="剩余电量")
+    yield Quantity(number=73, name="overdraft.energy", unit="kWh", kind=Kind.INSTANT, di="00900101", zh="透支电量")
+    yield Quantity(number=74, name="balance.amount", unit="CNY", kind=Kind.INSTANT, di="00900200", zh="剩余金额")
+    yield Quantity(number=75, name="overdraft.amount", unit="CNY", kind=Kind.INSTANT, di="00900201", zh="透支金额")
 
 
 def _demand() -> Iterator[Quantity]:
@@ -165,6 +165,10 @@ def _demand() -> Iterator[Quantity]:
         yield Quantity(number=100 + index, name=f"demand.{nature}.total", unit=unit, kind=Kind.DEMAND, side=Side.BOTH,
                        obis=f"1-0:{obis}.6.0", di=f"01{index + 1:02X}0000", oad=f"10{oi}0201",
                        zh=f"{zh}总最大需量")  # fmt: skip
+    # DL/T 645-1997 has these two; 2007 has combined reactive 1 and 2 instead.
+    for n, (direction, zh) in enumerate([("import", "正向无功"), ("export", "反向无功")]):
+        yield Quantity(number=140 + n, name=f"demand.reactive.{direction}.total", unit="kvar", kind=Kind.DEMAND,
+                       side=Side.BOTH, obis=f"1-0:{3 + n}.6.0", zh=f"{zh}总最大需量")  # fmt: skip
     for p, (phase, base) in enumerate([("a", 0x15), ("b", 0x29), ("c", 0x3D)]):
         for index, (nature, unit, zh, _, oi) in enumerate(natures):
             yield Quantity(number=110 + 10 * p + index, name=f"demand.{nature}.{phase}", unit=unit, kind=Kind.DEMAND,
@@ -296,6 +300,8 @@ def variant(base: Quantity, *, tariff: int = 0, last: int = 0, time: bool = Fals
         raise ValueError(f"{base.name}: tariff {tariff} (0..{TARIFF_MAX}), settlement day {last} (0..{LAST_MAX})")
     if (tariff or last) and base.kind not in (Kind.REGISTER, Kind.DEMAND):
         raise ValueError(f"{base.name} has no tariffs and no settlement days")
+    if tariff and not base.name.endswith(".total"):
+        raise ValueError(f"{base.name} is no total, so it has no tariffs")
     if time and base.kind is not Kind.DEMAND:
         raise ValueError(f"{base.name} has no time of its own")
     return _variant(base.number, tariff, last, time)

@@ -1,0 +1,74 @@
+"""What a read asks for and gives, in both editions: wishes in, exactly one Value for each of them out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from protocols.bcd import high_first
+from protocols.capture import Fault, Value, faulty
+from protocols.dialogue import Garbled, Silence
+from protocols.dlt645.codes import Edition, Refusal
+from protocols.dlt645.frame import Frame
+from protocols.dlt645.items import layout
+from protocols.quantity import Form, Kind, Quantity
+
+FOLLOW_UPS_MAX = 255
+"""SEQ is one byte and counts from 1 (DL/T 645-2007); the bound holds for 1997 too, which has no SEQ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadItem:
+    """One identifier to be read, and which of its quantities are wanted; empty: all that come."""
+
+    di: str
+    wants: tuple[Quantity, ...] = ()
+
+
+def answers_for(asked: str, frame: Frame, *, any_address: str) -> bool:
+    """Whether the frame comes from the meter that was asked. `A` digits of the request, or all of it, are wildcards."""
+    if frame.address == asked or asked == any_address:
+        return frame.from_meter
+    return frame.from_meter and all(a in ("A", b) for a, b in zip(asked, frame.address, strict=True))
+
+
+def failed(
+    item: ReadItem, edition: Edition, answer: Silence | Garbled | Refusal, detail: str | None = None
+) -> list[Value]:
+    """Why there is nothing, for each quantity that was wanted."""
+    match answer:
+        case Silence():
+            fault = Fault.SILENT
+        case Garbled(seen=seen):
+            fault, detail = Fault.GARBLED, detail or (seen.hex().upper() or None)
+        case Refusal(absent=absent):
+            fault, detail = Fault.ABSENT if absent else Fault.REFUSED, str(answer)
+    return [faulty(quantity, fault, detail) for quantity in _wanted(item, edition)]
+
+
+def values_of(item: ReadItem, edition: Edition, payload: bytes) -> list[Value]:
+    """The values that were wanted, in order. What the meter did not send with a block is absent."""
+    found = layout(item.di, edition)
+    if found is None:
+        return [Value(quantity=opaque(item.di), text=high_first(payload))]
+    values = found.decode(payload)
+    if not item.wants and found.open_ended and values:
+        return values
+    by_quantity = {value.quantity.name: value for value in values}
+    return [
+        by_quantity.get(q.name) or faulty(q, Fault.ABSENT, f"not in the reply to {item.di}")
+        for q in _wanted(item, edition)
+    ]
+
+
+def opaque(di: str) -> Quantity:
+    """A stand-in for an identifier that is not in the catalogue: its text is the payload in hex, high byte first."""
+    return Quantity(number=0, name=f"dlt645.{di}", unit="", kind=Kind.STATUS, form=Form.TEXT)
+
+
+def _wanted(item: ReadItem, edition: Edition) -> Sequence[Quantity]:
+    if item.wants:
+        return item.wants
+    found = layout(item.di, edition)
+    if found is None:
+        return (opaque(item.di),)
+    items = found.items[:1] if found.open_ended else found.items
+    return [quantity for one in items for quantity in one.quantities]
