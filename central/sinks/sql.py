@@ -157,7 +157,8 @@ class SqlSink(ABC):
             cursor.execute(
                 self._sql("INSERT INTO dead_letter (gateway, reason, detail, topic, kid, sha256, payload, times,"
                           " first_at, last_at) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?)"
-                          " ON CONFLICT (gateway, reason, sha256) DO UPDATE SET times = dead_letter.times + 1, last_at = excluded.last_at"),
+                          " ON CONFLICT (gateway, reason, sha256)"
+                          " DO UPDATE SET times = dead_letter.times + 1, last_at = excluded.last_at"),
                 (*kind, storable(letter.detail), storable(letter.topic), letter.kid, sha256(letter.payload).digest(),
                  letter.payload, at, at),
             )  # fmt: skip

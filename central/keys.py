@@ -1,0 +1,84 @@
+"""The data keys of the fleet: records kept wrapped in the database, opened ones in memory only."""
+
+from collections import OrderedDict
+
+from central.sinks.base import Sink
+from identity.centre import Centre, GatewayTrust
+from identity.datakey import open_key_record
+from protocols.envelope import DataKey, Verify
+from protocols.errors import Malformed
+
+OPEN_MAX = 4096
+"""Data keys kept open in memory; unwrapping one again costs about a millisecond."""
+MISSING_MAX = 16
+"""Keys that one gateway is asked for at a time."""
+
+
+class Keys:
+    """Opens key records, and knows which are missing. Any call may raise SinkAway."""
+
+    def __init__(self, sink: Sink, *, centre: Centre, gateways: GatewayTrust) -> None:
+        self._sink = sink
+        self._centre = centre
+        self._gateways = gateways
+        self._open: OrderedDict[tuple[str, bytes], DataKey] = OrderedDict()
+        self._missing: dict[str, OrderedDict[bytes, None]] = {}
+
+    def get(self, gateway: str, kid: bytes) -> DataKey | None:
+        """The data key with this id, from memory or from its record; None when there is none that opens."""
+        data_key = self._open.get((gateway, kid))
+        if data_key is not None:
+            self._open.move_to_end((gateway, kid))
+            return data_key
+        record = self._sink.key_record(gateway, kid)
+        if record is None:
+            return None
+        try:
+            data_key = open_key_record(record, gateway=gateway, centre=self._centre, gateways=_VERIFIED_BEFORE)
+        except Malformed:  # wrapped for a private key that this centre no longer has
+            return None
+        self._remember(gateway, data_key)
+        return data_key
+
+    def add(self, gateway: str, message: bytes, *, at: int) -> DataKey:
+        """The data key in a record that came from this gateway, now committed. Raises Malformed."""
+        data_key = open_key_record(message, gateway=gateway, centre=self._centre, gateways=self._gateways)
+        known = self.get(gateway, data_key.kid)
+        if known is None:
+            self._sink.add_key_record(gateway, data_key.kid, data_key.epoch, data_key.day, message, at)
+            self._remember(gateway, data_key)
+        elif known != data_key:
+            raise Malformed(f"key record {data_key.kid.hex()}: another key of {gateway} has this id")
+        self._missing.get(gateway, OrderedDict()).pop(data_key.kid, None)
+        return data_key
+
+    def miss(self, gateway: str, kid: bytes) -> None:
+        """Ask the gateway for this key in every receipt until it comes."""
+        missing = self._missing.setdefault(gateway, OrderedDict())
+        missing[kid] = None
+        missing.move_to_end(kid)
+        while len(missing) > MISSING_MAX:
+            missing.popitem(last=False)
+
+    def missing(self, gateway: str) -> tuple[bytes, ...]:
+        """The keys that the gateway is to be asked for."""
+        return tuple(self._missing.get(gateway, ()))
+
+    def _remember(self, gateway: str, data_key: DataKey) -> None:
+        self._open[gateway, data_key.kid] = data_key
+        while len(self._open) > OPEN_MAX:
+            self._open.popitem(last=False)
+
+
+class _VerifiedBefore(GatewayTrust):
+    """Records in the database were verified when they came; since then the gateway may have been given new keys."""
+
+    def verifier(self, gateway: str) -> Verify:
+        return _yes
+
+
+def _yes(kid: bytes, data: bytes, signature: bytes) -> bool:
+    return True
+
+
+_VERIFIED_BEFORE = _VerifiedBefore()

@@ -1,0 +1,288 @@
+"""From a message to the tables and back to a receipt: verify, open, land once, say so. Knows nothing of MQTT.
+
+`receive` is synchronous and returns after the COMMIT of whatever the message asked for; then, and only then, may the
+broker be told that it arrived. `receipts` gives what is to be said to the gateways: a receipt repeats all that is known
+of its epoch, so a lost one is made good by the next.
+"""
+
+import json
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import asdict
+from enum import Enum
+from hashlib import sha256
+
+from central.epochs import Epochs, EpochState
+from central.keys import Keys
+from central.sinks.base import Arrival, Letter, Outcome, Sink, SinkRefuses
+from identity.centre import Centre, GatewayTrust
+from identity.files import IdentityError
+from protocols import batch, envelope
+from protocols.envelope import BatchKind, DataKey
+from protocols.errors import Malformed
+from protocols.messages import Health, Hello, KeyRecord, Receipt, State, parse_topic, signed, topic, verified
+
+log = logging.getLogger("central")
+
+LETTERS_MAX = 64
+"""Messages kept in dead_letter of one gateway and for one reason; the oldest make room."""
+LETTER_BYTES_MAX = 256 * 1024
+"""Of a longer message, only this much is kept. An outbox seals at most 64 KiB."""
+DUE_MAX = 100_000
+"""Epochs for which a receipt is waiting to be fetched."""
+TOPIC_MAX, DETAIL_MAX = 256, 1024
+_LOG_EVERY_MS = 60_000
+"""Between two lines in the log on messages set aside for one reason; each one counts and is in dead_letter."""
+
+
+class Reason(Enum):
+    """Why a message was set aside."""
+
+    TOPIC = "topic"
+    UNKNOWN_GATEWAY = "unknown_gateway"
+    MALFORMED = "malformed"
+    FORGED = "forged"
+    """Not signed or not sealed by the gateway that its topic names."""
+    MISDIRECTED = "misdirected"
+    """Truly the gateway's, but wrapped for another centre, or a second key under one id."""
+    UNKNOWN_KEY = "unknown_key"
+    """Held until the key record comes, which the gateway is asked for."""
+    BAD_BODY = "bad_body"
+    """Truly the gateway's, and not a batch body: refused, to be sealed again."""
+    BAD_VALUE = "bad_value"
+    """Holds what the database cannot: refused, to be sealed again."""
+    OTHER_BYTES = "other_bytes"
+    """Another batch landed under its number: a restored or cloned gateway."""
+
+
+_KIND_OF_TOPIC = {"batch": BatchKind.CAPTURES, "event": BatchKind.EVENTS}
+
+
+class Landing:
+    """The centre's judgement on every message. Used by one thread at a time; any call may raise SinkAway."""
+
+    def __init__(self, sink: Sink, *, centre: Centre, gateways: GatewayTrust, now_ms: Callable[[], int]) -> None:
+        self._sink = sink
+        self._centre = centre
+        self._gateways = gateways
+        self._now_ms = now_ms
+        self._keys = Keys(sink, centre=centre, gateways=gateways)
+        self._epochs = Epochs(sink)
+        self._due: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._latest: dict[str, int] = {}
+        self._logged_at: dict[Reason, int] = {}
+        self.counters: Counter[str] = Counter()
+
+    def receive(self, on: str, payload: bytes) -> None:
+        """Deal with a message that came on this topic, whatever it is. After this it may be acknowledged.
+
+        Raises SinkAway when the database cannot take it now: the message must come again.
+        """
+        self.counters["messages"] += 1
+        try:
+            place = parse_topic(on)
+        except Malformed as error:
+            self._set_aside(Reason.TOPIC, "", on, payload, error)
+            return
+        if place.direction != "up":
+            self._set_aside(Reason.TOPIC, "", on, payload, "a topic of the centre's own")
+            return
+        gateway, name = place.gateway, place.name
+        try:
+            trusted = self._gateways.find(gateway) is not None
+        except IdentityError as error:
+            self._set_aside(Reason.UNKNOWN_GATEWAY, "", on, payload, error)
+            return
+        if not trusted:
+            self._set_aside(Reason.UNKNOWN_GATEWAY, "", on, payload, f"{gateway} is not trusted")
+            return
+        if name in _KIND_OF_TOPIC:
+            self._sealed(gateway, _KIND_OF_TOPIC[name], on, payload)
+            return
+        try:
+            self._unsealed(gateway, name, payload)
+        except Malformed as error:
+            self._set_aside(self._blame(gateway, name, payload), gateway, on, payload, error)
+
+    def due(self) -> frozenset[str]:
+        """The gateways that a receipt is waiting for."""
+        return frozenset(gateway for gateway, _ in self._due)
+
+    def receipts(self, gateways: Collection[str] | None = None) -> list[tuple[str, bytes]]:
+        """(topic, payload) of the signed receipts that are due, of all gateways or of these. Call it after a COMMIT."""
+        chosen = [key for key in self._due if gateways is None or key[0] in gateways]
+        found = [(topic(key[0], "down", "receipt"), self._receipt(*key)) for key in chosen]
+        for key in chosen:
+            del self._due[key]
+        self.counters["receipts"] += len(found)
+        return found
+
+    def _receipt(self, gateway: str, epoch: int) -> bytes:
+        said = self._epochs.get(gateway, epoch).said()
+        receipt = Receipt(
+            gateway=gateway, epoch=epoch, contiguous_upto=said.upto, ranges=said.ranges, rejected=said.rejected,
+            need_key=self._keys.missing(gateway), sent_at=self._now_ms(),
+        )  # fmt: skip
+        return signed(receipt, kid=self._centre.kid, sign=self._centre.sign)
+
+    def _unsealed(self, gateway: str, name: str, payload: bytes) -> None:
+        """Everything but batches. Raises Malformed."""
+        match name:
+            case "key":
+                self._key(gateway, payload)
+            case "hello":
+                verify = self._gateways.verifier(gateway)
+                self._hello(gateway, verified(Hello, payload, gateway=gateway, verify=verify))
+            case "state" | "health":
+                said = State.decode(payload) if name == "state" else Health.decode(payload)
+                if said.gateway != gateway:
+                    raise Malformed(f"{name} of {said.gateway} on the topic of {gateway}")
+                self._sink.note(gateway, name, payload.decode(), self._now_ms())
+                self.counters[name] += 1
+            case _:
+                self.counters[f"unused.{name}"] += 1
+
+    def _blame(self, gateway: str, name: str, payload: bytes) -> Reason:
+        """What is wrong with a message that was refused as Malformed."""
+        what = {"key": KeyRecord, "hello": Hello}.get(name)
+        if what is not None:
+            for verify, reason in ((self._gateways.verifier(gateway), Reason.MISDIRECTED), (_anyone, Reason.FORGED)):
+                with suppress(Malformed):
+                    verified(what, payload, gateway=gateway, verify=verify)
+                    return reason
+        return Reason.MALFORMED
+
+    def _key(self, gateway: str, payload: bytes) -> None:
+        """A data key: kept as it came, and what waited for it is dealt with."""
+        data_key = self._keys.add(gateway, payload, at=self._now_ms())
+        self.counters["keys"] += 1
+        for held in self._sink.held(gateway, data_key.kid, Reason.UNKNOWN_KEY.value):
+            self._sealed(gateway, _KIND_OF_TOPIC[parse_topic(held.topic).name], held.topic, held.payload)
+            self._sink.release([held.id])
+            self.counters["held.released"] += 1
+
+    def _hello(self, gateway: str, hello: Hello) -> None:
+        """Where the gateway stands. Numbers that it has voided count as closed; it is told where we stand."""
+        now = self._now_ms()
+        numbers = [
+            (epoch, seq)
+            for epoch, seq in dict.fromkeys(hello.voided)
+            if seq >= 1 and seq not in self._epochs.get(gateway, epoch).voided
+        ]
+        if numbers:
+            self._sink.close_numbers(gateway, numbers, code="voided", voided=True, at=now)
+            self.counters["voided"] += len(numbers)
+        for epoch, seq in numbers:
+            self._epochs.get(gateway, epoch).void(seq)
+            self._owe(gateway, epoch)
+        self._sink.note(gateway, "hello", json.dumps(asdict(hello) | {"voided": len(hello.voided)}), now)
+        self._latest[gateway] = hello.epoch
+        self._owe(gateway, hello.epoch)
+        self.counters["hellos"] += 1
+
+    def _sealed(self, gateway: str, kind: BatchKind, on: str, payload: bytes) -> None:
+        """A sealed batch, not yet believed."""
+        try:
+            head = envelope.header(payload)
+        except Malformed as error:
+            self._set_aside(Reason.MALFORMED, gateway, on, payload, error)
+            return
+        if head.kind is not kind:
+            self._set_aside(Reason.MALFORMED, gateway, on, payload, f"kind {head.kind.name} where {kind.name} belongs")
+            return
+        data_key = self._keys.get(gateway, head.kid)
+        if data_key is None:
+            self._keys.miss(gateway, head.kid)
+            self._set_aside(
+                Reason.UNKNOWN_KEY, gateway, on, payload, f"no key record for {head.kid.hex()}", kid=head.kid
+            )
+            self._owe(gateway, self._latest.get(gateway, 0))
+            return
+        try:
+            opened = envelope.open(payload, data_key=data_key, gateway=gateway)
+        except Malformed as error:
+            self._set_aside(Reason.FORGED, gateway, on, payload, error)
+            return
+        self._batch(gateway, data_key, opened, on, payload)
+
+    def _batch(self, gateway: str, data_key: DataKey, opened: envelope.Opened, on: str, payload: bytes) -> None:
+        """A batch that is truly the gateway's: land it once, and owe a receipt whatever comes of it."""
+        epoch, seq = data_key.epoch, opened.seq
+        state = self._epochs.get(gateway, epoch)
+        self._latest[gateway] = max(epoch, self._latest.get(gateway, 0))
+        self._owe(gateway, epoch)
+        digest = sha256(payload).digest()
+        if seq in state.voided:
+            self.counters["batches.late_voided"] += 1
+            return
+        outcome, reason, why = Outcome.REPEAT, Reason.OTHER_BYTES, "another batch landed under its number"
+        if seq in state.closed:
+            landed = self._sink.landed_hash(gateway, epoch, seq)
+            if landed not in (digest, None):
+                outcome = Outcome.OTHER
+        else:
+            try:
+                arrival = Arrival(
+                    gateway=gateway, epoch=epoch, seq=seq, sha256=digest, size=len(payload),
+                    received_at=self._now_ms(), records=batch.decode(opened.body),
+                )  # fmt: skip
+                outcome = self._land(state, arrival)
+            except Malformed as error:
+                outcome, reason, why = Outcome.OTHER, Reason.BAD_BODY, str(error)
+            except SinkRefuses as error:
+                outcome, reason, why = Outcome.OTHER, Reason.BAD_VALUE, str(error)
+        if outcome is Outcome.REPEAT:
+            self.counters["batches.repeated"] += 1
+        elif outcome is Outcome.OTHER:
+            log.error("gateway=%s epoch=%d seq=%d refused=%s: %s", gateway, epoch, seq, reason.value, why)
+            self._set_aside(reason, gateway, on, payload, why)
+            self._sink.close_numbers(gateway, [(epoch, seq)], code=reason.value, voided=False, at=self._now_ms())
+            state.refuse(seq, reason.value)
+
+    def _land(self, state: EpochState, arrival: Arrival) -> Outcome:
+        landed = self._sink.land(arrival)
+        if landed.outcome is not Outcome.OTHER:
+            state.closed.add(arrival.seq)
+        if landed.outcome is Outcome.LANDED:
+            self.counters["batches.landed"] += 1
+            self.counters["bytes"] += arrival.size
+            self.counters["readings"] += landed.readings
+            self.counters["readings.repeated"] += landed.repeats
+            self.counters["readings.conflicting"] += landed.conflicts
+            if landed.conflicts:
+                log.warning(
+                    "gateway=%s epoch=%d seq=%d conflicts=%d: other values stand under these keys",
+                    arrival.gateway, arrival.epoch, arrival.seq, landed.conflicts,
+                )  # fmt: skip
+        return landed.outcome
+
+    def _owe(self, gateway: str, epoch: int) -> None:
+        """A receipt is due; nothing is said that is not committed, as it is made up when it is fetched."""
+        self._due[gateway, epoch] = None
+        if len(self._due) > DUE_MAX:
+            self._due.popitem(last=False)
+            self.counters["receipts.dropped"] += 1
+
+    def _set_aside(
+        self, reason: Reason, gateway: str, on: str, payload: bytes, detail: object, *, kid: bytes = b""
+    ) -> None:
+        """Count it, keep it among the dead letters, and say so in the log, though not each time."""
+        self.counters[f"aside.{reason.value}"] += 1
+        now = self._now_ms()
+        if now - self._logged_at.get(reason, now - _LOG_EVERY_MS) >= _LOG_EVERY_MS:
+            self._logged_at[reason] = now
+            count = self.counters[f"aside.{reason.value}"]
+            log.warning("aside=%s count=%d topic=%.120r: %.200s", reason.value, count, on, detail)
+        self._sink.set_aside(
+            Letter(
+                topic=on[:TOPIC_MAX], gateway=gateway, reason=reason.value, detail=str(detail)[:DETAIL_MAX],
+                payload=payload[:LETTER_BYTES_MAX], received_at=now, kid=kid,
+            ),
+            keep=LETTERS_MAX,
+        )  # fmt: skip
+
+
+def _anyone(kid: bytes, data: bytes, signature: bytes) -> bool:
+    return True
