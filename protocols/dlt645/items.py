@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 from protocols.capture import Value
 from protocols.dlt645.codes import Edition
@@ -158,6 +159,10 @@ class Layout:
         if (len(payload) - at) % self.items[-1].shape.length:
             return self._wrong_length([value.quantity for value in values], at, payload)
         return values
+
+    def ends(self) -> list[int]:
+        """Where in the payload items may end, 0 included: the places at which a reply can be cut."""
+        return list(accumulate((item.shape.length for item in self.items), initial=0))
 
     @staticmethod
     def _wrong_length(wanted: Sequence[Quantity], expected: int, payload: bytes) -> list[Value]:
