@@ -1,0 +1,1 @@
+"""Meter models as data: one TOML file each, citing its sources. `drivers.profile` reads them."""
