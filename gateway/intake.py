@@ -1,0 +1,100 @@
+"""From the buses into the outbox: what has gathered is appended together, and only then shown to the observer."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from buffer.errors import StoreFull
+from buffer.outbox import Outbox
+from protocols.capture import Capture, Event, Gap, Record
+
+log = logging.getLogger(__name__)
+
+GATHERED_MAX = 4096
+"""Records that may wait for the store. With that many nothing new is asked; the slots become gaps later."""
+FULL_PAUSE_S = 10.0
+"""How long to wait before a full disk is tried again."""
+
+Observer = Callable[[Sequence[Record]], None]
+"""Called with the records of an append that has returned."""
+
+
+@dataclass(slots=True)
+class IntakeCounters:
+    """What was accepted: committed in the store."""
+
+    captures: int = 0
+    gaps: int = 0
+    events: int = 0
+    store_full: int = 0
+    """Appends that found the disk full and were tried again."""
+
+
+class Intake:
+    """Takes records from callbacks that cannot wait, and appends them in the order in which they came.
+
+    The list here is not a second queue: it holds what came during the commit before, some tens of records.
+    """
+
+    def __init__(self, outbox: Outbox, observer: Observer | None = None) -> None:
+        self.counters = IntakeCounters()
+        self._outbox = outbox
+        self._observer = observer
+        self._gathered: list[Record] = []
+        self._urgent = False
+        self._more = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the store that nothing new should be asked."""
+        return len(self._gathered) >= GATHERED_MAX
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was added has been accepted."""
+        return self._idle.is_set()
+
+    def add(self, record: Record, *, urgent: bool = False) -> None:
+        """Have the record appended soon; an urgent one, and every event, at once."""
+        self._gathered.append(record)
+        self._urgent = self._urgent or urgent or isinstance(record, Event)
+        self._idle.clear()
+        self._more.set()
+
+    async def accept(self, records: Sequence[Record], *, urgent: bool = False) -> None:
+        """Append records; returns when they are committed. A full disk is waited for. Raises OutboxError."""
+        while True:
+            try:
+                await self._outbox.append(records, urgent=urgent)
+                break
+            except StoreFull as error:
+                self.counters.store_full += 1
+                log.error("store full records=%d detail=%r", len(records), str(error))  # noqa: TRY400
+                await asyncio.sleep(FULL_PAUSE_S)
+        for record in records:
+            if isinstance(record, Capture):
+                self.counters.captures += 1
+            elif isinstance(record, Gap):
+                self.counters.gaps += 1
+            else:
+                self.counters.events += 1
+        if self._observer is not None:
+            self._observer(records)
+
+    async def run(self) -> None:
+        """Append what gathers, for ever. Raises OutboxError."""
+        while True:
+            await self._more.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Append what has gathered until now; returns when it is committed."""
+        self._more.clear()
+        while self._gathered:
+            records, self._gathered = self._gathered, []
+            urgent, self._urgent = self._urgent, False
+            await self.accept(records, urgent=urgent)
+        self._idle.set()

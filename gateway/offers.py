@@ -1,0 +1,86 @@
+"""Which sealed batches are on their way, and when one is offered again: pure bookkeeping, time comes in."""
+
+from collections.abc import Set
+from random import Random
+
+from protocols.messages import Receipt
+
+Key = tuple[int, int]
+"""(epoch, seq)"""
+
+AGAIN_S = 30.0
+"""A batch without a receipt is offered again after this long; then twice as long, and so on."""
+AGAIN_S_MAX = 900.0
+JITTER = 0.2
+"""Each of these times is up to so much shorter or longer: a fleet that lost its centre must not call in step."""
+UNRECEIPTED_MAX = 256
+"""Batches that may wait for their receipt; with so many, nothing more is offered until one comes or is due again."""
+
+
+class Offers:
+    """What was offered and has no receipt yet. Times are loop time in seconds."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._in_flight: set[Key] = set()
+        self._again_at: dict[Key, float] = {}
+        self._tries: dict[Key, int] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that the broker has not acknowledged."""
+        return len(self._in_flight)
+
+    @property
+    def unreceipted(self) -> int:
+        """Batches that were offered and have no receipt."""
+        return len(self._tries)
+
+    def room(self, in_flight_max: int, now: float) -> int:
+        """How many may be offered now."""
+        return max(0, min(in_flight_max - len(self._in_flight), UNRECEIPTED_MAX - len(self.waiting(now))))
+
+    def waiting(self, now: float) -> Set[Key]:
+        """The batches not to offer now: under way, or offered a short while ago."""
+        return self._in_flight | {key for key, at in self._again_at.items() if at > now}
+
+    def next_after(self, now: float) -> float | None:
+        """When the next of those that wait for a receipt becomes due again."""
+        return min((at for at in self._again_at.values() if at > now), default=None)
+
+    def begin(self, key: Key) -> bool:
+        """The batch is being offered; says whether for the first time."""
+        self._again_at.pop(key, None)
+        self._in_flight.add(key)
+        self._tries[key] = self._tries.get(key, 0) + 1
+        return self._tries[key] == 1
+
+    def acknowledged(self, key: Key, now: float) -> None:
+        """The broker has it, which paces us and promises nothing. It stays ours until the receipt."""
+        self._in_flight.discard(key)
+        tries = self._tries.get(key)
+        if tries is not None:  # else its receipt was faster
+            wait = min(AGAIN_S * 2 ** min(tries - 1, 16), AGAIN_S_MAX)
+            self._again_at[key] = now + wait * (1 + JITTER * (2 * self._random.random() - 1))
+
+    def lost(self) -> None:
+        """The session ended: what was under way is to be offered again in the next."""
+        self._in_flight.clear()
+
+    def at_once(self) -> None:
+        """Let everything without a receipt be due now: the broker may have forgotten it."""
+        self._again_at.clear()
+
+    def receipted(self, receipt: Receipt) -> int:
+        """Forget what the receipt covers; returns how many batches those were."""
+        covered = [key for key in self._tries if key[0] == receipt.epoch and _covers(receipt, key[1])]
+        for key in covered:
+            del self._tries[key]
+            self._again_at.pop(key, None)
+        return len(covered)
+
+
+def _covers(receipt: Receipt, seq: int) -> bool:
+    if seq <= receipt.contiguous_upto or any(first <= seq <= last for first, last in receipt.ranges):
+        return True
+    return any(seq == rejected for rejected, _ in receipt.rejected)

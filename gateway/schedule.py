@@ -1,0 +1,376 @@
+"""What is due when: each slot of each task becomes a job on its bus, and ends as a capture or as a gap with its reason.
+
+The clock is looked at again at least every WAKE_S, so a clock that jumps is noticed: slots that it jumped over become
+gaps, and slots that come a second time are looked up before they are read again.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from config.model import Site, TaskEntry
+from drivers.bus import Bus
+from drivers.job import Job, Lane
+from drivers.meter import Meter
+from drivers.outcome import Outcome
+from drivers.plan import ReadPlan
+from gateway.clock import Clock
+from gateway.intake import Intake
+from gateway.slots import Slots
+from protocols.capture import Capture, Event, Fault, Gap, Record
+
+log = logging.getLogger(__name__)
+
+WAKE_S = 30.0
+"""The longest sleep between two looks at the wall clock."""
+JUMP_MS = 2_000
+"""The wall clock moved by this much more or less than the monotonic one: it was set."""
+UNTRUSTED_WAIT_S = 1.0
+"""Between two questions whether time is trusted by now."""
+CATCH_UP_SLOTS_MAX = 3_000
+"""Missed slots that are filed one by one for a task of a meter: a month of quarter hours. Older ones, in one event."""
+CATCH_UP_STEP = 256
+"""Gaps that are appended together while catching up: the outbox commits at that many."""
+
+
+class SlotBook(Protocol):
+    """What the outbox knows of earlier slots."""
+
+    def has_capture(self, meter: str, task: str, slot: int) -> bool: ...
+    def last_slot(self, meter: str, task: str) -> int | None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Series:
+    """A task of a meter: where its slots have come to."""
+
+    meter: Meter
+    task: TaskEntry
+    plan: ReadPlan
+    asked: int = 0
+    """The latest slot that was asked, filed or found in the store; UTC milliseconds, 0 before the first."""
+    running: int | None = None
+    """The slot whose job is with the bus."""
+    ready: bool = False
+    """Whether its missed slots have been filed, so that the next may be read."""
+
+
+@dataclass(slots=True)
+class ScheduleCounters:
+    """What became of slots since the start."""
+
+    asked: int = 0
+    captured: int = 0
+    gaps: int = 0
+    missed: int = 0
+    """Of the gaps: slots that were never asked, or not answered before the next."""
+    clock_jumps: int = 0
+    postponed: int = 0
+    """Times that slots came due while the store could take no more."""
+    late: int = 0
+    """Answers that came after their slot had been given up; kept all the same."""
+
+
+class Schedule:
+    """Plans every task of every meter, from the first moment at which time is trusted."""
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        meters: Mapping[str, Meter],
+        buses: Mapping[str, Bus],
+        plan: Callable[[Meter, Sequence[str]], ReadPlan],
+        book: SlotBook,
+        intake: Intake,
+        clock: Clock,
+        now_ms: Callable[[], int],
+        check: Callable[[Capture], Capture] = lambda capture: capture,
+    ) -> None:
+        self.counters = ScheduleCounters()
+        self.waiting = ""
+        """Why nothing is scheduled, for people; empty while it is."""
+        self._buses = buses
+        self._plan = plan
+        self._book = book
+        self._intake = intake
+        self._clock = clock
+        self._now_ms = now_ms
+        self._check = check
+        self._slots = Slots(site.zone)
+        self._zone = ZoneInfo(site.zone)
+        self._tasks = {task.name: task for task in site.tasks}
+        self._series: dict[str, list[Series]] = {task.name: [] for task in site.tasks}
+        for entry in site.meters:
+            meter = meters[entry.id]
+            for name in entry.tasks:
+                task = self._tasks[name]
+                self._series[name].append(Series(meter=meter, task=task, plan=plan(meter, task.items)))
+        self._by_meter: dict[str, list[Series]] = defaultdict(list)
+        for found in self._series.values():
+            for series in found:
+                self._by_meter[series.meter.id].append(series)
+        self._ticked: dict[str, int] = {}
+        """The slot of each task that the last tick has dealt with."""
+        self._merged: dict[tuple[str, tuple[str, ...]], ReadPlan] = {}
+        self._stopped = False
+        self._catch_up_wanted = asyncio.Event()
+        self._missing_because = Fault.MISSED
+        self._running = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job is with a bus."""
+        return self._running == 0
+
+    def stop(self) -> None:
+        """Ask for nothing more. What is due and unread then is found by the catch-up of the next start."""
+        self._stopped = True
+
+    async def run(self) -> None:
+        """Schedule for ever. Raises OutboxError."""
+        began = asyncio.get_running_loop().time()
+        waited = await self._until_trusted()
+        start = self._now_ms() - round((asyncio.get_running_loop().time() - began) * 1000)
+        await self._catch_up(start if waited else None)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick_for_ever(), name="schedule:tick")
+            group.create_task(self._catch_up_for_ever(), name="schedule:catch-up")
+
+    async def _until_trusted(self) -> bool:
+        """Returns when time is trusted; says whether that took a while."""
+        waited = False
+        while not self._clock.trusted():
+            if not waited:
+                log.warning("schedule waits reason=%r", self._clock.reason)
+            waited = True
+            self.waiting = self._clock.reason
+            await asyncio.sleep(UNTRUSTED_WAIT_S)
+        self.waiting = ""
+        return waited
+
+    async def _tick_for_ever(self) -> None:
+        loop = asyncio.get_running_loop()
+        offset = self._now_ms() - loop.time() * 1000
+        while True:
+            now = self._now_ms()
+            due = min((self._next_due(task, now) for task in self._tasks.values()), default=now + 60_000)
+            await asyncio.sleep(min((due - now) / 1000, WAKE_S))
+            jump = round(self._now_ms() - loop.time() * 1000 - offset)
+            if abs(jump) > JUMP_MS:
+                offset += jump
+                self._jumped(jump)
+            if not self._stopped:
+                self.tick()
+
+    def _next_due(self, task: TaskEntry, now: int) -> int:
+        slot = self._slots.current(task.every_s, now - task.offset_s * 1000)
+        return self._slots.following(task.every_s, slot) + task.offset_s * 1000
+
+    def _jumped(self, jump: int) -> None:
+        self.counters.clock_jumps += 1
+        self._missing_because = Fault.CLOCK
+        log.warning("clock jumped ms=%d", jump)
+        self._intake.add(Event(name="clock_jumped", at=self._now_ms(), detail={"ms": jump}))
+
+    def tick(self) -> None:
+        """Submit what is due now. Slots that were passed over since the last tick become gaps."""
+        now = self._now_ms()
+        if self._intake.full:
+            self.counters.postponed += 1
+            return
+        due: dict[tuple[str, int], list[Series]] = defaultdict(list)
+        for name, task in self._tasks.items():
+            slot = self._slots.current(task.every_s, now - task.offset_s * 1000)
+            if self._ticked.get(name) == slot:
+                continue
+            self._ticked[name] = slot
+            before = self._slots.current(task.every_s, slot - 1)
+            for series in self._series[name]:
+                if slot == series.asked or not series.ready:
+                    continue
+                if series.asked < before:  # slots were passed over: they are filed first
+                    series.ready = False
+                    self._catch_up_wanted.set()
+                elif slot > series.asked or not self._known(series, slot):
+                    due[series.meter.id, slot].append(series)
+        for (_, slot), together in due.items():
+            self._submit(together, slot, now)
+
+    def _known(self, series: Series, slot: int) -> bool:
+        """Whether a slot that comes a second time (a restart, a clock set back) has its values: those are kept."""
+        return slot == series.running or self._book.has_capture(series.meter.id, series.task.name, slot)
+
+    def _submit(self, together: list[Series], slot: int, now: int) -> None:
+        """One job for the tasks of a meter that share a slot: what they have in common is read once."""
+        lane = min(_lane(series) for series in together)
+        ends = {series.task.name: self._next_due(series.task, now) for series in together}
+        for series in together:
+            if series.running is not None:
+                self._file_gap(series, series.running, Fault.MISSED, "not answered before the next slot")
+            series.asked, series.running = slot, slot
+        meter = together[0].meter
+        plan = together[0].plan if len(together) == 1 else self._merge(together)
+        self.counters.asked += len(together)
+        self._running += 1
+        self._buses[meter.entry.bus].submit(
+            Job(
+                meter=meter,
+                dialogue=plan.dialogue,
+                lane=lane,
+                deadline=asyncio.get_running_loop().time() + (min(ends.values()) - now) / 1000,
+                done=partial(self._done, together, slot, ends),
+                name=f"{meter.id} {'+'.join(ends)}",
+            )
+        )
+
+    def _merge(self, together: list[Series]) -> ReadPlan:
+        key = together[0].meter.id, tuple(series.task.name for series in together)
+        plan = self._merged.get(key)
+        if plan is None:
+            items = dict.fromkeys(item for series in together for item in series.task.items)
+            plan = self._merged[key] = self._plan(together[0].meter, tuple(items))
+        return plan
+
+    def _done(self, together: list[Series], slot: int, ends: Mapping[str, int], outcome: Outcome) -> None:
+        """A job came to its end: a capture or a gap for each task that it was for."""
+        self._running -= 1
+        if self._stopped and outcome.values is None:
+            return
+        now = self._now_ms()
+        again = []
+        for series in together:
+            current = series.running == slot
+            if current:
+                series.running = None
+            if outcome.values is None:
+                if not current:
+                    continue  # it was filed as a gap when the next slot came due
+                if outcome.fault is Fault.MISSED and ends[series.task.name] > now:
+                    again.append(series)  # it was asked with a task of a shorter period, whose time is over
+                    continue
+            elif not current:
+                self.counters.late += 1
+            self._file(series, slot, outcome if len(together) == 1 else _share(outcome, series))
+        if again:
+            self._submit(again, slot, now)
+
+    def _file(self, series: Series, slot: int, outcome: Outcome) -> None:
+        record = series.meter.capture(series.task, slot, outcome, now_ms=self._now_ms(), zone=self._zone)
+        if isinstance(record, Capture):
+            self.counters.captured += 1
+            record = self._check(record)
+        else:
+            self.counters.gaps += 1
+            self.counters.missed += record.fault is Fault.MISSED
+        self._intake.add(record)
+
+    def _file_gap(self, series: Series, slot: int, fault: Fault, detail: str) -> None:
+        self.counters.gaps += 1
+        self.counters.missed += 1
+        self._intake.add(self._gap(series, slot, fault, detail))
+
+    def _gap(self, series: Series, slot: int, fault: Fault, detail: str) -> Gap:
+        return Gap(
+            meter=series.meter.id, task=series.task.name, slot=slot, fault=fault, detail=detail,
+            opened_at=self._now_ms(),
+        )  # fmt: skip
+
+    # Catching up: what was planned while the gateway was down, or without trusted time, or jumped over.
+
+    async def _catch_up_for_ever(self) -> None:
+        while True:
+            await self._catch_up_wanted.wait()
+            self._catch_up_wanted.clear()
+            if not self._stopped:
+                await self._catch_up(None)
+
+    async def _catch_up(self, untrusted_since: int | None) -> None:
+        """File the missed slots of every series that is not ready, and read its current one late."""
+        fault, self._missing_because = self._missing_because, Fault.MISSED
+        gaps: list[Record] = []
+        behind: list[Series] = []
+        for of_meter in self._by_meter.values():
+            for series in of_meter:
+                if not series.ready:
+                    gaps += self._missed(series, fault, untrusted_since)
+                    behind.append(series)
+            if not gaps or len(gaps) >= CATCH_UP_STEP:
+                await self._accept_gaps(gaps)
+                gaps = []
+                self._read_current(behind)
+                behind = []
+        await self._accept_gaps(gaps)
+        self._read_current(behind)
+
+    async def _accept_gaps(self, gaps: Sequence[Record]) -> None:
+        """Gaps are committed before the slot after them is asked: a kill in between must not hide them."""
+        for first in range(0, len(gaps), CATCH_UP_STEP):
+            await self._intake.accept(gaps[first : first + CATCH_UP_STEP], urgent=True)
+
+    def _missed(self, series: Series, fault: Fault, untrusted_since: int | None) -> list[Record]:
+        """The slots between the last one known and the current one, as gaps."""
+        task, now = series.task, self._now_ms()
+        known = series.asked or self._book.last_slot(series.meter.id, task.name)
+        current = self._slots.current(task.every_s, now - task.offset_s * 1000)
+        if series.running is not None and series.running < current:
+            slots = [series.running]
+            series.running = None
+        else:
+            slots = []
+        since = known
+        if known is None and untrusted_since is not None:
+            since = self._slots.current(task.every_s, untrusted_since - task.offset_s * 1000) - 1
+        if since is not None and since < current:
+            slots += self._slots.between(task.every_s, since, current)
+        records: list[Record] = []
+        if len(slots) > CATCH_UP_SLOTS_MAX:
+            older, slots = slots[:-CATCH_UP_SLOTS_MAX], slots[-CATCH_UP_SLOTS_MAX:]
+            detail: dict[str, str | int] = {
+                "task": task.name, "first": older[0], "last": older[-1], "slots": len(older), "fault": fault.value,
+            }  # fmt: skip
+            records.append(Event(name="slots_missed", at=now, meter=series.meter.id, detail=detail))
+        for slot in slots:
+            waited = untrusted_since is not None and self._slots.following(task.every_s, slot) > untrusted_since
+            if waited:
+                records.append(self._gap(series, slot, Fault.CLOCK, "the time was not trusted"))
+            elif fault is Fault.CLOCK:
+                records.append(self._gap(series, slot, fault, "the clock was set past it"))
+            else:
+                records.append(self._gap(series, slot, Fault.MISSED, "the gateway did not ask"))
+        self.counters.gaps += len(slots)
+        self.counters.missed += len(slots)
+        return records
+
+    def _read_current(self, behind: Iterable[Series]) -> None:
+        """Read the slot that is current, late, unless the store has it; from here on the ticks go on."""
+        now = self._now_ms()
+        due: dict[tuple[str, int], list[Series]] = defaultdict(list)
+        for series in behind:
+            slot = self._slots.current(series.task.every_s, now - series.task.offset_s * 1000)
+            series.ready = True
+            if self._known(series, slot):
+                series.asked = max(slot, series.asked)
+            elif slot > series.asked:
+                due[series.meter.id, slot].append(series)
+        for (_, slot), together in due.items():
+            self._submit(together, slot, now)
+
+
+def _lane(series: Series) -> Lane:
+    if series.meter.entry.priority == "priority":
+        return Lane.PRIORITY
+    return Lane.BILLING if series.task.lane == "billing" else Lane.CURVE
+
+
+def _share(outcome: Outcome, series: Series) -> Outcome:
+    """The part of a shared outcome that a task asked for."""
+    if outcome.values is None:
+        return outcome
+    wanted = {quantity.name for quantity in series.plan.quantities}
+    return replace(outcome, values=tuple(value for value in outcome.values if value.quantity.name in wanted))

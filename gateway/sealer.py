@@ -1,0 +1,129 @@
+"""Seals what the outbox has accepted, when it is due, under a data key of the epoch and day."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from buffer.outbox import Outbox
+from config.model import UplinkProfile
+from gateway.slots import Slots
+from identity.datakey import key_record, new_data_key
+from identity.gateway import CentreTrust, GatewayIdentity
+from protocols import envelope
+from protocols.envelope import REPLY_SEQ, BatchKind, DataKey
+
+AGE_S_MAX = {"prompt": 2.0, "metered": 3600.0}
+"""How old a reading may grow before it is sealed, by the uplink's profile."""
+AGE_S_OFFLINE = 3600.0
+"""The same while there is no session: sealing early would only make small batches of a long outage."""
+RECORDS_MAX = 1000
+"""With this many waiting a batch is full (8000 values at 8 a capture), and sealed whatever its age."""
+
+
+@dataclass(slots=True)
+class SealerCounters:
+    """What was sealed."""
+
+    batches: int = 0
+    records: int = 0
+    bytes: int = 0
+    keys: int = 0
+
+
+class Sealer:
+    """The one that makes data keys and batches. A new key at each start and each local day of the site."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        identity: GatewayIdentity,
+        trust: CentreTrust,
+        profile: UplinkProfile,
+        zone: str,
+        now_ms: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.counters = SealerCounters()
+        self.sealed = asyncio.Event()
+        """There are new batches to offer."""
+        self._outbox = outbox
+        self._identity = identity
+        self._trust = trust
+        self._profile: UplinkProfile = profile
+        self._slots = Slots(zone)
+        self._now_ms = now_ms
+        self._random = random
+        self._key: DataKey | None = None
+        self._reply_seq = REPLY_SEQ
+        self._online = False
+        self._at_once = False
+        self._making_key = asyncio.Lock()
+
+    def online(self, online: bool) -> None:
+        """Whether there is a session: what waits is sealed when one begins."""
+        self._online = online
+        if online:
+            self._outbox.more.set()
+
+    def at_once(self) -> None:
+        """From now on nothing waits for its age: the gateway is being drained."""
+        self._at_once = True
+        self._outbox.more.set()
+
+    async def run(self) -> None:
+        """Seal what becomes due, for ever. Raises OutboxError."""
+        more = self._outbox.more
+        while True:
+            more.clear()
+            due_in = await self.seal_due()
+            try:
+                async with asyncio.timeout(due_in):
+                    await more.wait()
+            except TimeoutError:
+                continue
+
+    async def seal_due(self) -> float | None:
+        """Seal what is due now; returns in how many seconds the next may be, None when nothing waits."""
+        while True:
+            waiting = self._outbox.unsealed()
+            if not waiting.records:
+                return None
+            due_in = self._age_s_max() - waiting.age_s
+            if due_in > 0 and not waiting.events and waiting.records < RECORDS_MAX:
+                return due_in
+            key = await self.data_key()
+
+            def encrypt(seq: int, kind: BatchKind, body: bytes, key: DataKey = key) -> tuple[bytes, bytes]:
+                return key.kid, envelope.seal(key, gateway=self._identity.gateway, seq=seq, kind=kind, body=body)
+
+            sealed = await self._outbox.seal(encrypt)
+            if sealed is None:
+                return None
+            self.counters.batches += 1
+            self.counters.records += sealed.records
+            self.counters.bytes += len(sealed.message)
+            self.sealed.set()
+
+    def _age_s_max(self) -> float:
+        if self._at_once:
+            return 0.0
+        return AGE_S_MAX[self._profile] if self._online else AGE_S_OFFLINE
+
+    async def data_key(self) -> DataKey:
+        """The data key of now. A new one is in the store, as a signed key record, before this returns."""
+        async with self._making_key:
+            day = self._slots.day(self._now_ms())
+            if self._key is None or self._key.day != day:
+                key = new_data_key(self._outbox.epoch, day, self._random)
+                record = key_record(self._identity, self._trust, key)
+                await self._outbox.add_key_record(key.kid, key.epoch, record)
+                self._key = key
+                self.counters.keys += 1
+            return self._key
+
+    async def seal_reply(self, body: bytes) -> bytes:
+        """A reply's body sealed under the key of now, with a number that no batch and no other reply has."""
+        key = await self.data_key()
+        seq, self._reply_seq = self._reply_seq, self._reply_seq + 1
+        return envelope.seal(key, gateway=self._identity.gateway, seq=seq, kind=BatchKind.REPLY, body=body)

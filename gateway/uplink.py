@@ -1,0 +1,295 @@
+"""The way to the centre: keys, hello and batches go up, receipts and requests come down.
+
+A batch is settled by the centre's signed receipt and by nothing else. The broker's PUBACK only paces us: a broker that
+is killed forgets what it acknowledged. Whatever comes down and is not right is counted, and changes nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+from buffer.outbox import Outbox
+from buffer.words import Sealed
+from config.model import UplinkProfile
+from gateway.offers import Offers
+from gateway.sealer import Sealer
+from gateway.session import Session, SessionFactory, SessionLost
+from identity.gateway import CentreTrust, GatewayIdentity
+from protocols.envelope import BatchKind
+from protocols.errors import Malformed
+from protocols.messages import Hello, Receipt, State, parse_topic, signed, topic, verified
+
+log = logging.getLogger(__name__)
+
+BACK_OFF_S, BACK_OFF_S_MAX = 1.0, 60.0
+"""Between two attempts to connect: doubled each time, each between half of it and the whole."""
+REQUESTS_MAX = 16
+"""Requests that may wait to be obeyed; a further one is counted and dropped, and its sender asks again."""
+KEY_AGAIN_S = 5.0
+"""A key record that the centre asks for is sent at most this often."""
+FAREWELL_S = 3.0
+"""What a clean stop spends on saying that the gateway goes offline."""
+
+
+@dataclass(slots=True)
+class UplinkCounters:
+    """What went up and came down since the start."""
+
+    sessions: int = 0
+    failed_connects: int = 0
+    offered: int = 0
+    offered_again: int = 0
+    acknowledged: int = 0
+    bytes: int = 0
+    receipts: int = 0
+    settled_batches: int = 0
+    settled_records: int = 0
+    rejected: int = 0
+    keys_asked: int = 0
+    requests: int = 0
+    requests_dropped: int = 0
+    malformed: int = 0
+    """Messages from above that were damaged, forged, for another gateway, or on a topic that there is not."""
+
+
+class Uplink:
+    """Keeps a session with the broker, offers batches and takes receipts.
+
+    settle_on: `receipt`, always. `puback` settles a batch when the broker acknowledges it, as other gateways do; it
+    exists only as the control of the kill tests, which show that it loses data.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        sessions: SessionFactory,
+        sealer: Sealer,
+        identity: GatewayIdentity,
+        trust: CentreTrust,
+        profile: UplinkProfile,
+        now_ms: Callable[[], int],
+        random: Random,
+        settle_on: Literal["receipt", "puback"] = "receipt",
+    ) -> None:
+        self.counters = UplinkCounters()
+        self.requests: asyncio.Queue[bytes] = asyncio.Queue(REQUESTS_MAX)
+        """Requests as they came, not verified."""
+        self.settled = asyncio.Event()
+        """Set at each receipt."""
+        self._outbox = outbox
+        self._sessions = sessions
+        self._sealer = sealer
+        self._identity = identity
+        self._trust = trust
+        self._profile: UplinkProfile = profile
+        self._now_ms = now_ms
+        self._random = random
+        self._settle_on = settle_on
+        self._offers = Offers(random)
+        self._session: Session | None = None
+        self._keys_sent: dict[bytes, float] = {}
+        self._wake = sealer.sealed
+        self._stopping = asyncio.Event()
+        self._fruitful = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session."""
+        return self._session is not None
+
+    @property
+    def unreceipted(self) -> int:
+        """Batches that were offered and have no receipt."""
+        return self._offers.unreceipted
+
+    def stop(self) -> None:
+        """Say goodbye and end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Until stopped. Raises OutboxError; a broker that is away only means trying again."""
+        async with asyncio.TaskGroup() as group:
+            sealing = group.create_task(self._sealer.run(), name="uplink:seal")
+            await self._connect_until_stopped()
+            sealing.cancel()
+
+    async def say(self, name: str, payload: bytes) -> bool:
+        """Publish a message that may be lost (health, a reply); says whether the broker has it."""
+        session = self._session
+        if session is None:
+            return False
+        try:
+            await session.publish(topic(self._identity.gateway, "up", name), payload)
+        except SessionLost:
+            return False
+        return True
+
+    async def _connect_until_stopped(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            self._fruitful = False
+            try:
+                async with self._sessions(self._state(online=False)) as session:
+                    await self._use(session)
+            except* SessionLost as lost:
+                self.counters.failed_connects += 1
+                log.warning("session lost detail=%r", str(lost.exceptions[0]))
+            finally:
+                self._session = None
+                self._sealer.online(False)
+                self._offers.lost()
+            failures = 0 if self._fruitful else failures + 1
+            if not self._stopping.is_set():
+                await self._pause(min(BACK_OFF_S * 2**failures, BACK_OFF_S_MAX))
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds * (0.5 + 0.5 * self._random.random())):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _use(self, session: Session) -> None:
+        """One session, from its first word to its loss (SessionLost) or to the stop."""
+        self.counters.sessions += 1
+        self._session = session
+        self._keys_sent.clear()
+        if self._profile == "prompt":
+            self._offers.at_once()
+        log.info("session begins number=%d", self.counters.sessions)
+        async with asyncio.TaskGroup() as group:
+            hearing = group.create_task(self._hear(session), name="uplink:hear")
+            offering = group.create_task(self._offer_for_ever(session, group), name="uplink:offer")
+            await self._stopping.wait()
+            hearing.cancel()
+            offering.cancel()
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                await session.publish(self._up("state"), self._state(online=False), retain=True)
+        except TimeoutError:
+            log.warning("farewell not acknowledged seconds=%s", FAREWELL_S)
+
+    # Going up.
+
+    async def _greet(self, session: Session) -> None:
+        await session.publish(self._up("state"), self._state(online=True), retain=True)
+        await self._sealer.data_key()
+        for entry in self._outbox.key_records():
+            await self._send_key(session, entry.kid, entry.message)
+        await session.publish(self._up("hello"), self._hello())
+
+    def _up(self, name: str) -> str:
+        return topic(self._identity.gateway, "up", name)
+
+    def _state(self, *, online: bool) -> bytes:
+        return State(
+            gateway=self._identity.gateway, online=online, epoch=self._outbox.epoch, at=self._now_ms()
+        ).encode()
+
+    def _hello(self) -> bytes:
+        outbox = self._outbox
+        hello = Hello(
+            gateway=self._identity.gateway,
+            epoch=outbox.epoch,
+            first_unsettled=outbox.first_unsettled,
+            next_seq=outbox.next_seq,
+            voided=tuple(outbox.voided()),
+            pending=outbox.pending,
+            oldest_at=outbox.unsealed().oldest_at,
+            sent_at=self._now_ms(),
+        )
+        return signed(hello, kid=self._identity.kid, sign=self._identity.sign)
+
+    async def _offer_for_ever(self, session: Session, group: asyncio.TaskGroup) -> None:
+        await self._greet(session)
+        self._sealer.online(True)
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            now = loop.time()
+            room = self._offers.room(session.in_flight_max, now)
+            found = self._outbox.offers(room, self._offers.waiting(now)) if room else []
+            for sealed in found:
+                if sealed.kid not in self._keys_sent:  # it was made after the greeting
+                    await self._send_keys(session, {sealed.kid})
+                again = not self._offers.begin((sealed.epoch, sealed.seq))
+                self.counters.offered += 1
+                self.counters.offered_again += again
+                group.create_task(self._offer(session, sealed), name=f"uplink:batch {sealed.seq}")
+            try:
+                async with asyncio.timeout_at(self._offers.next_after(now)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _offer(self, session: Session, sealed: Sealed) -> None:
+        """Publish a batch and wait for the PUBACK. SessionLost ends the session."""
+        await session.publish(self._up("event" if sealed.kind is BatchKind.EVENTS else "batch"), sealed.message)
+        self.counters.acknowledged += 1
+        self.counters.bytes += len(sealed.message)
+        self._offers.acknowledged((sealed.epoch, sealed.seq), asyncio.get_running_loop().time())
+        if self._settle_on == "puback":
+            await self._settle_unsafely(sealed)
+        self._wake.set()
+
+    async def _settle_unsafely(self, sealed: Sealed) -> None:
+        only = ((sealed.seq, sealed.seq),)
+        gateway, now = self._identity.gateway, self._now_ms()
+        await self._settle(Receipt(gateway=gateway, epoch=sealed.epoch, contiguous_upto=0, ranges=only, sent_at=now))
+
+    async def _send_keys(self, session: Session, kids: set[bytes]) -> None:
+        for entry in self._outbox.key_records():
+            if entry.kid in kids:
+                await self._send_key(session, entry.kid, entry.message)
+
+    async def _send_key(self, session: Session, kid: bytes, message: bytes) -> None:
+        await session.publish(self._up("key"), message)
+        self._keys_sent[kid] = asyncio.get_running_loop().time()
+
+    # Coming down.
+
+    async def _hear(self, session: Session) -> None:
+        async for name, payload in session.messages():
+            try:
+                await self._take(session, name, payload)
+            except Malformed as error:
+                self.counters.malformed += 1
+                log.warning("message from above refused topic=%r detail=%r", name[:120], str(error))
+
+    async def _take(self, session: Session, name: str, payload: bytes) -> None:
+        """One message from above. Raises Malformed for what is not truly from the centre to us."""
+        where = parse_topic(name)
+        if where.gateway != self._identity.gateway or where.direction != "down":
+            raise Malformed(f"a message for {where.gateway}, not for us")
+        if where.name == "request":
+            if self.requests.full():
+                self.counters.requests_dropped += 1
+            else:
+                self.counters.requests += 1
+                self.requests.put_nowait(payload)
+            return
+        receipt = verified(Receipt, payload, gateway=self._identity.gateway, verify=self._trust.verify)
+        self.counters.receipts += 1
+        self._fruitful = True
+        await self._settle(receipt)
+        await self._send_asked_keys(session, receipt.need_key)
+
+    async def _settle(self, receipt: Receipt) -> None:
+        settled = await self._outbox.settle(receipt)
+        self._offers.receipted(receipt)
+        self.counters.settled_batches += settled.batches
+        self.counters.settled_records += settled.records
+        self.counters.rejected += len(settled.voided)
+        self.settled.set()
+        self._wake.set()
+
+    async def _send_asked_keys(self, session: Session, kids: tuple[bytes, ...]) -> None:
+        now = asyncio.get_running_loop().time()
+        due = {kid for kid in kids if now - self._keys_sent.get(kid, -KEY_AGAIN_S) >= KEY_AGAIN_S}
+        if due:
+            self.counters.keys_asked += len(due)
+            await self._send_keys(session, due)
