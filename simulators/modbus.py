@@ -40,6 +40,7 @@ class ModbusMeter:
                 self._items.setdefault(item.function, []).append(item)
         for items in self._items.values():
             items.sort(key=lambda item: item.address)
+        self._ends = {function: max(item.end for item in items) for function, items in self._items.items()}
 
     def handle(self, frame: Frame, now_ms: int) -> bytes | None:
         """The reply to one frame, or None for silence."""
@@ -75,7 +76,7 @@ class ModbusMeter:
     def _readable(self, function: int, first: int, end: int) -> bool:
         """Whether one request may span these registers: as the profile says, and never outside the map."""
         items = self._items.get(function)
-        if not items or end <= items[0].address or first >= max(item.end for item in items) or end > 0x10000:
+        if not items or first < items[0].address or end > self._ends[function]:
             return False
         if any((function, address) in self._lacks for address in range(first, end)):
             return False

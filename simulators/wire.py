@@ -1,0 +1,280 @@
+"""One simulated bus: a wire with meters on it, exact in time, with faults drawn from a seed.
+
+A character takes its bits divided by the baud rate. A question begins when it is written (or when the one before has
+left), its answer begins the meter's turnaround after its last bit, and arrives when its own last bit has. Bytes that
+are on the wire at the same time spoil each other. All times are of the running loop, so the wire is as exact in virtual
+time as its arithmetic, and a real-time wire keeps the same times as well as the machine can.
+
+Three faces: `MemoryLine` here, a pty and a TCP server in `simulators.endpoints`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal
+
+from config.model import SerialSettings
+from drivers.line import ParityCheck, PortLost
+from protocols.dlt645.frame import Frame as Dlt645Frame
+from protocols.modbus.frame import Frame as ModbusFrame
+from simulators.dlt645 import Answer, Dlt645Meter
+from simulators.ear import Ear, Question
+from simulators.meter import SimulatedMeter
+from simulators.noise import QUIET, Faults, disturb
+from simulators.truth import Served, ServedLog
+
+Match = Literal["settings", "baud", "none"]
+"""What of a meter's line settings must be those of the line before it hears anything."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sound:
+    """Bytes on the wire from `start` to `end`, on their way to the asker."""
+
+    start: float
+    end: float
+    data: bytes
+    """As they will arrive."""
+    sent: bytes
+    meter: str | None = None
+    """Whose answer it is; None for echoes and what is nobody's."""
+    values: dict[str, str] = field(default_factory=dict)
+    delivered: int = 0
+
+
+class Wire:
+    """The bus. `transmit` takes what the asker sends; what arrives goes to `deliver`, set by the face.
+
+    serial: how the asker's end is set; change it with `apply`. match: which settings a meter with settings of its own
+    insists on. pieces: bytes that arrive at a time, 0: an answer arrives whole, at its end. check_parity: the asker's
+    end drops bytes of wrong parity (where there is parity).
+    """
+
+    def __init__(
+        self, meters: Iterable[SimulatedMeter], *, serial: SerialSettings, now_ms: Callable[[], int], seed: int = 0,
+        faults: Faults = QUIET, log: ServedLog | None = None, match: Match = "settings", pieces: int = 0,
+        check_parity: bool = True,
+    ) -> None:  # fmt: skip
+        self.meters = list(meters)
+        self.faults = faults
+        self.log = log if log is not None else ServedLog()
+        self.pieces = pieces
+        self.check_parity = check_parity
+        self.counts: Counter[str] = Counter()
+        """Questions heard, answers sent, and each fault that struck."""
+        self.wire_s = 0.0
+        """Time that bytes were on the wire, both ways."""
+        self.turnaround_s = 0.0
+        """Time that meters took to begin their answers."""
+        self.deliver: Callable[[bytes], None] | None = None
+        self._now_ms = now_ms
+        self._rng = Random(f"meterwire wire {seed}")
+        self._match: Match = match
+        self._ear = Ear()
+        self._sounds: list[_Sound] = []
+        self._sent_until = 0.0
+        self._by_address: dict[str, list[SimulatedMeter]] = {}
+        self._by_unit: dict[int, list[SimulatedMeter]] = {}
+        for meter in self.meters:
+            if isinstance(meter.meter, Dlt645Meter):
+                self._by_address.setdefault(meter.meter.address, []).append(meter)
+            else:
+                self._by_unit.setdefault(meter.meter.unit, []).append(meter)
+        self.apply(serial)
+
+    def apply(self, serial: SerialSettings) -> None:
+        """Set the asker's end."""
+        self.serial = serial
+        self._character_s = serial.character_s
+
+    @property
+    def sent_until(self) -> float:
+        """Loop time at which the last byte of the asker leaves."""
+        return self._sent_until
+
+    def transmit(self, data: bytes) -> None:
+        """The asker sends bytes: they leave one after the other, from now on or when those before have left."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        start = max(now, self._sent_until)
+        end = self._sent_until = start + len(data) * self._character_s
+        self.wire_s += end - start
+        heard = disturb(data, self.faults, self._rng, parity=self.serial.parity != "N")
+        if self._sounds and self._spoil(start, end):
+            heard = self._rng.randbytes(len(data))
+        if heard != data:
+            self.counts["questions disturbed"] += 1
+        if self.faults.echo:
+            self._put(_Sound(start=start, end=end, data=heard, sent=data), loop)
+        at_ms = self._now_ms() + round((end - now) * 1000)
+        for question in self._ear.hear(heard, start):
+            for meter in self._listeners(question):
+                self._ask(meter, question, end, at_ms, loop)
+
+    def say(self, data: bytes, *, after_s: float = 0.0) -> None:
+        """Put somebody else's bytes on the wire, so long from now: for trials."""
+        loop = asyncio.get_running_loop()
+        start = loop.time() + after_s
+        self._put(_Sound(start=start, end=start + len(data) * self._character_s, data=data, sent=data), loop)
+
+    def _listeners(self, question: Question) -> list[SimulatedMeter]:
+        if isinstance(question, ModbusFrame):
+            found = self._by_unit.get(question.unit, [])
+        else:
+            found = self._by_address.get(question.address) or []
+            if "A" in question.address:
+                found = [m for group in self._by_address.values() for m in group]
+        return [meter for meter in found if meter.present and self._hears(meter)]
+
+    def _hears(self, meter: SimulatedMeter) -> bool:
+        if meter.serial is None or self._match == "none":
+            return True
+        return meter.serial == self.serial if self._match == "settings" else meter.serial.baud == self.serial.baud
+
+    def _ask(
+        self, meter: SimulatedMeter, question: Question, end: float, at_ms: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """A meter has heard the whole question at `end`."""
+        self.counts["questions"] += 1
+        answer = answer_of(meter, question, at_ms)
+        if answer is None:
+            return
+        low, high = meter.turnaround_ms
+        turnaround = low / 1000 if low == high else self._rng.uniform(low, high) / 1000
+        if isinstance(question, ModbusFrame):
+            turnaround = max(turnaround, t3_5(self.serial))
+        faults = self.faults
+        data = sent = answer.data
+        if faults is not QUIET:
+            if self._strikes("silent", faults.silent):
+                return
+            if self._strikes("late", faults.late):
+                turnaround += self._rng.uniform(*faults.late_ms) / 1000
+            if self._strikes("truncate", faults.truncate):
+                data = data[: self._rng.randrange(len(data))]
+            if self._strikes("glitch", faults.glitch):
+                data = self._rng.choice((b"\x00", b"\xff")) * self._rng.randint(1, 3) + data
+            if self._strikes("foreign", faults.foreign):
+                data = self._foreign(question) + data
+            data = disturb(data, faults, self._rng, parity=self.check_parity and self.serial.parity != "N")
+        self.counts["answers"] += 1
+        self.turnaround_s += turnaround
+        start = end + turnaround
+        length = max(len(data), len(sent)) * self._character_s
+        self.wire_s += length
+        self._put(
+            _Sound(start=start, end=start + length, data=data, sent=sent, meter=meter.id, values=answer.values), loop
+        )
+
+    def _strikes(self, fault: str, rate: float) -> bool:
+        if not rate or self._rng.random() >= rate:
+            return False
+        self.counts[fault] += 1
+        return True
+
+    def _foreign(self, question: Question) -> bytes:
+        """A whole and right frame of a meter that was not asked."""
+        if isinstance(question, Dlt645Frame):
+            address = f"{self._rng.randrange(10**12):012d}"
+            data = question.data[:4] + self._rng.randbytes(4)
+            return Dlt645Frame(address=address, control=question.control | 0x80, data=data).encode()
+        unit = question.unit % 247 + 1
+        return ModbusFrame(unit=unit, function=question.function, data=b"\x02" + self._rng.randbytes(2)).encode()
+
+    def _spoil(self, start: float, end: float) -> bool:
+        """Whether something else is on the wire at that time; it is spoilt from the first common bit on."""
+        met = [sound for sound in self._sounds if sound.start < end and sound.end > start]
+        for sound in met:
+            clean = max(0, int((start - sound.start) / self._character_s))
+            sound.data = sound.data[:clean] + self._rng.randbytes(max(0, len(sound.data) - clean))
+            self.counts["collision"] += 1
+        return bool(met)
+
+    def _put(self, sound: _Sound, loop: asyncio.AbstractEventLoop) -> None:
+        if self._sounds and self._spoil(sound.start, sound.end):
+            sound.data = self._rng.randbytes(len(sound.data))
+        self._sounds.append(sound)
+        size = len(sound.data)
+        if self.pieces:
+            for cut in range(self.pieces, size, self.pieces):
+                loop.call_at(sound.start + cut * (sound.end - sound.start) / size, self._arrive, sound, cut)
+        loop.call_at(sound.end, self._ended, sound)
+
+    def _arrive(self, sound: _Sound, cut: int) -> None:
+        piece = sound.data[sound.delivered : cut]
+        sound.delivered = cut
+        if piece and self.deliver is not None:
+            self.deliver(piece)
+
+    def _ended(self, sound: _Sound) -> None:
+        self._sounds.remove(sound)
+        listening = self.deliver is not None
+        self._arrive(sound, len(sound.data))
+        if sound.meter is not None:
+            intact = listening and sound.data == sound.sent
+            self.log.add(Served(meter=sound.meter, at_ms=self._now_ms(), intact=intact, values=sound.values))
+
+
+def answer_of(meter: SimulatedMeter, question: Question, at_ms: int) -> Answer | None:
+    """What this meter answers, if the question is in its protocol."""
+    if isinstance(meter.meter, Dlt645Meter):
+        return meter.meter.answer(question, at_ms) if isinstance(question, Dlt645Frame) else None
+    return meter.meter.answer(question, at_ms) if isinstance(question, ModbusFrame) else None
+
+
+def t3_5(serial: SerialSettings) -> float:
+    """Seconds of quiet that end a Modbus RTU frame: 3.5 characters, 1.75 ms above 19200 baud (MODBUS over Serial Line
+    V1.02, §2.5.1.1)."""
+    return 3.5 * serial.character_s if serial.baud <= 19200 else 0.00175
+
+
+class MemoryLine:
+    """The asker's end of a wire in memory: a `Line` of `drivers.line`. Parity is enforced where there is parity."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._lost: Callable[[Exception], None] | None = None
+        self._gone: Exception | None = None
+
+    @property
+    def parity(self) -> ParityCheck:
+        """enforced, or none for 8N1; unverified when the wire does not check it."""
+        if self._wire.serial.parity == "N":
+            return "none"
+        return "enforced" if self._wire.check_parity else "unverified"
+
+    def attach(self, receive: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+        """Deliver what arrives to `receive`; call `lost` once when the line is torn."""
+        self._wire.deliver = receive
+        self._lost = lost
+
+    def write(self, data: bytes) -> None:
+        """Begin to send. Raises PortLost when the line was torn or closed."""
+        if self._gone is not None:
+            raise PortLost(str(self._gone))
+        self._wire.transmit(data)
+
+    def apply(self, settings: SerialSettings) -> None:
+        """Set the asker's end of the wire."""
+        self._wire.apply(settings)
+
+    async def drained(self) -> None:
+        """Returns when the last byte written has left."""
+        left = self._wire.sent_until - asyncio.get_running_loop().time()
+        if left > 0:
+            await asyncio.sleep(left)
+
+    def tear(self, why: str = "the adapter was pulled out") -> None:
+        """Lose the line, as its user sees it: for trials."""
+        if self._gone is None:
+            self._gone = PortLost(why)
+            self._wire.deliver = None
+            if self._lost is not None:
+                self._lost(self._gone)
+
+    def close(self) -> None:
+        """Let go; may be called twice."""
+        self._wire.deliver = None
+        self._gone = self._gone or PortLost("closed")
