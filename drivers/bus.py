@@ -1,0 +1,473 @@
+"""A bus: one task that owns the port, runs the jobs by lane, and keeps discipline on the wire.
+
+What it promises: a meter whose last question ended uncertainly (time-out, damage, cancel) is not asked anything until
+a late answer can no longer come, and others are asked meanwhile; a silent meter costs the live ones little; every job
+ends once, with values or a reason, by its deadline or soon after.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import count
+from random import Random
+from typing import Any, Protocol
+
+from config.model import BusEntry
+from drivers.account import Account
+from drivers.job import Job, Lane
+from drivers.lanes import Lanes
+from drivers.outcome import Outcome
+from drivers.port import OpenLine, Port, PortLost, open_line
+from drivers.run import Run, Standing
+from drivers.silent import Silent
+from protocols.capture import Fault
+from protocols.dialogue import Answer, Garbled, Reply, Silence
+
+__all__ = ["Account", "Bus", "BusCounters", "Evidence", "Job", "Lane", "Outcome"]
+
+log = logging.getLogger(__name__)
+
+QUEUE_MAX = 4096
+"""Jobs that may wait on one bus; a day of curve slots of 32 meters. One more is refused as missed."""
+
+GIVE_UP_AFTER = 2
+"""Questions in a row without an answer, after which the rest of the job is not asked."""
+
+COHERENT_S = 2.0
+"""The values of a short read belong to one moment: when a repeated question would come this long after the first
+answer, the whole read starts over instead."""
+
+REOPEN_S_FIRST, REOPEN_S_MAX, REOPEN_JITTER = 1.0, 30.0, 0.2
+"""Pause before a lost port is opened again: doubled at each failure, spread by a fifth so that buses do not march."""
+
+INTERNAL_S_FIRST, INTERNAL_S_MAX = 60.0, 3600.0
+"""How long a meter is left alone after a defect of ours showed on it: doubled each time in a row."""
+
+
+class Evidence(Protocol):
+    """Where raw bytes are kept for people: of answers that were damaged, or that we could not deal with."""
+
+    def note(self, *, bus: str, meter: str, at: int, reason: str, sent: bytes, seen: bytes) -> None:
+        """Keep it, or not: nothing depends on it. at: UTC milliseconds."""
+        ...
+
+
+@dataclass(slots=True)
+class BusCounters:
+    """What happened to the jobs of a bus since it was made."""
+
+    jobs: int = 0
+    answered: int = 0
+    """Jobs whose dialogue came to its end with at least one answer."""
+    faults: dict[str, int] = field(default_factory=dict)
+    """Jobs without values, by fault."""
+    retries: int = 0
+    restarts: int = 0
+    """Reads that started over because their values would not have belonged to one moment."""
+    quarantines: int = 0
+    probes: int = 0
+    fell_silent: int = 0
+    came_back: int = 0
+    internal: int = 0
+    refused: int = 0
+    """Jobs turned away because the queue was full."""
+
+
+class Bus:
+    """The jobs of one bus. `submit` from the loop's thread; `run` in a task of its own."""
+
+    def __init__(
+        self,
+        entry: BusEntry,
+        *,
+        open_line: OpenLine = open_line,
+        now_ms: Callable[[], int],
+        evidence: Evidence | None = None,
+        counters: BusCounters | None = None,
+        jitter: Random | None = None,
+    ) -> None:
+        self.entry = entry
+        self.port = Port(entry, open_line=open_line, now_ms=now_ms)
+        self.counters = counters or BusCounters()
+        self.account = Account()
+        self.trouble: str | None = None
+        """Why the port is not open, for people; None while it is, and before the first attempt."""
+        self._now_ms = now_ms
+        self._evidence = evidence
+        self._jitter = jitter or Random()
+        self._lanes = Lanes()
+        self._parked = Lanes()
+        """Jobs of silent meters: they wait for the meter to come back, or for their deadline."""
+        self._silent = Silent()
+        self._standings: dict[str, Standing] = {}
+        self._order = count()
+        self._in_hand: Run | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._stopped = False
+        self._reopen_at = 0.0
+        self._failures = 0
+        self._now = 0.0
+
+    @property
+    def utilisation(self) -> float:
+        """See Account.utilisation."""
+        return self.account.utilisation
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """Ids of the meters that do not answer."""
+        return self._silent.meters
+
+    @property
+    def queued(self) -> int:
+        """Jobs that wait, those of silent meters included."""
+        return self._lanes.waiting + self._parked.waiting
+
+    def idle(self) -> bool:
+        """Whether no job of a live meter waits or is in hand. Jobs of silent meters do not count: see `abandon`."""
+        return self._lanes.waiting == 0 and (self._in_hand is None or self._in_hand.standing.silent)
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. When the queue is full its `done` is called at once, with fault missed."""
+        self.counters.jobs += 1
+        if self.queued >= QUEUE_MAX:
+            self.counters.refused += 1
+            self._count_fault(Fault.MISSED)
+            job.done(Outcome(fault=Fault.MISSED, detail=f"more than {QUEUE_MAX} jobs wait on bus {self.entry.name}"))
+            return
+        standing = self._standings.get(job.meter.id)
+        if standing is None:
+            standing = self._standings[job.meter.id] = Standing(job.meter)
+        standing.probe = job
+        self._queue(Run(job, standing, next(self._order)))
+        self._awake()
+
+    def stop(self) -> None:
+        """Let `run` return after the question in hand. The queue is left as it is."""
+        self._stopped = True
+        self._awake()
+
+    def abandon(self) -> None:
+        """End every job that waits, each with the reason why it has no values yet. For a stop, after `run` ended."""
+        for run in [*self._lanes.remove(lambda _: True), *self._parked.remove(lambda _: True)]:
+            self._cut(run)
+
+    async def run(self) -> None:
+        """Serve jobs until stopped. Survives a lost port, odd meters and our own defects in reading them; what `done`
+        raises ends it. On cancellation the meter in hand is left in quarantine, and the queue as it is."""
+        loop = asyncio.get_running_loop()
+        self.account.at = loop.time()
+        try:
+            while not self._stopped:
+                now = self._now = loop.time()
+                self._expire(now)
+                if not self.port.is_open:
+                    await self._open(loop)
+                elif (run := self._take(now)) is not None:
+                    await self._ask(run, loop)
+                else:
+                    await self._rest(loop, self._next_event(now))
+        finally:
+            self.port.close()
+
+    # The queue.
+
+    def _queue(self, run: Run) -> None:
+        (self._parked if run.standing.silent else self._lanes).put(run)
+
+    def _awake(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _ready(self, run: Run) -> bool:
+        standing = run.standing
+        return (
+            standing.quiet_until <= self._now
+            and standing.blocked_until <= self._now
+            and (standing.held_by is None or standing.held_by is run)
+        )
+
+    def _take(self, now: float) -> Run | None:
+        """The job whose question goes next: of a silent meter when its time has come, else by lane."""
+        live = self._lanes.waiting > 0
+        if (standing := self._silent.due(now, live_work=live)) is not None:
+            return self._probe(standing)
+        if (run := self._lanes.take(self._ready)) is not None:
+            return run
+        if live and (standing := self._silent.due(now, live_work=True)) is not None:
+            return self._probe(standing)
+        return None
+
+    def _probe(self, standing: Standing) -> Run:
+        run = self._parked.take(lambda run: run.standing is standing)
+        if run is None:
+            assert standing.probe is not None
+            nobody = replace(standing.probe, done=_nobody, deadline=float("inf"))
+            run = Run(nobody, standing, next(self._order))
+        return run
+
+    def _next_event(self, now: float) -> float:
+        """When something may be ready again (loop time), with nothing ready now."""
+        soonest = min(self._lanes.soonest, self._parked.soonest)
+        if not self._lanes.waiting:
+            return min(soonest, self._silent.next_due())
+        for run in self._lanes:
+            ready_at = max(run.standing.quiet_until, run.standing.blocked_until)
+            if ready_at > now:
+                soonest = min(soonest, ready_at)
+        return soonest
+
+    async def _rest(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        """Wait until then, or until a job comes."""
+        work = self._lanes.waiting > 0
+        wake = self._wake = loop.create_future()
+        timer = None if until == float("inf") else loop.call_at(until, self._awake)
+        try:
+            await wake
+        finally:
+            self._wake = None
+            if timer is not None:
+                timer.cancel()
+            self.account.waited(loop.time(), work=work)
+
+    def _expire(self, now: float) -> None:
+        for run in self._lanes.expired(now):
+            self._cut(run)
+        for run in self._parked.expired(now):
+            self._cut(run)
+
+    def _cut(self, run: Run) -> None:
+        """End a job without (all of) its values."""
+        standing = run.standing
+        if standing.silent:
+            fault, detail = Fault.SILENT, "the meter does not answer"
+        elif not self.port.is_open and self.trouble is not None:
+            fault, detail = Fault.BUS, self.trouble
+        elif standing.blocked_until > self._now:
+            fault, detail = Fault.INTERNAL, "left alone after a defect of ours showed on this meter"
+        elif run.last_fault is not None:
+            fault, detail = run.last_fault, "no answer before the deadline"
+        else:
+            fault, detail = Fault.MISSED, "its turn did not come before the deadline"
+        try:
+            outcome = run.cut(fault, detail)
+        except Exception as error:
+            self._defect(run, error)
+            return
+        self._finish(run, outcome)
+
+    # The port.
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Open the port, or wait until it is to be tried again."""
+        if self._now < self._reopen_at:
+            await self._rest(loop, min(self._reopen_at, self._lanes.soonest, self._parked.soonest))
+            return
+        work = self._lanes.waiting > 0
+        try:
+            await self.port.open()
+        except PortLost as error:
+            self._port_lost(error, loop.time())
+        else:
+            self.trouble, self._failures = None, 0
+            log.info("bus=%s port=%s open parity=%s", self.entry.name, self.entry.port, self.port.parity)
+        finally:
+            self.account.waited(loop.time(), work=work)
+
+    def _port_lost(self, error: PortLost, now: float) -> None:
+        self.port.close()
+        if self.trouble != str(error):
+            log.warning("bus=%s port=%s lost reason=%r", self.entry.name, self.entry.port, str(error))
+        self.trouble = str(error)
+        pause = min(REOPEN_S_MAX, REOPEN_S_FIRST * 2 ** min(self._failures, 10))
+        self._failures += 1
+        self._reopen_at = now + pause * (1 + REOPEN_JITTER * self._jitter.uniform(-1, 1))
+
+    # One question.
+
+    async def _ask(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
+        """Put the question in hand, and deal with what comes of it."""
+        if run.ask is None and not self._start(run):
+            return
+        standing, ask, port = run.standing, run.ask, self.port
+        meter = standing.meter
+        assert ask is not None
+        live = self._lanes.waiting > 0
+        run.asked()
+        self._in_hand = run
+        try:
+            answer = await port.exchange(
+                ask,
+                meter.deframer(),
+                settings=meter.settings,
+                timeout_s=meter.timeout_s(ask),
+                gap_s=meter.gap_s,
+                character_s=meter.character_s,
+                inter_byte_s=meter.inter_byte_s,
+            )
+        except PortLost as error:
+            self._uncertain(standing, loop.time())
+            self._requeue(run)
+            self._port_lost(error, loop.time())
+            return
+        except asyncio.CancelledError:
+            self._uncertain(standing, loop.time())
+            self._requeue(run)
+            raise
+        except Exception as error:
+            self._uncertain(standing, loop.time())
+            self._defect(run, error)
+            return
+        finally:
+            self._in_hand = None
+        now = self._now = loop.time()
+        if isinstance(answer, Reply):
+            wire_s = (len(ask.data) + port.received) * meter.character_s
+            turnaround_s = self.account.asked(began=port.began, ended=port.ended, gap_s=meter.gap_s, wire_s=wire_s)
+            meter.answered(turnaround_s)
+            if standing.silent:
+                self._came_back(standing, now)
+                if run.job.done is _nobody:
+                    run.drop()
+                    return
+            self._advance(run, answer, now)
+            return
+        self.account.asked(began=port.began, ended=port.ended, gap_s=meter.gap_s, wire_s=None)
+        self._uncertain(standing, now)
+        run.failed(answer)
+        if isinstance(answer, Garbled):
+            self._note(run, "garbled")
+        if standing.silent:
+            self.counters.probes += 1
+            self._silent.probed(standing, began=port.began, ended=port.ended, live_work=live)
+            self._requeue(run)
+        elif run.attempts < self._attempts(run):
+            self._again(run, now)
+        else:
+            self._advance(run, answer, now)
+
+    def _start(self, run: Run) -> bool:
+        """Come to the first question of a job; false when there is none."""
+        try:
+            values = run.start()
+        except Exception as error:
+            self._defect(run, error)
+            return False
+        if values is not None:
+            self._finish(run, run.outcome(values))
+        return values is None
+
+    def _uncertain(self, standing: Standing, now: float) -> None:
+        """The question in hand has no certain end: its answer may still come, and must not meet another question."""
+        self.counters.quarantines += 1
+        standing.quiet_until = now + standing.meter.late_s
+        standing.meter.unanswered()
+
+    def _requeue(self, run: Run) -> None:
+        """Back to wait, from the start where the meter is silent."""
+        if run.standing.silent:
+            run.drop()
+            if run.job.done is _nobody:
+                return
+        self._queue(run)
+
+    def _attempts(self, run: Run) -> int:
+        assert run.ask is not None
+        return 1 if run.unanswered or not run.ask.repeatable else run.standing.meter.attempts
+
+    def _again(self, run: Run, now: float) -> None:
+        """Ask once more when the late window is over; a short read whose values would drift apart starts over."""
+        self.counters.retries += 1
+        age_s = now - run.first_reply
+        drifts = run.replies > 0 and age_s <= COHERENT_S < age_s + run.standing.meter.late_s
+        if drifts and run.restarts < run.standing.meter.attempts - 1:
+            run.restarts += 1
+            self.counters.restarts += 1
+            run.drop()
+            self._release(run)
+        self._queue(run)
+
+    def _advance(self, run: Run, answer: Answer[Any], now: float) -> None:
+        """Give the answer to the dialogue; queue its next question, or finish."""
+        try:
+            values = run.answer(answer, now)
+            while values is None and run.unanswered >= GIVE_UP_AFTER:
+                values = run.answer(Silence(), now)
+        except Exception as error:
+            self._defect(run, error)
+            return
+        standing = run.standing
+        if isinstance(answer, Reply):
+            standing.internal = 0
+        if values is None:
+            assert run.ask is not None
+            if run.ask.holds_meter:
+                standing.held_by = run
+            else:
+                self._release(run)
+            self._queue(run)
+            return
+        if not run.heard:
+            self._fell_silent(standing, now)
+        self._finish(run, run.outcome(values))
+
+    # Ends.
+
+    def _finish(self, run: Run, outcome: Outcome) -> None:
+        self._release(run)
+        if outcome.fault is not None:
+            self._count_fault(outcome.fault)
+        elif run.replies:
+            self.counters.answered += 1
+        elif run.last_fault is not None:
+            self._count_fault(run.last_fault)
+        run.job.done(outcome)
+
+    def _release(self, run: Run) -> None:
+        if run.standing.held_by is run:
+            run.standing.held_by = None
+
+    def _count_fault(self, fault: Fault) -> None:
+        self.counters.faults[fault.value] = self.counters.faults.get(fault.value, 0) + 1
+
+    def _defect(self, run: Run, error: Exception) -> None:
+        """Our own code failed on this meter's answer: keep the bytes, leave the meter alone, go on."""
+        standing = run.standing
+        self.counters.internal += 1
+        pause = min(INTERNAL_S_MAX, INTERNAL_S_FIRST * 2 ** min(standing.internal, 10))
+        standing.internal += 1
+        standing.blocked_until = self._now + pause
+        log.error("bus=%s meter=%s job=%s defect", self.entry.name, standing.meter.id, run.job.name, exc_info=error)
+        detail = f"{type(error).__name__}: {error}"
+        self._note(run, f"internal: {detail}")
+        self._finish(run, Outcome(fault=Fault.INTERNAL, detail=detail))
+
+    def _note(self, run: Run, reason: str) -> None:
+        if self._evidence is not None:
+            sent = run.ask.data if run.ask is not None else b""
+            self._evidence.note(
+                bus=self.entry.name, meter=run.standing.meter.id, at=self._now_ms(), reason=reason, sent=sent,
+                seen=self.port.seen,
+            )  # fmt: skip
+
+    # Silent meters.
+
+    def _fell_silent(self, standing: Standing, now: float) -> None:
+        self.counters.fell_silent += 1
+        self._silent.add(standing, now=now, probe_s=self.port.ended - self.port.began)
+        for run in self._lanes.remove(lambda run: run.standing is standing):
+            run.drop()
+            self._parked.put(run)
+        log.warning("bus=%s meter=%s silent", self.entry.name, standing.meter.id)
+
+    def _came_back(self, standing: Standing, now: float) -> None:
+        self.counters.came_back += 1
+        self._silent.remove(standing, now=now)
+        for run in self._parked.remove(lambda run: run.standing is standing):
+            self._lanes.put(run)
+        log.info("bus=%s meter=%s answers again", self.entry.name, standing.meter.id)
+
+
+def _nobody(outcome: Outcome) -> None:
+    """Who waits for the outcome of a bare probe."""

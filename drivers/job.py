@@ -1,0 +1,38 @@
+"""A job: one dialogue with one meter, and the lane that it waits in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from drivers.meter import Meter
+from drivers.outcome import Outcome
+from protocols.dialogue import Dialogue
+
+
+class Lane(IntEnum):
+    """Which job goes first; none starves."""
+
+    CONTROL = 0
+    READ_NOW = 1
+    EVENT = 2
+    PRIORITY = 3
+    BILLING = 4
+    CURVE = 5
+    BACKFILL = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One dialogue with one meter.
+
+    dialogue makes a fresh one at each call (a job may have to start over). deadline is loop time in seconds: what is
+    not answered by then is not asked any more. done is called exactly once; what it raises ends the bus task.
+    """
+
+    meter: Meter
+    dialogue: Callable[[], Dialogue[Any]]
+    lane: Lane
+    deadline: float
+    done: Callable[[Outcome], None]
+    name: str = ""

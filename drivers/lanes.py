@@ -1,0 +1,88 @@
+"""The queue of a bus: jobs by lane, and which of them is asked next."""
+
+from bisect import insort
+from collections.abc import Callable, Iterator
+
+from drivers.job import Lane
+from drivers.run import Run
+
+PASSED_OVER_MAX = 16
+"""How often in a row a lane with work is passed over for higher ones; then it has one turn. So no lane starves, and
+the highest keeps at least 10 turns of 16 when all are full."""
+
+_NEVER = float("inf")
+
+
+def _key(run: Run) -> tuple[bool, float, int]:
+    return run.key
+
+
+class Lanes:
+    """Waiting jobs. A higher lane goes first; within a lane, jobs that have begun, then the earliest deadline."""
+
+    def __init__(self) -> None:
+        self._lanes: tuple[list[Run], ...] = tuple([] for _ in Lane)
+        self._passed = [0] * len(Lane)
+        self._soonest = _NEVER
+        self.waiting = 0
+        """Jobs in all lanes."""
+
+    def __iter__(self) -> Iterator[Run]:
+        for lane in self._lanes:
+            yield from lane
+
+    def put(self, run: Run) -> None:
+        """Queue a job, or a job whose next question is due."""
+        insort(self._lanes[run.job.lane], run, key=_key)
+        self._soonest = min(self._soonest, run.job.deadline)
+        self.waiting += 1
+
+    def take(self, ready: Callable[[Run], bool]) -> Run | None:
+        """Remove and return the job to ask next, of those that are ready; None when none is."""
+        if not self.waiting:
+            return None
+        for lane, passed in enumerate(self._passed):
+            if passed >= PASSED_OVER_MAX and (run := self._first(lane, ready)) is not None:
+                return run
+        for lane, queue in enumerate(self._lanes):
+            if queue and (run := self._first(lane, ready)) is not None:
+                return run
+        return None
+
+    def remove(self, unwanted: Callable[[Run], bool]) -> list[Run]:
+        """Remove and return all jobs for which this holds."""
+        removed: list[Run] = []
+        for queue in self._lanes:
+            found = [run for run in queue if unwanted(run)]
+            if found:
+                removed += found
+                gone = set(found)
+                queue[:] = [run for run in queue if run not in gone]
+        self.waiting -= len(removed)
+        return removed
+
+    def expired(self, now: float) -> list[Run]:
+        """Remove and return the jobs whose deadline has passed."""
+        if now < self._soonest:
+            return []
+        gone = self.remove(lambda run: run.job.deadline <= now)
+        self._soonest = min((run.job.deadline for run in self), default=_NEVER)
+        return gone
+
+    @property
+    def soonest(self) -> float:
+        """No deadline is earlier than this (loop time)."""
+        return self._soonest if self.waiting else _NEVER
+
+    def _first(self, lane: int, ready: Callable[[Run], bool]) -> Run | None:
+        queue = self._lanes[lane]
+        for index, run in enumerate(queue):
+            if ready(run):
+                del queue[index]
+                self.waiting -= 1
+                self._passed[lane] = 0
+                for lower in range(lane + 1, len(self._lanes)):
+                    if self._lanes[lower]:
+                        self._passed[lower] += 1
+                return run
+        return None

@@ -1,0 +1,139 @@
+"""A job on its way, and how its meter stands on the bus."""
+
+from dataclasses import replace
+from typing import Any
+
+from drivers.job import Job
+from drivers.meter import Meter
+from drivers.outcome import Outcome
+from protocols.capture import Fault, Value
+from protocols.dialogue import Answer, Ask, Dialogue, Garbled, Reply, Silence
+
+QUESTIONS_MAX = 100_000
+"""Questions that a dialogue may put after its job was cut, before it counts as endless. Dialogues are finite."""
+
+
+class Standing:
+    """How a meter stands on its bus, as far as the queue is concerned. Times are loop time in seconds."""
+
+    __slots__ = ("blocked_until", "held_by", "internal", "meter", "probe", "probe_at", "quiet_until", "silent")
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.quiet_until = 0.0
+        """A late answer may come until then: nothing is asked."""
+        self.held_by: Run | None = None
+        """The job between two of whose questions nobody else may ask."""
+        self.blocked_until = 0.0
+        """Backing off after a defect of ours."""
+        self.internal = 0
+        """Defects in a row."""
+        self.silent = False
+        self.probe_at = 0.0
+        """When it is to be asked whether it is back, while silent."""
+        self.probe: Job | None = None
+        """The latest job: its first question serves as a probe when no job waits."""
+
+
+class Run:
+    """A job, its dialogue and the question in hand. `start` and `answer` raise whatever the dialogue raises."""
+
+    __slots__ = (
+        "_dialogue", "_given_up", "ask", "attempts", "began", "first_reply", "heard", "job", "key", "last_fault",
+        "read_at", "replies", "restarts", "standing", "started_at", "unanswered",
+    )  # fmt: skip
+
+    def __init__(self, job: Job, standing: Standing, order: int) -> None:
+        self.job = job
+        self.standing = standing
+        self.key: tuple[bool, float, int] = (True, job.deadline, order)
+        """The order within a lane: jobs that have begun, then by deadline, then as they came."""
+        self.ask: Ask[Any] | None = None
+        """The question in hand; None before the start and after the end."""
+        self.attempts = 0
+        """How often the question in hand was asked without an answer."""
+        self.began = False
+        """Whether any question was asked."""
+        self.heard = False
+        """Whether anything at all came, be it garbled."""
+        self.restarts = 0
+        self.replies = 0
+        self.first_reply = 0.0
+        """Loop time of the first answer since the dialogue was (re)started."""
+        self.unanswered = 0
+        """Questions in a row that were given up."""
+        self.last_fault: Fault | None = None
+        """Why the last question was not answered; None once one is."""
+        self.started_at: int | None = None
+        self.read_at: int | None = None
+        self._given_up = 0
+        self._dialogue: Dialogue[Any] | None = None
+
+    def start(self) -> list[Value] | None:
+        """Come to the first question. Returns the values of a dialogue that has none."""
+        self._dialogue = self.job.dialogue()
+        self.replies = self.attempts = self.unanswered = self._given_up = 0
+        self.started_at = self.read_at = None
+        return self._next(None)
+
+    def drop(self) -> None:
+        """Forget what was answered so far; `start` begins anew."""
+        dialogue, self._dialogue, self.ask = self._dialogue, None, None
+        if dialogue is not None:
+            dialogue.close()
+
+    def asked(self) -> None:
+        """A question leaves: from now on the job goes before others of its lane."""
+        if not self.began:
+            self.began = True
+            self.key = (False, *self.key[1:])
+
+    def failed(self, answer: Silence | Garbled) -> None:
+        """The question in hand was not answered this time."""
+        self.attempts += 1
+        garbled = isinstance(answer, Garbled)
+        self.heard = self.heard or garbled
+        self.last_fault = Fault.GARBLED if garbled else Fault.SILENT
+
+    def answer(self, answer: Answer[Any], now: float) -> list[Value] | None:
+        """Hand an answer to the dialogue: its values when that was the last question, else None."""
+        self.attempts = 0
+        if isinstance(answer, Reply):
+            self.unanswered, self.last_fault, self.heard = 0, None, True
+            self.replies += 1
+            if self.replies == 1:
+                self.started_at, self.first_reply = answer.sent_at, now
+            self.read_at = answer.ended_at
+        else:
+            self.unanswered += 1
+            self._given_up += 1
+        return self._next(answer)
+
+    def cut(self, fault: Fault, detail: str) -> Outcome:
+        """End it here: what was answered stays, everything else has this fault."""
+        if self._dialogue is None or self.ask is None or not self.replies:
+            return Outcome(fault=fault, detail=detail)
+        all_answered = not self._given_up and self.last_fault is None
+        values = None
+        for _ in range(QUESTIONS_MAX):
+            if (values := self._next(Silence())) is not None:
+                break
+        if values is None:
+            raise RuntimeError(f"a dialogue that asks on after {QUESTIONS_MAX} silences")
+        if all_answered:  # no question was silent before the cut: whatever says so was not asked
+            values = [replace(v, fault=fault, detail=detail) if v.fault is Fault.SILENT else v for v in values]
+        return self.outcome(values)
+
+    def outcome(self, values: list[Value]) -> Outcome:
+        """The outcome of a dialogue that came to its end."""
+        return Outcome(values=tuple(values), started_at=self.started_at, read_at=self.read_at)
+
+    def _next(self, answer: Answer[Any] | None) -> list[Value] | None:
+        assert self._dialogue is not None
+        try:
+            self.ask = next(self._dialogue) if answer is None else self._dialogue.send(answer)
+        except StopIteration as end:
+            self.ask = None
+            values: list[Value] = end.value
+            return values
+        return None
