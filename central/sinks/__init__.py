@@ -1,1 +1,23 @@
 """Where readings land: SQLite or PostgreSQL, behind one face."""
+
+from pathlib import Path
+
+from central.sinks.base import Sink
+
+SQLITE, POSTGRESQL = "sqlite:///", "postgresql://"
+
+
+def open_sink(database: str) -> Sink:
+    """The sink of `sqlite:///PATH` (three slashes and a path; a fourth begins an absolute one) or `postgresql://...`.
+
+    Raises SinkUnfit, SinkAway, or ValueError for another form.
+    """
+    if database.startswith(SQLITE) and len(database) > len(SQLITE):
+        from central.sinks.sqlite import SqliteSink
+
+        return SqliteSink(Path(database.removeprefix(SQLITE)))
+    if database.startswith(POSTGRESQL):
+        from central.sinks.postgres import PostgresSink
+
+        return PostgresSink(database)
+    raise ValueError(f"expected {SQLITE}PATH or {POSTGRESQL}USER@HOST/DATABASE, got {database!r}")

@@ -1,0 +1,51 @@
+"""What holds for every test: real parts as fixtures, and no skip or substitution that nobody sees."""
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from tests.broker import broker, certificates, tls_broker
+from tests.postgres import postgres, postgres_cluster
+from tests.substitution import SUBSTITUTED, substituted
+
+__all__ = ["broker", "certificates", "postgres", "postgres_cluster", "substituted", "tls_broker"]
+
+NO_SKIP = os.environ.get("MW_NO_SKIP") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than a quarter of a second of work")
+    config.stash[SUBSTITUTED] = []
+
+
+def _refuse(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With MW_NO_SKIP=1 a skip is a failure; an expected failure (xfail) is not a skip."""
+    if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"MW_NO_SKIP=1: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse(report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    stood_in = config.stash[SUBSTITUTED]
+    if stood_in:
+        terminalreporter.section("substituted")
+        for test, part, stand_in in stood_in:
+            terminalreporter.line(f"{test}: {stand_in} instead of {part}")
+        terminalreporter.line(f"substituted: {len(stood_in)}")
