@@ -1,0 +1,426 @@
+"""Outbox: what it accepted stays until the centre says, signed, that it has committed it.
+
+`append` returns after COMMIT. `seal` makes batches of the rows, `offers` gives them out to be sent, a receipt settles
+them. All writing is done by one writer; what only looks returns at once and never waits for a sync. One outbox belongs
+to one event loop.
+"""
+
+import asyncio
+import fcntl
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Sequence, Set
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar
+
+import apsw
+
+from buffer import recovery, retention, sealing
+from buffer.errors import OutboxError, StoreBusy
+from buffer.sealing import Encrypt
+from buffer.sqlite import open_reader, open_store, translated
+from buffer.store import GAP, PLANNED, UNPLANNED, EventRow, OpenStore, Row, Store
+from buffer.words import KeyEntry, Limits, Sealed, Settled, Unsealed
+from buffer.writer import make_writer
+from protocols.batch import pack
+from protocols.capture import Capture, Event, Record
+from protocols.messages import Receipt
+
+T = TypeVar("T")
+
+STORE_NAME: Final = "outbox.db"
+LOCK_NAME: Final = "outbox.lock"
+VOIDED_MAX: Final = 1024
+"""Voided numbers told in one hello."""
+AGES_MAX: Final = 1024
+"""Commits whose age is known apart; beyond it the newer ones count as old as the last of these, so are sealed early."""
+
+
+class _Group:
+    """Records that will be committed together, and those who wait for it."""
+
+    def __init__(self, done: "asyncio.Future[None]") -> None:
+        self.rows: list[Row] = []
+        self.events: list[EventRow] = []
+        self.done = done
+        self.due = False
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.events)
+
+
+class Outbox:
+    """The store of one gateway, open. Made by `Outbox.open`; an async context manager that closes it."""
+
+    def __init__(
+        self, directory: Path, store: Store, *, gateway: str, now_ms: Callable[[], int], damage: Sequence[str],
+        writer: Literal["thread", "inline"], lock: int,
+    ) -> None:  # fmt: skip
+        self.gateway = gateway
+        self.directory = directory
+        self.damage = list(damage)
+        """What was found wrong with the files at opening, for people; empty when all was well."""
+        self.more = asyncio.Event()
+        """Set when there is something to seal or to send. Whoever waits for it clears it."""
+        self._store = store
+        self._now_ms = now_ms
+        self._inline = writer == "inline"
+        self._writer = make_writer(writer)
+        self._lock = lock
+        self._reader: apsw.Connection | None = None
+        self._closed = False
+        self._group: _Group | None = None
+        self._committing: _Group | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._marked_at: float | None = None
+        self._ages: deque[tuple[int, float, int]] = deque()
+        """(records ever unsealed up to and with this commit, loop time, UTC ms), oldest first."""
+        self._ever_unsealed = store.standing.unsealed
+        if store.standing.unsealed:
+            self._ages.append((self._ever_unsealed, -math.inf, now_ms()))
+        if store.standing.unsealed or store.standing.requeued or store.standing.batches:
+            self.more.set()
+
+    @classmethod
+    def open(
+        cls, directory: Path, *, gateway: str, random: Callable[[int], bytes], now_ms: Callable[[], int],
+        writer: Literal["thread", "inline"] = "thread", vfs: str | None = None, limits: Limits = Limits(),  # noqa: B008
+        opener: OpenStore = open_store,
+    ) -> "Outbox":  # fmt: skip
+        """Open or make the store in `directory` and begin a new epoch.
+
+        A damaged file is set aside, salvaged, and named in `damage`. `vfs` and `opener` are for the crash tests.
+        Raises OutboxError: StoreBusy while another process has it, StoreForeign for a newer version's file.
+        """
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _hold(directory / LOCK_NAME)
+        try:
+            path = directory / STORE_NAME
+            connect = partial(opener, path, vfs=vfs)
+            connection, damage = recovery.prepare(path, connect=connect, now_ms=now_ms)
+            store = Store.start(path, connection, connect=connect, random=random, limits=limits)
+            return cls(directory, store, gateway=gateway, now_ms=now_ms, damage=damage, writer=writer, lock=lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Commit what was given, note the orderly stop, and let the store go."""
+        if self._closed:
+            return
+        try:
+            try:
+                await self.flush()
+            finally:
+                # Before the writer's connection: the last one to close takes the WAL home.
+                self._close_reader()
+                await self._run(self._store.stop)
+        finally:
+            self._closed = True
+            await self._writer.stop()
+            os.close(self._lock)
+
+    # ---- in
+
+    async def append(self, records: Sequence[Record], *, urgent: bool = False) -> None:
+        """Accept records: when this returns they are durable, and stay until the centre has committed them.
+
+        Events, and with `urgent` all others, are committed at once; else with their group. If it raises, OutboxError,
+        none of them was accepted. If it is cancelled, they are written all the same, before the cancellation goes on.
+        """
+        if not records:
+            return
+        rows, events = [], []
+        for record in records:
+            body = pack(record)
+            if isinstance(record, Event):
+                events.append(EventRow(record.at, body))
+            elif isinstance(record, Capture):
+                slot = record.slot
+                rows.append(Row(record.meter, record.task, slot, record.stamp if slot is None else slot,
+                                UNPLANNED if slot is None else PLANNED, body))  # fmt: skip
+            else:
+                rows.append(Row(record.meter, record.task, record.slot, record.slot, GAP, body))
+        while self._pending >= self._store.limits.pending_records:
+            self._store.counters["append_waits"] += 1
+            await self.flush()
+        group = self._open_group()
+        group.rows += rows
+        group.events += events
+        if urgent or events or len(group) >= self._store.limits.commit_records:
+            self._commit()
+        try:
+            await asyncio.shield(group.done)
+        except asyncio.CancelledError:
+            if not group.done.done():
+                self._commit()
+                await asyncio.shield(group.done)
+            raise
+
+    async def flush(self) -> None:
+        """Commit at once what was given so far. Raises OutboxError if that fails."""
+        if self._group is not None:
+            self._commit()
+        for group in (self._committing, self._group):
+            if group is not None:
+                await asyncio.shield(group.done)
+
+    @property
+    def _pending(self) -> int:
+        return sum(len(group) for group in (self._group, self._committing) if group is not None)
+
+    def _open_group(self) -> _Group:
+        self._refuse_closed()
+        if self._group is None:
+            loop = asyncio.get_running_loop()
+            self._group = _Group(loop.create_future())
+            self._timer = loop.call_later(self._store.limits.commit_delay_s, self._commit)
+        return self._group
+
+    def _commit(self) -> None:
+        """Hand the open group to the writer; while it has one already, note that this one is due."""
+        group = self._group
+        if group is None:
+            return
+        group.due = True
+        if self._committing is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._group, self._timer, self._committing = None, None, group
+        try:
+            self._writer.submit(partial(self._store.append, group.rows, group.events), partial(self._committed, group))
+        except OutboxError as error:
+            self._committed(group, None, error)
+
+    def _committed(self, group: _Group, _: object, error: BaseException | None) -> None:
+        self._committing = None
+        if error is None:
+            self._remember_age(len(group))
+            self.more.set()
+            group.done.set_result(None)
+        else:
+            group.done.set_exception(error)
+        if self._group is not None and self._group.due:
+            self._commit()
+
+    # ---- out
+
+    async def seal(self, encrypt: Encrypt) -> Sealed | None:
+        """Make one batch of the oldest unsealed records, events first; None when there are none.
+
+        `encrypt(seq, kind, body)` gives (kid, message); it runs on the writer's thread, once for each number, and its
+        key's record must have been added. Sealed bytes never change.
+        """
+        return await self._run(
+            lambda: self._store.run(lambda c: sealing.seal(self._store, c, encrypt)), self._more_after
+        )
+
+    def offers(self, limit: int, exclude: Set[tuple[int, int]] = frozenset()) -> list[Sealed]:
+        """Up to `limit` unsettled batches to send, events first, then by (epoch, seq), without those in `exclude`."""
+        return self._look(lambda connection: sealing.offers(connection, limit, exclude))
+
+    async def settle(self, receipt: Receipt) -> Settled:
+        """Act on a receipt whose signature was verified: settle what is committed, void what is rejected.
+
+        A rejected batch's records are sealed again under a new number. Raises ValueError for another gateway's.
+        """
+        if receipt.gateway != self.gateway:
+            raise ValueError(f"a receipt for {receipt.gateway}, this is {self.gateway}")
+        return await self._run(
+            lambda: self._store.run(lambda c: sealing.settle(self._store, c, receipt)), self._more_after
+        )
+
+    async def void(self, epoch: int, seq: int, reason: str) -> bool:
+        """Give up a batch that can never be carried or opened; its records are sealed again under a new number.
+
+        False when there is no such unsettled batch (any more): a receipt that rejects one has voided it already.
+        """
+        return await self._run(
+            lambda: self._store.run(lambda c: sealing.void(self._store, c, epoch, seq, reason)), self._more_after
+        )
+
+    def voided(self) -> list[tuple[int, int]]:
+        """Numbers (epoch, seq) that will never come, for hello: until a receipt has passed them."""
+        return self._look(lambda connection: sealing.voided(connection, VOIDED_MAX))
+
+    async def add_key_record(self, kid: bytes, epoch: int, message: bytes) -> None:
+        """Keep a signed key record until the last batch under it is settled. Durable when it returns."""
+        await self._run(lambda: self._store.add_key_record(kid, epoch, message))
+
+    def key_records(self) -> list[KeyEntry]:
+        """The key records of unsettled batches, and the newest of this epoch."""
+        return self._look(lambda connection: sealing.key_records(connection, self.epoch))
+
+    def unsealed(self) -> Unsealed:
+        """What waits to be sealed, and for how long."""
+        standing = self._store.standing
+        records = standing.unsealed + standing.requeued
+        if not records:
+            return Unsealed(records=0, events=0, age_s=0.0, oldest_at=None)
+        while self._ages and self._ages[0][0] <= self._ever_unsealed - standing.unsealed:
+            self._ages.popleft()
+        _, since, oldest_at = self._ages[0] if self._ages else (0, -math.inf, self._now_ms())
+        if standing.requeued:
+            since = -math.inf
+        age_s = asyncio.get_running_loop().time() - since
+        return Unsealed(records=records, events=standing.unsealed_events, age_s=age_s, oldest_at=oldest_at)
+
+    # ---- looking
+
+    @property
+    def epoch(self) -> int:
+        """Of this start: 32 bits of boot count, 32 random bits."""
+        return self._store.epoch
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the next batch of this epoch gets. The first is 1."""
+        return self._store.standing.next_seq
+
+    @property
+    def first_unsettled(self) -> int:
+        """The lowest unsettled number of this epoch; next_seq when there is none."""
+        return self._store.standing.first_unsettled
+
+    @property
+    def unsettled(self) -> int:
+        """Batches of all epochs that wait for their receipt."""
+        return self._store.standing.batches
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened since the start, counted."""
+        return dict(self._store.counters)
+
+    def has_slot(self, meter: str, task: str, slot: int) -> bool:
+        """Whether a capture or a gap of this slot was accepted."""
+        return self._has(meter, task, slot, (GAP, PLANNED))
+
+    def has_capture(self, meter: str, task: str, slot: int) -> bool:
+        """Whether a capture of this slot was accepted; a gap alone does not count, as a capture may still close it."""
+        return self._has(meter, task, slot, (PLANNED, PLANNED))
+
+    def _has(self, meter: str, task: str, slot: int, kinds: tuple[int, int]) -> bool:
+        series = self._store.series.get((meter, task))
+        if series is None or series.last_slot is None or slot > series.last_slot:
+            return False
+        return self._look(
+            lambda connection: (
+                connection.execute(
+                    "SELECT 1 FROM record WHERE moment = ? AND series = ? AND kind IN (?, ?) LIMIT 1",
+                    (slot, series.number, *kinds),
+                ).fetchone()
+                is not None
+            )
+        )
+
+    def last_slot(self, meter: str, task: str) -> int | None:
+        """The latest slot with a capture or a gap; known also when its records are purged. None when there was none."""
+        series = self._store.series.get((meter, task))
+        return None if series is None else series.last_slot
+
+    def fact(self, name: str) -> str | None:
+        """A small thing that was learned and kept."""
+        return self._store.facts.get(name)
+
+    async def set_fact(self, name: str, value: str) -> None:
+        """Keep a small thing over restarts: a meter's turnaround, the floor of the clock."""
+        await self._run(lambda: self._store.set_fact(name, value))
+
+    # ---- housekeeping
+
+    async def purge(self) -> int:
+        """One bounded step of letting settled history go that is older than `history_days` of running; how many rows.
+
+        To be called now and then (each minute); also counts the hours of running.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._marked_at is None:
+            self._marked_at = now
+        due = now - self._marked_at >= retention.MARK_EVERY_S
+        if due:
+            self._marked_at = now
+
+        def work(connection: apsw.Connection) -> int:
+            if due:
+                retention.mark(self._store, connection)
+            gone = retention.purge(self._store, connection)
+            retention.give_back(connection)
+            return gone
+
+        return await self._run(lambda: self._store.run(work))
+
+    def _remember_age(self, records: int) -> None:
+        self._ever_unsealed += records
+        if len(self._ages) >= AGES_MAX:
+            _, since, oldest_at = self._ages.pop()
+        else:
+            since, oldest_at = asyncio.get_running_loop().time(), self._now_ms()
+        self._ages.append((self._ever_unsealed, since, oldest_at))
+
+    def _more_after(self) -> None:
+        standing = self._store.standing
+        if standing.unsealed or standing.requeued or standing.batches:
+            self.more.set()
+
+    async def _run(self, work: Callable[[], T], after: Callable[[], None] | None = None) -> T:
+        """Have the writer do a job; a caller that is cancelled meanwhile leaves it running to its end."""
+        self._refuse_closed()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+                if after is not None:
+                    after()
+
+        self._writer.submit(work, done)
+        return await asyncio.shield(future)
+
+    def _look(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Read beside the writer. Inline there is none beside, so its connection serves."""
+        self._refuse_closed()
+        if self._inline:
+            return self._store.run(work)
+        with translated(self._store.path):
+            if self._reader is None:
+                self._reader = open_reader(self._store.path)
+            try:
+                return work(self._reader)
+            except apsw.Error:
+                self._close_reader()
+                raise
+
+    def _close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise OutboxError(f"{self.directory}: this outbox is closed")
+
+
+def _hold(path: Path) -> int:
+    """The lock that keeps a second process out; let go when the process ends, however it ends."""
+    lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StoreBusy(f"{path.parent}: another process has this store open; stop that one first") from None
+    return lock

@@ -1,0 +1,91 @@
+"""The words of the outbox: what goes in and out of it, and its bounds."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from protocols.envelope import BatchKind
+
+TABLES: Final = {BatchKind.EVENTS: "event", BatchKind.CAPTURES: "record"}
+"""The lanes, in the order of sealing and sending, and the table of each one's rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Every bound of the outbox."""
+
+    commit_delay_s: float = 1.0
+    """A record is committed at the latest this long after the first of its group was given."""
+    commit_records: int = 256
+    pending_records: int = 8192
+    """Records given and not committed; `append` waits while there are so many (a stalled disk)."""
+    seal_values: int = 8000
+    seal_bytes: int = 64 * 1024
+    """Of the body of a batch, before the 52 bytes of its envelope. One record that is longer still goes alone."""
+    reseal_attempts: int = 12
+    """How often a record's batch may be voided. Each time the next is half as long, so that what the centre cannot take
+    ends alone; then it is parked: kept, counted, and not offered any more."""
+    history_days: int = 62
+    """Days of running for which settled records stay."""
+    purge_records: int = 512
+    """Records that one step of `purge` deletes at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A batch as it is sent, again and again as these very bytes, until it is settled."""
+
+    epoch: int
+    seq: int
+    kind: BatchKind
+    kid: bytes
+    message: bytes
+    records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyEntry:
+    """A committed key record."""
+
+    kid: bytes
+    epoch: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsealed:
+    """What waits to be sealed.
+
+    age_s counts on the loop's clock from the commit of the oldest; it is infinite for what a former start left behind
+    and for what was voided. oldest_at is the same in UTC milliseconds, for people: None when nothing waits.
+    """
+
+    records: int
+    events: int
+    """Of those records, how many are events."""
+    age_s: float
+    oldest_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What a receipt did: batches and records settled, and the numbers that it rejected and that are now voided."""
+
+    batches: int
+    records: int
+    voided: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the store stands after a job: replaced as a whole, so that any thread may look."""
+
+    epoch: int
+    next_seq: int
+    first_unsettled: int
+    unsealed: int
+    unsealed_events: int
+    requeued: int
+    """Records that wait to be sealed again; they are not in `unsealed`."""
+    parked: int
+    batches: int
+    voided: int
