@@ -1,16 +1,17 @@
 """What every simulated meter is on its wire: somebody with a name, line settings and a turnaround, who answers."""
 
+import zlib
 from dataclasses import dataclass
-from typing import TypeVar
 
-from config.model import SerialSettings
-from protocols.dlt645.frame import Frame as Dlt645Frame
-from protocols.modbus.frame import Frame as ModbusFrame
+from config.model import ProtocolName, SerialSettings
+from drivers.profile import Profile
+from protocols.dlt645.codes import Edition
 from simulators.dlt645 import Dlt645Meter
+from simulators.load import Load
 from simulators.modbus import ModbusMeter
+from simulators.trace import TraceName
 
 Meter = Dlt645Meter | ModbusMeter
-FrameT = TypeVar("FrameT", Dlt645Frame, ModbusFrame)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,3 +29,24 @@ class SimulatedMeter:
     turnaround_ms: tuple[float, float] = (20.0, 20.0)
     present: bool = True
     """A meter that is not present is silent: switched off, or its wire is cut."""
+
+
+def build_meter(
+    profile: Profile, *, meter_id: str, address: str, protocol: ProtocolName, seed: int = 0, tariffs: int | None = None,
+    trace: TraceName = "household", reverse: bool = False, serial: SerialSettings | None = None,
+    turnaround_ms: tuple[float, float] = (20.0, 20.0), present: bool = True,
+) -> SimulatedMeter:  # fmt: skip
+    """A meter of this model: as many phases and tariffs as its profile has. Its load follows from seed and meter_id."""
+    load = Load(
+        zlib.crc32(f"{seed} {meter_id}".encode()),
+        phases=3 if "voltage.b" in profile.items else 1,
+        tariffs=tariffs or profile.tariffs or 4,
+        trace=trace,
+        reverse=reverse,
+    )
+    meter: Meter
+    if protocol.startswith("dlt645"):
+        meter = Dlt645Meter(address, load, edition=Edition(protocol))
+    else:
+        meter = ModbusMeter(int(address), profile, load)
+    return SimulatedMeter(id=meter_id, meter=meter, serial=serial, turnaround_ms=turnaround_ms, present=present)
