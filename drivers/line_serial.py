@@ -50,10 +50,21 @@ def open_serial(bus: BusEntry) -> "SerialLine":
 
 
 def _lost(port: str, error: Exception) -> PortLost:
-    code = error.errno if isinstance(error, OSError) else error.args[0] if error.args else None
+    code = _code(error)
     if code in _BUSY:
         return PortBusy(f"{port}: in use by another program")
-    return PortLost(f"{port}: {_REASONS.get(code, error)}")  # type: ignore[arg-type]
+    return PortLost(f"{port}: {_REASONS.get(code) or error}")
+
+
+def _code(error: BaseException | None) -> int:
+    """The error number, also where pyserial put the real error behind one of its own; 0 when there is none."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
+        if isinstance(error, termios.error):
+            return int(error.args[0])
+        error = error.__context__
+    return 0
 
 
 class SerialLine:
@@ -111,11 +122,12 @@ class SerialLine:
             self._device.close()
 
     def _set(self, settings: SerialSettings, parity: str) -> None:
+        """Set the device, with this parity where it can have any; the kernel is told to check it in either case."""
         device = self._device
         device.apply_settings({"baudrate": settings.baud, "parity": parity, "stopbits": settings.stop_bits})
         attributes = termios.tcgetattr(self._fd)
         attributes[_IFLAG] &= ~termios.PARMRK
-        if parity == "N":
+        if settings.parity == "N":
             attributes[_IFLAG] &= ~_CHECKED_INPUT
         else:
             attributes[_IFLAG] |= _CHECKED_INPUT

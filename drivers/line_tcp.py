@@ -1,6 +1,7 @@
 """A line over TCP: a serial server that passes bytes on as they are, or a Modbus TCP meter."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -34,7 +35,8 @@ async def open_tcp(bus: BusEntry) -> "TcpLine":
     except TimeoutError as error:
         raise PortLost(f"{bus.port}: not accepted within {CONNECT_S_MAX:g} s") from error
     except OSError as error:
-        raise PortLost(f"{bus.port}: {error.strerror or error}") from error
+        known = error.errno is not None and error.errno > 0  # negative ones are of name resolution
+        raise PortLost(f"{bus.port}: {os.strerror(error.errno or 0) if known else error.strerror or error}") from error
     return line
 
 
