@@ -14,14 +14,13 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from config.model import Site, TaskEntry
-from drivers.bus import Bus
-from drivers.job import Job, Lane
+from drivers.bus import Bus, Job, Lane, Outcome
 from drivers.meter import Meter
-from drivers.outcome import Outcome
 from drivers.plan import ReadPlan
 from gateway.clock import Clock
 from gateway.intake import Intake
 from gateway.slots import Slots
+from gateway.today import Today
 from protocols.capture import Capture, Event, Fault, Gap, Record
 
 log = logging.getLogger(__name__)
@@ -90,7 +89,8 @@ class Schedule:
         intake: Intake,
         clock: Clock,
         now_ms: Callable[[], int],
-        check: Callable[[Capture], Capture] = lambda capture: capture,
+        check: Callable[[Capture], Capture],
+        today: Today,
     ) -> None:
         self.counters = ScheduleCounters()
         self.waiting = ""
@@ -102,6 +102,7 @@ class Schedule:
         self._clock = clock
         self._now_ms = now_ms
         self._check = check
+        self._today = today
         self._slots = Slots(site.zone)
         self._zone = ZoneInfo(site.zone)
         self._tasks = {task.name: task for task in site.tasks}
@@ -118,7 +119,7 @@ class Schedule:
         self._ticked: dict[str, int] = {}
         """The slot of each task that the last tick has dealt with."""
         self._merged: dict[tuple[str, tuple[str, ...]], ReadPlan] = {}
-        self._stopped = False
+        self._paused = self._leaving = False
         self._catch_up_wanted = asyncio.Event()
         self._missing_because = Fault.MISSED
         self._running = 0
@@ -128,9 +129,13 @@ class Schedule:
         """Whether no job is with a bus."""
         return self._running == 0
 
-    def stop(self) -> None:
-        """Ask for nothing more. What is due and unread then is found by the catch-up of the next start."""
-        self._stopped = True
+    def pause(self) -> None:
+        """Ask for nothing more. What is asked already still ends as a capture or a gap."""
+        self._paused = True
+
+    def leave(self) -> None:
+        """The gateway stops: what is asked and not answered is left to the catch-up of the next start."""
+        self._paused = self._leaving = True
 
     async def run(self) -> None:
         """Schedule for ever. Raises OutboxError."""
@@ -165,7 +170,7 @@ class Schedule:
             if abs(jump) > JUMP_MS:
                 offset += jump
                 self._jumped(jump)
-            if not self._stopped:
+            if not self._paused:
                 self.tick()
 
     def _next_due(self, task: TaskEntry, now: int) -> int:
@@ -240,9 +245,10 @@ class Schedule:
     def _done(self, together: list[Series], slot: int, ends: Mapping[str, int], outcome: Outcome) -> None:
         """A job came to its end: a capture or a gap for each task that it was for."""
         self._running -= 1
-        if self._stopped and outcome.values is None:
+        if self._leaving and outcome.values is None:
             return
         now = self._now_ms()
+        in_time = now < min(ends.values())
         again = []
         for series in together:
             current = series.running == slot
@@ -251,7 +257,7 @@ class Schedule:
             if outcome.values is None:
                 if not current:
                     continue  # it was filed as a gap when the next slot came due
-                if outcome.fault is Fault.MISSED and ends[series.task.name] > now:
+                if not in_time and ends[series.task.name] > now and not self._paused:
                     again.append(series)  # it was asked with a task of a shorter period, whose time is over
                     continue
             elif not current:
@@ -268,12 +274,15 @@ class Schedule:
         else:
             self.counters.gaps += 1
             self.counters.missed += record.fault is Fault.MISSED
+        self._today.take(record, self._now_ms())
         self._intake.add(record)
 
     def _file_gap(self, series: Series, slot: int, fault: Fault, detail: str) -> None:
         self.counters.gaps += 1
         self.counters.missed += 1
-        self._intake.add(self._gap(series, slot, fault, detail))
+        gap = self._gap(series, slot, fault, detail)
+        self._today.take(gap, self._now_ms())
+        self._intake.add(gap)
 
     def _gap(self, series: Series, slot: int, fault: Fault, detail: str) -> Gap:
         return Gap(
@@ -287,7 +296,7 @@ class Schedule:
         while True:
             await self._catch_up_wanted.wait()
             self._catch_up_wanted.clear()
-            if not self._stopped:
+            if not self._paused:
                 await self._catch_up(None)
 
     async def _catch_up(self, untrusted_since: int | None) -> None:

@@ -1,0 +1,171 @@
+"""Requests from the centre: verified, not too old, obeyed once, answered with a signed reply.
+
+What is built: `read_now`, with the arguments `meter` and `items` (names of quantities, separated by semicolons). What
+was read is accepted like every reading, and travels sealed in the reply besides. Any other action is answered
+`unknown`.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from drivers.bus import Bus, Job, Lane, Outcome
+from drivers.meter import Meter
+from drivers.plan import ReadPlan
+from gateway.clock import Clock
+from gateway.intake import Intake
+from gateway.sealer import Sealer
+from identity.gateway import CentreTrust, GatewayIdentity
+from protocols import batch
+from protocols.capture import Capture, Source, TimeState
+from protocols.errors import Malformed
+from protocols.messages import Reply, Request, signed, verified
+
+log = logging.getLogger(__name__)
+
+READ_NOW_S = 30.0
+"""How long a meter that is read on request may take, its queue included."""
+REMEMBERED_MAX = 1024
+"""Requests whose ids are remembered, so that none is obeyed twice."""
+ITEMS_MAX = 64
+"""Quantities in one request."""
+TASK = "read_now"
+"""The task under which readings on request are filed; they have no slot."""
+
+Say = Callable[[str, bytes], Awaitable[bool]]
+"""Publishes under one of the gateway's up topics; says whether the broker has it."""
+
+
+@dataclass(slots=True)
+class CommandCounters:
+    """What became of requests."""
+
+    obeyed: int = 0
+    refused: int = 0
+    malformed: int = 0
+    repeated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: str
+    detail: str = ""
+    captures: Sequence[Capture] = ()
+
+
+class Commands:
+    """Obeys one request at a time."""
+
+    def __init__(
+        self,
+        *,
+        requests: "asyncio.Queue[bytes]",
+        say: Say,
+        meters: Mapping[str, Meter],
+        buses: Mapping[str, Bus],
+        plan: Callable[[Meter, Sequence[str]], ReadPlan],
+        intake: Intake,
+        sealer: Sealer,
+        identity: GatewayIdentity,
+        trust: CentreTrust,
+        epoch: int,
+        clock: Clock,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.counters = CommandCounters()
+        self._requests = requests
+        self._say = say
+        self._meters = meters
+        self._buses = buses
+        self._plan = plan
+        self._intake = intake
+        self._sealer = sealer
+        self._identity = identity
+        self._trust = trust
+        self._epoch = epoch
+        self._clock = clock
+        self._now_ms = now_ms
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+
+    async def run(self) -> None:
+        """Take requests as they come, for ever. What is not truly from the centre is counted and not answered."""
+        while True:
+            payload = await self._requests.get()
+            try:
+                await self.take(payload)
+            except Malformed as error:
+                self.counters.malformed += 1
+                log.warning("request refused detail=%r", str(error))
+
+    async def take(self, payload: bytes) -> None:
+        """Obey one request and answer it. Raises Malformed."""
+        request = verified(Request, payload, gateway=self._identity.gateway, verify=self._trust.verify)
+        if request.request in self._seen:
+            self.counters.repeated += 1
+            return
+        self._seen[request.request] = None
+        if len(self._seen) > REMEMBERED_MAX:
+            self._seen.popitem(last=False)
+        answer = await self._obey(request)
+        obeyed = answer.status in ("done", "part")
+        self.counters.obeyed += obeyed
+        self.counters.refused += not obeyed
+        log.info("request action=%s status=%s detail=%r", request.action[:64], answer.status, answer.detail)
+        sealed = await self._sealer.seal_reply(batch.encode(answer.captures)) if answer.captures else b""
+        reply = Reply(
+            gateway=self._identity.gateway,
+            epoch=self._epoch,
+            request=request.request,
+            status=answer.status,
+            detail=answer.detail[:1000],
+            sealed=sealed,
+            sent_at=self._now_ms(),
+        )
+        await self._say("reply", signed(reply, kid=self._identity.kid, sign=self._identity.sign))
+
+    async def _obey(self, request: Request) -> _Answer:
+        if not self._clock.trusted():
+            return _Answer("refused", "the gateway's time is not trusted, so it cannot tell whether this has expired")
+        if self._now_ms() > request.expires_at:
+            return _Answer("expired")
+        if request.action != TASK:
+            return _Answer("unknown", f"expected the action {TASK}")
+        return await self._read_now(request.arguments)
+
+    async def _read_now(self, arguments: Mapping[str, str | int]) -> _Answer:
+        meter = self._meters.get(str(arguments.get("meter", "")))
+        if meter is None:
+            return _Answer("refused", f"no meter {arguments.get('meter')!r}")
+        items = tuple(
+            dict.fromkeys(item.strip() for item in str(arguments.get("items", "")).split(";") if item.strip())
+        )
+        if not items or len(items) > ITEMS_MAX:
+            return _Answer("refused", f"expected 1 to {ITEMS_MAX} items, got {len(items)}")
+        unknown = [item for item in items if item not in meter.profile.items]
+        if unknown:
+            return _Answer("refused", f"profile {meter.profile.name} has no {', '.join(unknown)}")
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Outcome] = loop.create_future()
+
+        def done(outcome: Outcome) -> None:
+            if not ended.done():
+                ended.set_result(outcome)
+
+        plan = self._plan(meter, items)
+        deadline = loop.time() + READ_NOW_S
+        self._buses[meter.entry.bus].submit(
+            Job(meter=meter, dialogue=plan.dialogue, lane=Lane.READ_NOW, deadline=deadline, done=done, name=TASK)
+        )
+        outcome = await ended
+        if not outcome.values or outcome.read_at is None:
+            return _Answer("failed", f"{outcome.fault.value if outcome.fault else 'silent'}: {outcome.detail or ''}")
+        capture = Capture(
+            meter=meter.id, point=meter.entry.point, task=TASK, slot=None, stamp=outcome.read_at,
+            read_at=outcome.read_at, time_state=TimeState.TRUSTED, clock_error_ms=None, source=Source.METER_LIVE,
+            ct=meter.entry.ct, pt=meter.entry.pt, values=tuple(outcome.values),
+        )  # fmt: skip
+        await self._intake.accept([capture], urgent=True)
+        failed = sum(value.fault is not None for value in capture.values)
+        return _Answer("part" if failed else "done", f"{failed} items failed" if failed else "", [capture])

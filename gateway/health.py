@@ -1,0 +1,100 @@
+"""How the gateway is: counters and facts for the centre, a snapshot for the status socket, and a sign of life."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from buffer.outbox import Outbox
+from config.model import Site
+from gateway.clock import Clock
+from gateway.notify import notify, watchdog_s
+from protocols.messages import Health
+
+log = logging.getLogger(__name__)
+
+ROUND_S = 10.0
+"""Between two rounds: watchdog, floor of the clock."""
+PURGE_EVERY_S = 60.0
+"""Between two steps of letting settled history go."""
+PUBLISH_EVERY_S = {"prompt": 60.0, "metered": 3600.0}
+"""Between two health messages, by the uplink's profile: about 1 kB each."""
+CLOCK_FLOOR = "clock.floor"
+"""The fact under which the floor of the clock is kept."""
+
+Parts = Mapping[str, Callable[[], Any]]
+"""Name of a part to its counters: a dataclass, or a mapping of names to whole numbers."""
+
+
+class HealthWatch:
+    """Keeps house in rounds: what must happen now and then, whatever else goes on.
+
+    progressing: whether the gateway does its work; only while it does is the watchdog fed. An uplink that is away is
+    no reason to be restarted.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        outbox: Outbox,
+        clock: Clock,
+        parts: Parts,
+        facts: Callable[[], Mapping[str, str]],
+        say: Callable[[str, bytes], Awaitable[bool]],
+        progressing: Callable[[], bool],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.stalled = 0
+        """Rounds in which the watchdog was not fed."""
+        self._site = site
+        self._outbox = outbox
+        self._clock = clock
+        self._parts = parts
+        self._facts = facts
+        self._say = say
+        self._progressing = progressing
+        self._now_ms = now_ms
+
+    def counters(self) -> dict[str, int]:
+        """All counters by dotted names, such as `uplink.receipts`."""
+        return {f"{part}.{name}": value for part, get in self._parts.items() for name, value in _flat(get())}
+
+    async def run(self) -> None:
+        """For ever. Raises OutboxError."""
+        loop = asyncio.get_running_loop()
+        purge_at = publish_at = loop.time()
+        round_s = min(ROUND_S, (watchdog_s() or ROUND_S * 2) / 2)
+        while True:
+            if self._progressing():
+                notify("WATCHDOG=1")
+            else:
+                self.stalled += 1
+                log.error("no progress rounds=%d", self.stalled)
+            now = loop.time()
+            if now >= purge_at:
+                purge_at = now + PURGE_EVERY_S
+                await self._outbox.purge()
+                floor = self._clock.floor_moved()
+                if floor is not None:
+                    await self._outbox.set_fact(CLOCK_FLOOR, str(floor))
+            if now >= publish_at:
+                publish_at = now + PUBLISH_EVERY_S[self._site.uplink.profile]
+                await self._say("health", self.message())
+            await asyncio.sleep(round_s)
+
+    def message(self) -> bytes:
+        """The health message of now."""
+        return Health(
+            gateway=self._site.gateway,
+            epoch=self._outbox.epoch,
+            at=self._now_ms(),
+            counters=self.counters(),
+            facts=self._facts(),
+        ).encode()
+
+
+def _flat(counters: Any) -> list[tuple[str, int]]:
+    items = counters.items() if isinstance(counters, Mapping) else asdict(counters).items()
+    return [(name, value) for name, value in items if type(value) is int]
