@@ -121,7 +121,7 @@ def parse_profile(name: str, toml: str, file: str) -> Profile:
     if not mistakes:
         read = _dlt645_items if family == "dlt645" else _modbus_items
         for item in read(raw_items, values, file, mistakes):
-            items[item.quantity.name] = item
+            items.setdefault(item.quantity.name, item)
     if mistakes:
         raise ConfigError(mistakes)
     for used in ("function", "word_order", "settlement_days"):

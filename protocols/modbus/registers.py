@@ -161,10 +161,10 @@ def swapped(raw: bytes) -> bytes:
 
 @lru_cache(maxsize=1024)
 def parse_type(text: str) -> tuple[Type, bool]:
-    """A type as written in items and profiles: `uint16`, `float32/swap`. Raises ValueError with what was expected."""
+    """A type as written in items and profiles: `uint16`, `float32/swap`. Raises ValueError saying what is expected."""
     name, slash, suffix = text.partition("/")
     if name not in TYPE_NAMES or (slash and suffix != "swap"):
-        raise ValueError(f"expected one of {', '.join(TYPE_NAMES)}, with /swap for low word first, got {text!r}")
+        raise ValueError(f"a type among {', '.join(TYPE_NAMES)}, with /swap for low word first")
     return Type(name), bool(slash)
 
 
@@ -172,10 +172,13 @@ TYPE_NAMES: tuple[str, ...] = tuple(kind.value for kind in Type)
 
 
 def codes(kind: Type, texts: Iterable[str]) -> frozenset[int]:
-    """Not-available codes from hex text as profiles have it: `FFFF`, `7FC00000`. Raises ValueError."""
+    """Not-available codes from hex text as profiles have it: `FFFF`, `7FC00000`. Raises ValueError as above."""
     found = set()
     for text in texts:
-        if len(text) != 4 * kind.words:
-            raise ValueError(f"expected {4 * kind.words} hex digits for {kind.value}, got {text!r}")
+        if len(text) != 4 * kind.words or not set(text) <= _HEX:
+            raise ValueError(f"not-available codes of {4 * kind.words} hex digits, as {kind.value} is wide")
         found.add(int(text, 16))
     return frozenset(found)
+
+
+_HEX = frozenset("0123456789ABCDEFabcdef")

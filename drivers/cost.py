@@ -1,0 +1,94 @@
+"""What an exchange costs in milliseconds of bus time, and the cheapest way to merge registers into requests.
+
+A Modbus read of N registers: (13 + 2 N) characters, the meter's turnaround (at least t3.5, before which it cannot
+know that the request ended), and t3.5 or the profile's gap. A DL/T 645 read: 12 bytes and the identifier with the
+FE bytes in front, both ways, the payload, turnaround and gap.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from config.model import SerialSettings
+from protocols.modbus.dialogue import Item
+
+_FAST_BAUD, _FAST_SILENCE_MS = 19200, 1.75
+"""Above 19200 baud t3.5 is fixed (MODBUS over Serial Line V1.02, §2.5.1.1)."""
+_TCP_CHARACTER_MS = 0.001
+"""A byte on a network: next to nothing against a round trip, but not quite, so that holes are not read for fun."""
+_RTU_OVERHEAD, _TCP_OVERHEAD = 13, 21
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """The prices on one bus for one meter, in milliseconds."""
+
+    character_ms: float
+    turnaround_ms: float
+    gap_ms: float
+    modbus_overhead: int = _RTU_OVERHEAD
+
+    def modbus_wire(self, count: int) -> float:
+        """Characters of a read of `count` registers, both ways."""
+        return (self.modbus_overhead + 2 * count) * self.character_ms
+
+    def dlt645_wire(self, payload: int, *, di_length: int, preamble: int) -> float:
+        """Characters of a read of an item of so many bytes, both ways; the reply counted with as many FE as we send."""
+        return (2 * (preamble + 12 + di_length) + payload) * self.character_ms
+
+    @property
+    def exchange(self) -> float:
+        """What each exchange costs besides its characters."""
+        return self.turnaround_ms + self.gap_ms
+
+
+def cost_of(settings: SerialSettings, *, protocol: str, turnaround_ms: float, min_gap_ms: float) -> Cost:
+    """The prices for a meter of this protocol, with these settings of the line."""
+    if protocol == "modbus-tcp":
+        return Cost(character_ms=_TCP_CHARACTER_MS, turnaround_ms=max(turnaround_ms, 1.0), gap_ms=min_gap_ms,
+                    modbus_overhead=_TCP_OVERHEAD)  # fmt: skip
+    character_ms = settings.character_s * 1000
+    if protocol.startswith("dlt645"):
+        return Cost(character_ms=character_ms, turnaround_ms=turnaround_ms, gap_ms=min_gap_ms)
+    silence_ms = 3.5 * character_ms if settings.baud <= _FAST_BAUD else _FAST_SILENCE_MS
+    return Cost(
+        character_ms=character_ms, turnaround_ms=max(silence_ms, turnaround_ms), gap_ms=max(silence_ms, min_gap_ms)
+    )
+
+
+def merge(
+    items: Sequence[Item], cost: Cost, *, max_registers: int, readable: Sequence[tuple[int, int]] = ()
+) -> list[list[int]]:
+    """The cheapest partition of items into requests, as lists of indices: an exact optimum by dynamic programming.
+
+    A request stays within one function, one readable range and max_registers, and never holds a part of an item.
+    Raises ValueError for an item that no request can hold.
+    """
+    order = sorted(range(len(items)), key=lambda n: (items[n].function, items[n].address, items[n].end))
+    best: list[float] = [0.0]
+    cut: list[int] = [0]
+    price: Callable[[int], float] = lambda count: cost.modbus_wire(count) + cost.exchange  # noqa: E731
+    for upto in range(1, len(order) + 1):
+        end = 0
+        function = items[order[upto - 1]].function
+        cheapest, where = float("inf"), -1
+        for first in range(upto - 1, -1, -1):
+            item = items[order[first]]
+            end = max(end, item.end)
+            if item.function != function or end - item.address > max_registers:
+                break
+            if readable and not any(low <= item.address and end <= high + 1 for low, high in readable):
+                continue
+            total = best[first] + price(end - item.address)
+            if total < cheapest:
+                cheapest, where = total, first
+        if where < 0:
+            item = items[order[upto - 1]]
+            raise ValueError(f"registers {item.address}..{item.end - 1} fit no request (at most {max_registers})")
+        best.append(cheapest)
+        cut.append(where)
+    blocks: list[list[int]] = []
+    upto = len(order)
+    while upto:
+        blocks.append(order[cut[upto] : upto])
+        upto = cut[upto]
+    return blocks[::-1]

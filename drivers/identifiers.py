@@ -1,0 +1,114 @@
+"""Which DL/T 645 identifiers to ask for a set of quantities: single ones, or blocks where these are cheaper."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from drivers.cost import Cost
+from drivers.profile import Profile
+from protocols.capture import Fault, Value, faulty
+from protocols.dialogue import Dialogue
+from protocols.dlt645 import v1997, v2007
+from protocols.dlt645.codes import Edition
+from protocols.dlt645.frame import Frame
+from protocols.dlt645.items import block_of, days_block_of, layout
+from protocols.dlt645.reading import ReadItem
+from protocols.quantity import Quantity
+
+_REFUSED = frozenset({Fault.ABSENT, Fault.REFUSED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One identifier to read: what it is for, and where each Value stands in the result.
+
+    singles: the steps that give the same without the block; empty for a single identifier.
+    """
+
+    item: ReadItem
+    places: tuple[int, ...]
+    wire_ms: float
+    singles: tuple["Step", ...] = ()
+
+
+class IdentifierReads:
+    """Steps for one meter, and the dialogue that runs them. A block that the meter refuses is replaced by its single
+    identifiers, in this dialogue and in those to come."""
+
+    __slots__ = ("_address", "_preamble", "_read", "steps")
+
+    def __init__(self, address: str, edition: Edition, steps: Sequence[Step], preamble: int) -> None:
+        self._address = address
+        self._preamble = preamble
+        self._read = v2007.read_items if edition is Edition.E2007 else v1997.read_items
+        self.steps = tuple(steps)
+
+    def dialogue(self) -> Dialogue[Frame]:
+        """Reads all steps. Silence ends it: what was not asked yet is silent too."""
+        found: dict[int, Value] = {}
+        waiting = list(reversed(self.steps))
+        while waiting:
+            step = waiting.pop()
+            values = yield from self._read(self._address, (step.item,), preamble=self._preamble)
+            if step.singles and all(value.fault in _REFUSED for value in values):
+                self.steps = tuple(one for old in self.steps for one in (step.singles if old is step else (old,)))
+                waiting += reversed(step.singles)
+                continue
+            found.update(zip(step.places, values, strict=True))
+            if values[0].fault is Fault.SILENT:
+                for rest in waiting:
+                    for place, quantity in zip(rest.places, rest.item.wants, strict=True):
+                        found[place] = faulty(quantity, Fault.SILENT)
+                break
+        return [found[place] for place in sorted(found)]
+
+
+def steps_for(wanted: Sequence[tuple[str, Quantity]], profile: Profile, edition: Edition, cost: Cost) -> list[Step]:
+    """The cheapest steps that give these quantities, each with the single identifier that holds it.
+
+    Tariff and phase blocks are weighed first, then blocks over settlement days among what is left single: each
+    identifier is in one block of a kind at most, so weighing block by block finds the optimum of a kind.
+    """
+    singles: dict[str, Step] = {}
+    for place, (di, quantity) in enumerate(wanted):
+        before = singles.get(di)
+        wants = (*(before.item.wants if before else ()), quantity)
+        places = (*(before.places if before else ()), place)
+        singles[di] = Step(item=ReadItem(di=di, wants=wants), places=places, wire_ms=_wire(di, profile, edition, cost))
+    kinds: list[Callable[[str], str | None]] = [lambda di: block_of(di, edition)]
+    if edition is Edition.E2007:
+        kinds.append(days_block_of)
+    left, steps = list(singles.values()), []
+    for block_for in kinds:
+        groups: dict[str, list[Step]] = {}
+        for step in left:
+            answered = step.item.di.startswith(profile.blocks)
+            in_reach = all(quantity.tariff <= profile.tariffs for quantity in step.item.wants)
+            block = block_for(step.item.di) if answered and in_reach else None
+            groups.setdefault(block or step.item.di, []).append(step)
+        left = []
+        for block, group in groups.items():
+            wire_ms = _wire(block, profile, edition, cost)
+            apart_ms = sum(step.wire_ms + cost.exchange for step in group)
+            if len(group) > 1 and wire_ms + cost.exchange < apart_ms:
+                steps.append(_joined(block, group, wire_ms))
+            else:
+                left += group
+    return sorted((*steps, *left), key=lambda step: min(step.places))
+
+
+def _joined(block: str, group: Sequence[Step], wire_ms: float) -> Step:
+    wants = tuple(quantity for step in group for quantity in step.item.wants)
+    places = tuple(place for step in group for place in step.places)
+    return Step(item=ReadItem(di=block, wants=wants), places=places, wire_ms=wire_ms, singles=tuple(group))
+
+
+def _wire(di: str, profile: Profile, edition: Edition, cost: Cost) -> float:
+    """Milliseconds of characters, both ways. A tariff block is as long as the profile's tariffs make it."""
+    found = layout(di, edition)
+    if found is None:
+        payload = 0
+    elif found.open_ended:
+        payload = sum(item.shape.length for item in found.items[: profile.tariffs + 1])
+    else:
+        payload = sum(item.shape.length for item in found.items)
+    return cost.dlt645_wire(payload, di_length=edition.di_length, preamble=profile.preamble)

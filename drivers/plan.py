@@ -1,0 +1,284 @@
+"""What to ask a meter in one go, in which order, and what it costs of the bus.
+
+A plan is built once per meter and task, and asked at every slot: requests are merged by cost and encoded beforehand.
+What a meter refuses as a block is read in parts within the same dialogue, and the plan remembers the parts.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+from config.mistake import ConfigError, Mistake
+from config.model import BusEntry, MeterEntry, SerialSettings, Site, TaskEntry
+from drivers.cost import Cost, cost_of, merge
+from drivers.identifiers import IdentifierReads, steps_for
+from drivers.notation import is_register, parse_registers
+from drivers.profile import Profile, ProfileItem, load_profile, profile_names
+from protocols.dialogue import Dialogue
+from protocols.dlt645 import v1997, v2007
+from protocols.dlt645.codes import Edition
+from protocols.dlt645.items import layout, quantities
+from protocols.dlt645.reading import opaque
+from protocols.modbus.dialogue import Block, Item, read_blocks
+from protocols.modbus.frame import Frame
+from protocols.quantity import Quantity, by_name
+
+LOAD_MAX = 0.9
+"""The share of a bus's time that a schedule may plan for; the rest is for retries, probes and reads on demand."""
+
+TRANSACTIONS: Iterator[int] = cycle(range(1, 0x10000))
+"""Transaction numbers of Modbus TCP: one sequence in a process, so that none comes back before 65,535 questions, also
+after a reconnect and also for another meter behind the same gateway."""
+
+_STAND_IN = {"dlt645-2007": "dlt645-2007-3p", "dlt645-1997": "dlt645-1997"}
+"""Which profile tells the quantities of a meter that has none (a live read from the command line)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPlan:
+    """How a set of items is read from one meter.
+
+    items: as they were asked for. quantities: of the Values that a dialogue returns, in order (an identifier of the
+    command line may give others, known only once it has answered). wire_ms: characters on the wire, both ways;
+    cost_ms: that and the expected turnarounds and gaps: what one run takes of the bus. exchanges: how many questions.
+    dialogue: makes a fresh dialogue at each call; it returns one Value per quantity, in order, faulty ones included.
+    """
+
+    items: tuple[str, ...]
+    quantities: tuple[Quantity, ...]
+    wire_ms: float
+    cost_ms: float
+    exchanges: int
+    dialogue: Callable[[], Dialogue[Any]]
+    parts: "tuple[ReadPlan, ...]" = ()
+    """Of a plan made by `plan_items`: one plan for each item, for who wants to tell their Values apart."""
+
+
+class RegisterReads:
+    """Blocks of registers of one meter, and the dialogue that reads them. A block that the meter refuses is replaced
+    by its halves, in this dialogue and in those to come."""
+
+    __slots__ = ("_transactions", "blocks")
+
+    def __init__(self, blocks: Sequence[Block], transactions: Iterator[int] | None) -> None:
+        self.blocks = list(blocks)
+        self._transactions = transactions
+
+    def dialogue(self) -> Dialogue[Frame]:
+        """Reads all blocks."""
+        return read_blocks(self.blocks, transactions=self._transactions, split=self._split)
+
+    def _split(self, whole: Block, halves: tuple[Block, Block]) -> None:
+        self.blocks = [part for block in self.blocks for part in (halves if block is whole else (block,))]
+
+
+def plan(profile: Profile, meter: MeterEntry, items: Sequence[str], settings: SerialSettings) -> ReadPlan:
+    """The cheapest way to read these items: names of the profile's quantities, or registers as `holding:10:uint16`.
+
+    settings are those of the line (of the line behind it, for a serial server). Raises ConfigError, naming every item
+    that the profile does not have.
+    """
+    found: list[ProfileItem] = []
+    mistakes: list[Mistake] = []
+    for item in items:
+        try:
+            found += _resolve(profile, item)
+        except ValueError as error:
+            mistakes.append(Mistake(f"profile {profile.name}", f"meter {meter.id}", str(error), item))
+    if mistakes or not found:
+        raise ConfigError(mistakes or [Mistake(f"profile {profile.name}", f"meter {meter.id}", "items", "none")])
+    return _planned(profile, meter, tuple(items), found, _cost(profile, meter, settings))
+
+
+def _resolve(profile: Profile, item: str) -> list[ProfileItem]:
+    if is_register(item) and profile.family == "modbus":
+        return [ProfileItem(quantity=register.quantity, register=register) for register in parse_registers(item)]
+    known = profile.items.get(item)
+    if known is None:
+        registers = "registers such as holding:10:uint16" if profile.family == "modbus" else ""
+        named = f"a quantity of {profile.name}" if profile.items else ""
+        raise ValueError(" or ".join(filter(None, (named, registers))))
+    return [known]
+
+
+def _cost(profile: Profile, meter: MeterEntry, settings: SerialSettings) -> Cost:
+    return cost_of(
+        settings, protocol=meter.protocol, turnaround_ms=profile.turnaround_ms, min_gap_ms=profile.min_gap_ms
+    )
+
+
+def _planned(
+    profile: Profile, meter: MeterEntry, items: tuple[str, ...], found: Sequence[ProfileItem], cost: Cost
+) -> ReadPlan:
+    wanted = tuple(item.quantity for item in found)
+    dialogue: Callable[[], Dialogue[Any]]
+    if profile.family == "dlt645":
+        edition = Edition(meter.protocol)
+        pairs = [(item.di, item.quantity) for item in found if item.di is not None]
+        steps = steps_for(pairs, profile, edition, cost)
+        reads = IdentifierReads(meter.address, edition, steps, profile.preamble)
+        wire_ms, exchanges, dialogue = sum(step.wire_ms for step in steps), len(steps), reads.dialogue
+    else:
+        registers = [item.register for item in found if item.register is not None]
+        blocks = _blocks(registers, int(meter.address), profile, cost)
+        transactions = TRANSACTIONS if meter.protocol == "modbus-tcp" else None
+        dialogue = RegisterReads(blocks, transactions).dialogue
+        wire_ms, exchanges = sum(cost.modbus_wire(block.count) for block in blocks), len(blocks)
+    return ReadPlan(items=items, quantities=wanted, wire_ms=wire_ms, cost_ms=wire_ms + exchanges * cost.exchange,
+                    exchanges=exchanges, dialogue=dialogue)  # fmt: skip
+
+
+def _blocks(registers: Sequence[Item], unit: int, profile: Profile, cost: Cost) -> list[Block]:
+    """Merged by cost, then ordered so that neighbours differ in size where that can be: an answer that comes late
+    then has the wrong length for the next question."""
+    merged = merge(registers, cost, max_registers=profile.max_registers, readable=profile.readable)
+    waiting = [Block(unit, [registers[n] for n in group], group) for group in merged]
+    ordered: list[Block] = []
+    while waiting:
+        before = ordered[-1].count if ordered else 0
+        ordered.append(waiting.pop(next((n for n, block in enumerate(waiting) if block.count != before), 0)))
+    return ordered
+
+
+def plan_items(meter: MeterEntry, items: Sequence[str], settings: SerialSettings | None = None) -> ReadPlan:
+    """Reads items as the command line has them, in the order given and unmerged: names of quantities, DL/T 645
+    identifiers, registers. The meter's profile may be empty: DL/T 645 needs none, Modbus has no names without one.
+
+    Its dialogue returns the Values of all items, one after the other; `parts` holds a plan for each item. An
+    identifier of a block gives as many Values as come. Raises ConfigError with every item that cannot be read.
+    """
+    profile = load_profile(meter.profile or _STAND_IN.get(meter.protocol, "modbus-generic"))
+    cost = _cost(profile, meter, settings or meter.serial or SerialSettings(baud=2400, parity="E"))
+    parts: list[ReadPlan] = []
+    mistakes: list[Mistake] = []
+    for item in items:
+        try:
+            if profile.family == "dlt645":
+                parts.append(_identifier(item, profile, meter, cost))
+            else:
+                parts.append(_planned(profile, meter, (item,), _resolve(profile, item), cost))
+        except ValueError as error:
+            mistakes.append(Mistake("items", item, str(error), repr(item)))
+    if mistakes or not parts:
+        raise ConfigError(mistakes or [Mistake("items", "ITEM", "at least one", "none")])
+
+    def dialogue() -> Dialogue[Any]:
+        values = []
+        for part in parts:
+            values += yield from part.dialogue()
+        return values
+
+    return ReadPlan(
+        items=tuple(items), quantities=tuple(q for part in parts for q in part.quantities), dialogue=dialogue,
+        wire_ms=sum(part.wire_ms for part in parts), cost_ms=sum(part.cost_ms for part in parts),
+        exchanges=sum(part.exchanges for part in parts), parts=tuple(parts),
+    )  # fmt: skip
+
+
+def _identifier(item: str, profile: Profile, meter: MeterEntry, cost: Cost) -> ReadPlan:
+    """One item of a DL/T 645 meter: an identifier in hex, or a name of the profile or, with an identifier, of the
+    catalogue."""
+    edition = Edition(meter.protocol)
+    if len(item) != 2 * edition.di_length or not set(item) <= set("0123456789abcdefABCDEF"):
+        found = profile.items.get(item) or _from_catalogue(item, edition)
+        return _planned(profile, meter, (item,), [found], cost)
+    di = item.upper()
+    (step,) = steps_for([(di, opaque(di))], profile, edition, cost)
+    read = v2007.read if edition is Edition.E2007 else v1997.read
+    return ReadPlan(
+        items=(item,), quantities=quantities(di, edition) or (opaque(di),), wire_ms=step.wire_ms, exchanges=1,
+        cost_ms=step.wire_ms + cost.exchange, dialogue=partial(read, meter.address, (di,), preamble=profile.preamble),
+    )  # fmt: skip
+
+
+def _from_catalogue(name: str, edition: Edition) -> ProfileItem:
+    try:
+        quantity = by_name(name)
+    except KeyError:
+        quantity = None
+    if quantity is None or quantity.di is None or edition is not Edition.E2007 or not layout(quantity.di):
+        digits = 2 * edition.di_length
+        raise ValueError(f"the name of a quantity that {edition.value} has, or an identifier of {digits} hex digits")
+    return ProfileItem(quantity=quantity, di=quantity.di)
+
+
+def settings_of(meter: MeterEntry, bus: BusEntry) -> SerialSettings:
+    """The settings of the line that a meter is asked with: its own, or those of its bus."""
+    return meter.serial or bus.serial
+
+
+def loads(site: Site) -> Mapping[str, float]:
+    """The share of each bus's time that the schedule takes, by the expected turnarounds: 1.0 is all of it.
+
+    Meters that cannot be planned (see `check`) count nothing.
+    """
+    return {bus: sum(task_loads.values()) for bus, task_loads in _look(site, []).items()}
+
+
+def check(site: Site) -> list[Mistake]:
+    """Every mistake that needs the profiles to be seen: unknown profiles and items, protocols and addresses that do
+    not fit them, and buses that the schedule would load over 90 %."""
+    mistakes: list[Mistake] = []
+    for bus, task_loads in _look(site, mistakes).items():
+        total = sum(task_loads.values())
+        if total > LOAD_MAX:
+            shares = ", ".join(f"{task} {load:.0%}" for task, load in sorted(task_loads.items()))
+            expected = f"a schedule that takes at most {LOAD_MAX:.0%} of the bus"
+            mistakes.append(Mistake(str(site.origin), f"bus {bus}", expected, f"{total:.0%} ({shares})"))
+    return mistakes
+
+
+def _look(site: Site, mistakes: list[Mistake]) -> dict[str, dict[str, float]]:
+    """Loads by bus and task; what is wrong goes to `mistakes`, each thing once, however many meters share it."""
+    file, buses = str(site.origin), {bus.name: bus for bus in site.buses}
+    tasks = {task.name: task for task in site.tasks}
+    found: dict[str, dict[str, float]] = {name: {} for name in buses}
+    seen: set[Mistake] = set()
+    for meter in site.meters:
+        wrong = _meter_mistakes(meter, file)
+        if not wrong:
+            profile = load_profile(meter.profile)
+            for name in meter.tasks:
+                lacking, cost_ms = _task_cost(profile, meter, tasks[name], buses[meter.bus], file)
+                wrong += lacking
+                share = cost_ms / (tasks[name].every_s * 1000)
+                found[meter.bus][name] = found[meter.bus].get(name, 0.0) + share
+        mistakes += [mistake for mistake in wrong if mistake not in seen]
+        seen.update(wrong)
+    return found
+
+
+def _meter_mistakes(meter: MeterEntry, file: str) -> list[Mistake]:
+    where = f"meter {meter.id}"
+    if meter.profile not in profile_names():
+        return [Mistake(file, f"{where}, profile", f"one of {', '.join(profile_names())}", meter.profile)]
+    try:
+        profile = load_profile(meter.profile)
+    except ConfigError as error:
+        return list(error.mistakes)
+    wrong: list[Mistake] = []
+    if meter.protocol not in profile.protocols:
+        expected = f"{' or '.join(profile.protocols)}, which {profile.name} speaks"
+        wrong.append(Mistake(file, f"{where}, protocol", expected, meter.protocol))
+    address = meter.address
+    digits = address.isascii() and address.isdigit()
+    if meter.protocol.startswith("dlt645"):
+        if not digits or len(address) != 12:
+            wrong.append(Mistake(file, f"{where}, address", "12 digits", address))
+    else:
+        low, high = (0, 255) if meter.protocol == "modbus-tcp" else (1, 247)
+        if not digits or not low <= int(address) <= high:
+            wrong.append(Mistake(file, f"{where}, address", f"a number from {low} to {high}", address))
+    return wrong
+
+
+def _task_cost(
+    profile: Profile, meter: MeterEntry, task: TaskEntry, bus: BusEntry, file: str
+) -> tuple[list[Mistake], float]:
+    where = f"task {task.name}, items"
+    try:
+        return [], plan(profile, meter, task.items, settings_of(meter, bus)).cost_ms
+    except ConfigError as error:
+        return [Mistake(file, where, wrong.expected, wrong.got) for wrong in error.mistakes], 0.0
