@@ -300,6 +300,13 @@ class Outbox:
         return self._store.standing.batches
 
     @property
+    def pending(self) -> int:
+        """Records of all epochs that are not settled: unsealed, waiting to be sealed again, or in a batch."""
+        standing = self._store.standing
+        batched = self._look(lambda connection: connection.execute("SELECT total(records) FROM batch").fetchone())
+        return standing.unsealed + standing.requeued + int(batched[0])
+
+    @property
     def counters(self) -> dict[str, int]:
         """What happened since the start, counted."""
         return dict(self._store.counters)
