@@ -77,12 +77,16 @@ class _Item:
     digits: int
     demand: bool = False
     """Three bytes of power, followed by five of the time when it was."""
+    unsigned: bool = False
+    """The format has no sign: 1997 meters show which way power flows elsewhere."""
 
     def write(self, load: Load, at_ms: int, values: dict[str, str]) -> bytes | None:
         """The bytes, or None for what this meter lacks; what it says goes to values."""
         counts = load.read(self.name, at_ms)
         if not isinstance(counts, int):
             return None
+        if self.unsigned:
+            counts = abs(counts)
         dropped = decimals(self.name) - self.digits
         if dropped:
             counts = round(counts / 10**dropped)
@@ -128,7 +132,7 @@ def items_1997(di: str, tariffs: int) -> tuple[_Item, ...]:
             return ()
         names = ["total", *_PHASES]
         wanted = names[first:] if tariff == "F" else [names[int(tariff)]]
-        return tuple(_Item(f"{stem}.{phase}", width, digits) for phase in wanted)
+        return tuple(_Item(f"{stem}.{phase}", width, digits, unsigned=True) for phase in wanted)
     if family not in "9A" or low not in "014589" or tariff not in "0123456789ABCDEF":
         return ()
     nature = _ROWS_1997.get(f"{int(low) % 4}{row}")
