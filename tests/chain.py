@@ -1,0 +1,130 @@
+"""The whole chain in virtual time: simulated meters, the daemon, a broker in memory, the landing with a real SQLite."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from central.landing import Landing
+from central.sinks.base import Sink
+from central.sinks.sqlite import SqliteSink
+from config.model import Site, TaskEntry, UplinkEntry, UplinkProfile
+from field.truth import AcceptedLog, Truth, check, planned_slots
+from gateway.daemon import Daemon
+from gateway.memory_session import MemoryBroker
+from identity.centre import Centre, GatewayTrust
+from identity.gateway import CentreTrust, GatewayIdentity
+from simulators.describe import SitePlan
+from simulators.site import MemorySite
+from simulators.virtual import now_ms
+
+START = 1_790_000_100_000
+"""2026-09-21 22:15:00 at Shanghai: a quarter hour."""
+GATEWAY = "gw-test"
+
+
+@cache
+def keys() -> tuple[GatewayIdentity, Centre]:
+    """A gateway and a centre that know each other; RSA keys are slow to make, so all tests share them."""
+    centre = Centre.of(ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 3072))
+    return GatewayIdentity.of(GATEWAY, ec.generate_private_key(ec.SECP256R1())), centre
+
+
+class Chain:
+    """Everything around the gateway: make it in a virtual loop, and run gateways in it one after another."""
+
+    def __init__(
+        self, directory: Path, plan: SitePlan, tasks: Sequence[TaskEntry], *, profile: UplinkProfile = "prompt",
+        seed: int = 1,
+    ) -> None:  # fmt: skip
+        self.simulated = MemorySite(plan, now_ms=now_ms)
+        uplink = UplinkEntry(url="mqtt://127.0.0.1:1883", profile=profile)
+        self.site: Site = self.simulated.site(uplink=uplink, tasks=tasks, gateway=GATEWAY, directory=directory)
+        self.broker = MemoryBroker()
+        self.accepted = AcceptedLog()
+        self.sink: Sink = SqliteSink(directory / "central.db")
+        self.identity, self.centre = keys()
+        self.trust = CentreTrust.of(self.centre.public)
+        self.landing = Landing(
+            self.sink, centre=self.centre, gateways=GatewayTrust.of(self.identity.public), now_ms=now_ms
+        )
+        self.seed = seed
+        self.started_at = now_ms()
+        self._receipting: asyncio.Task[None] | None = None
+        self.connect_centre()
+
+    def connect_centre(self) -> None:
+        """Let the centre hear what the broker has for it, and answer with receipts once a second."""
+        self.broker.attach(self.landing.receive)
+        self._receipting = asyncio.get_running_loop().create_task(self._give_receipts(), name="centre")
+
+    def disconnect_centre(self) -> None:
+        """The centre is away: the broker holds what it acknowledges."""
+        self.broker.attach(None)
+        if self._receipting is not None:
+            self._receipting.cancel()
+            self._receipting = None
+
+    async def _give_receipts(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            for topic, payload in self.landing.receipts():
+                self.broker.deliver(topic, payload)
+
+    def daemon(self) -> Daemon:
+        """A gateway on this site, not yet running."""
+        return Daemon(
+            self.site,
+            sessions=self.broker.sessions(GATEWAY),
+            identity=self.identity,
+            trust=self.trust,
+            now_ms=now_ms,
+            open_line=self.simulated.open_line,
+            random=Random(self.seed).randbytes,
+            jitter=Random(self.seed),
+            observer=self.accepted,
+            writer="inline",
+            serve_status=False,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Daemon]:
+        """A gateway that runs, and is stopped in order at the end."""
+        daemon = self.daemon()
+        task = asyncio.get_running_loop().create_task(daemon.run(), name="daemon")
+        ready = asyncio.get_running_loop().create_task(daemon.ready.wait(), name="ready")
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
+            await task
+
+    async def run(self, seconds: float) -> None:
+        """A gateway for so long."""
+        async with self.running():
+            await asyncio.sleep(seconds)
+
+    def truth(self, *, end: int | None = None) -> Truth:
+        """The verdict on all three logs, for every slot from the start of the chain to `end` (now where None)."""
+        return check(
+            served=(
+                (served.meter, served.at_ms, served.values) for served in self.simulated.log.entries if served.intact
+            ),
+            accepted=self.accepted.captures,
+            landed=self.sink.readings(),
+            gaps=((gap.meter, gap.task, gap.slot) for gap in self.sink.gaps()),
+            planned=planned_slots(self.site, self.started_at, now_ms() if end is None else end),
+            items={task.name: frozenset(task.items) for task in self.site.tasks},
+        )
+
+    def close(self) -> None:
+        """Let the centre's database go."""
+        self.disconnect_centre()
+        self.sink.close()
