@@ -136,7 +136,7 @@ def _items(message: Message, room: int) -> Iterator[tuple[int, str, str]]:
     if found is None or not found.block:
         yield room, "; ".join(_text(v, "en") for v in values), "；".join(_text(v, "zh") for v in values)
         return
-    if room not in found.ends():
+    if room % found.width:
         yield room, _text(values[0], "en"), _text(values[0], "zh")
         return
     for item in found.items:

@@ -14,7 +14,7 @@ from protocols.dlt645.codes import Edition
 from protocols.dlt645.message import Found, Message, explain, find
 from protocols.errors import Malformed
 
-_DRESSING = re.compile(r"0[xX]|[\s,;:\-]")
+_DRESSING = re.compile(r"0[xX]|[\s,;:\-\ufeff]")
 """What tools put around and between the bytes of a hex dump."""
 _GROUP = 8
 """Bytes a row in the output for people."""
@@ -64,10 +64,10 @@ def _value(value: Value) -> dict[str, str | None]:
     }
 
 
-def lines_of(arguments: Sequence[str], stdin: Iterable[str]) -> Iterable[str]:
+def lines_of(arguments: Sequence[str], stdin: Iterable[bytes]) -> Iterable[str]:
     """The lines to decode. Arguments that are one byte each are one frame; without arguments: standard input."""
     if not arguments:
-        return (line for line in stdin if line.strip())
+        return (line.decode("utf-8", "replace") for line in stdin if line.strip())
     if all(len(_DRESSING.sub("", argument)) <= 2 for argument in arguments):
         return [" ".join(arguments)]
     return arguments
@@ -102,7 +102,7 @@ def command(out: Output, protocol: str | None, frames: Sequence[str]) -> Exit:
     """
     edition = Edition(protocol) if protocol else None
     good = bad = 0
-    for line in lines_of(frames, sys.stdin):
+    for line in lines_of(frames, sys.stdin.buffer):
         try:
             found = find(from_hex(line))
         except Malformed as error:

@@ -344,7 +344,8 @@ def by_name(name: str) -> Quantity:
     if name in _BY_NAME:
         return _BY_NAME[name]
     match = _VARIANT.match(name)
-    assert match is not None  # the pattern takes every non-empty text without a line break
+    if match is None:
+        raise KeyError(f"{name!r} is not in the catalogue of quantities")
     stem, tariff, last, time = match["stem"], int(match["tariff"] or 0), int(match["last"] or 0), bool(match["time"])
     base = _BY_NAME.get(f"{stem}.total") if tariff else _BY_NAME.get(stem)
     try:

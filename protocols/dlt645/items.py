@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 
 from protocols.capture import Value
 from protocols.dlt645.codes import Edition
@@ -134,40 +133,40 @@ class Layout:
     block: bool
     open_ended: bool
 
-    def decode(self, payload: bytes) -> list[Value]:
-        """The Values that the payload (without identifier) holds; a block may hold fewer items than the table, or more.
+    @property
+    def width(self) -> int:
+        """Bytes of an item by the standard; the items of a block are all alike."""
+        return self.items[0].shape.length
 
-        A length that does not end at the end of an item makes every value invalid.
+    def mismatch(self, payload: bytes) -> str | None:
+        """Why a payload (identifier taken off) of this length cannot be what stands behind the identifier, or None.
+
+        A block may hold fewer items than the table, or more, but no part of one.
         """
+        length, width = len(payload), self.width
+        if (length % width == 0) if self.block else (not length or self.items[0].shape.takes(length)):
+            return None
+        expected = f"a multiple of {width}" if self.block else f"{width}"
+        return f"length: expected {expected} bytes, got {length}: {payload.hex().upper()}"
+
+    def decode(self, payload: bytes) -> list[Value]:
+        """The Values of the items that came, all of them invalid if the length is wrong."""
+        width = self.width
+        wrong = self.mismatch(payload)
+        if wrong is not None:
+            came = self.items[: len(payload) // width + 1] if self.block else self.items
+            return [invalid(quantity, wrong) for item in came for quantity in item.quantities]
         if not self.block:
             item = self.items[0]
-            if item.shape.takes(len(payload)):
-                return item.shape.decode(item.quantities, payload)
             if not payload:
                 return [unavailable(quantity, "an empty reply") for quantity in item.quantities]
-            return self._wrong_length(item.quantities, item.shape.length, payload)
+            return item.shape.decode(item.quantities, payload)
         values: list[Value] = []
         at = 0
-        for count, item in enumerate(self.items, 1):
-            if at == len(payload):
-                return values
-            end = at + item.shape.length
-            if end > len(payload):
-                return self._wrong_length([q for i in self.items[:count] for q in i.quantities], end, payload)
-            values += item.shape.decode(item.quantities, payload[at:end])
-            at = end
-        if (len(payload) - at) % self.items[-1].shape.length:
-            return self._wrong_length([value.quantity for value in values], at, payload)
+        for item in self.items[: len(payload) // width]:
+            values += item.shape.decode(item.quantities, payload[at : at + width])
+            at += width
         return values
-
-    def ends(self) -> list[int]:
-        """Where in the payload items may end, 0 included: the places at which a reply can be cut."""
-        return list(accumulate((item.shape.length for item in self.items), initial=0))
-
-    @staticmethod
-    def _wrong_length(wanted: Sequence[Quantity], expected: int, payload: bytes) -> list[Value]:
-        detail = f"length: expected {expected} bytes, got {len(payload)}: {payload.hex().upper()}"
-        return [invalid(quantity, detail) for quantity in wanted]
 
     def encode(self, plain: Sequence[Plain]) -> bytes:
         """The payload for these values, one for each quantity in order; a block may be given fewer items."""
@@ -247,12 +246,12 @@ def _single_1997(di: str) -> Item | None:
 
 
 def _block_1997(di: str) -> tuple[list[str], bool]:
-    if di[3] != "F":
-        return [], False
-    if di[0] in "9AB" and di[:2] != "B6":
+    if di[3] == "F" and di[:2] == "B6":
+        first = 0 if f"{di[:3]}0" in _NAMED_1997 else 1
+        return [f"{di[:3]}{phase}" for phase in range(first, 4)], False
+    if di[3] == "F" and di[0] in "9AB":
         return [f"{di[:3]}{tariff:X}" for tariff in range(_TARIFF_MAX_1997 + 1)], True
-    first = 0 if f"{di[:3]}0" in _NAMED_1997 else 1
-    return [f"{di[:3]}{phase}" for phase in range(first, 4)], False
+    return [], False
 
 
 def decode_item(di: str, payload: bytes, edition: Edition = Edition.E2007) -> list[Value]:

@@ -106,7 +106,7 @@ def _read_values(frame: Frame, edition: Edition, di: str) -> list[Value]:
     if found is None:
         return []
     if frame.more:  # the rest of a cut item comes with the follow-up frame
-        payload = payload[: max(end for end in found.ends() if end <= len(payload))]
+        payload = payload[: len(payload) // found.width * found.width]
         if not payload:
             return []
     return found.decode(payload)

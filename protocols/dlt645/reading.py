@@ -9,6 +9,7 @@ from protocols.dialogue import Garbled, Silence
 from protocols.dlt645.codes import Edition, Refusal
 from protocols.dlt645.frame import Frame
 from protocols.dlt645.items import layout
+from protocols.dlt645.shapes import invalid
 from protocols.quantity import Form, Kind, Quantity
 
 FOLLOW_UPS_MAX = 255
@@ -49,6 +50,9 @@ def values_of(item: ReadItem, edition: Edition, payload: bytes) -> list[Value]:
     found = layout(item.di, edition)
     if found is None:
         return [Value(quantity=opaque(item.di), text=high_first(payload))]
+    wrong = found.mismatch(payload)
+    if wrong is not None:
+        return [invalid(quantity, wrong) for quantity in _wanted(item, edition)]
     values = found.decode(payload)
     if not item.wants and found.open_ended and values:
         return values

@@ -1,0 +1,289 @@
+"""Data identifiers of DL/T 645: what stands behind each, and that nothing but a right payload becomes a number."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.bcd import low_first
+from protocols.capture import Quality
+from protocols.dlt645.codes import Edition, edition_of, identifier_of, refusal_of, sequence_of
+from protocols.dlt645.frame import Deframer, Frame
+from protocols.dlt645.items import (
+    block_of,
+    days_block_of,
+    decode_item,
+    encode_item,
+    layout,
+    members,
+    payload_max,
+    quantities,
+    reply_max,
+)
+from protocols.dlt645.shapes import Ascii, Demand, Digits, Number, Shape, Sign, When
+from protocols.quantity import BASES
+from tests.dlt645 import WHOLE, edition_in, label
+
+SINGLES_2007 = [*(quantity.di for quantity in BASES if quantity.di), "00010203", "00013F0C", "01010C01"]
+SINGLES_1997 = [
+    di for di in (f"{number:04X}" for number in range(0x9000, 0xC100))
+    if not members(di, Edition.E1997) and quantities(di, Edition.E1997)
+]  # fmt: skip
+SINGLES = [*((di, Edition.E2007) for di in SINGLES_2007), *((di, Edition.E1997) for di in SINGLES_1997)]
+BLOCKS = [
+    (di, Edition.E2007)
+    for di in ("0001FF00", "0000FF01", "000102FF", "0003FF00", "0101FF00", "0201FF00", "0202FF00", "0203FF00",
+               "0206FF00", "020CFF00", "040005FF")
+] + [(di, Edition.E1997) for di in ("901F", "911F", "955F", "A01F", "B01F", "B61F", "B63F")]  # fmt: skip
+
+ISO_FORMS = {
+    "YYMMDD": "%Y-%m-%d", "hhmmss": "%H:%M:%S", "YYMMDDhhmmss": "%Y-%m-%dT%H:%M:%S", "YYMMDDhhmm": "%Y-%m-%dT%H:%M",
+    "MMDDhhmm": "--%m-%dT%H:%M",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("vector", WHOLE, ids=label)
+def test_a_recorded_frame_has_its_edition_identifier_sequence_and_refusal(vector: dict[str, Any]) -> None:
+    (frame,) = Deframer().feed(bytes.fromhex(vector["hex"]))
+    meaning = vector["meaning"]
+    assert edition_of(frame) is edition_in(vector)
+    assert identifier_of(frame, edition_in(vector)) == meaning.get("di")
+    assert sequence_of(frame, edition_in(vector)) == meaning.get("seq")
+    refusal = refusal_of(frame, edition_in(vector))
+    assert ([en for en, _ in refusal.reasons] if refusal else None) == meaning.get("errors")
+    assert (refusal.code if refusal else None) == meaning.get("error_word")
+
+
+@pytest.mark.parametrize(
+    ("di", "wire", "expected"),
+    [
+        ("00000000", "00000080", ["0.00"]),
+        ("00000000", "56341292", ["-121234.56"]),
+        ("00010000", "56341292", ["921234.56"]),
+        ("00010000", "FFFFFFFF", ["unavailable"]),
+        ("00010000", "FFFFFF12", ["invalid"]),
+        ("00010000", "000000", ["invalid"]),
+        ("00010000", "", ["unavailable"]),
+        ("00010000", "7856341290", ["901234.5678"]),
+        ("00000003", "0000000003", ["30000.0000"]),
+        ("0003FF00", "0100000002000080FFFFFFFF", ["0.01", "-0.02", "unavailable"]),
+        ("0001FF00", "01000000020000", ["invalid", "invalid"]),
+        ("000100FF", "0100000002000000", ["0.01", "0.02"]),
+        ("01010000", "000078001201 0123".replace(" ", ""), ["78.0000", "2023-01-01T12:00"]),
+        ("01010000", "FFFFFFFFFFFFFFFF", ["unavailable", "unavailable"]),
+        ("01010000", "0000000000000000", ["0.0000", "unavailable"]),
+        ("01010000", "0000780012320123", ["78.0000", "invalid"]),
+        ("01010000", "00007800123002 23".replace(" ", ""), ["78.0000", "invalid"]),
+        ("01010000", "000078FF12010123", ["78.0000", "2023-01-01T12"]),
+        ("01010000", "000078FFFF010123", ["78.0000", "2023-01-01"]),
+        ("01010000", "0000780012FF0123", ["78.0000", "invalid"]),
+        ("01010000", "00007800120101FF", ["78.0000", "--01-01T12:00"]),
+        ("01030000", "0100800012010123", ["-0.0001", "2023-01-01T12:00"]),
+        ("0201FF00", "9722FFFFFFFF", ["229.7", "unavailable", "unavailable"]),
+        ("0201FF00", "9722", ["229.7"]),
+        ("0201FF00", "97229722972200", ["invalid", "invalid", "invalid"]),
+        ("02060300", "0590", ["-1.005"]),
+        ("02070100", "0036", ["360.0"]),
+        ("02800002", "0350", ["50.03"]),
+        ("0280000A", "78563412", ["12345678"]),
+        ("02800020", "00500000", ["0.5000"]),
+        ("04000101", "00011223", ["2023-12-01", "0"]),
+        ("04000101", "FF011223", ["2023-12-01", "unavailable"]),
+        ("04000101", "08011223", ["invalid", "invalid"]),
+        ("04000102", "FFFF18", ["18"]),
+        ("04000102", "FF53FF", ["invalid"]),
+        ("04000102", "000000", ["00:00:00"]),
+        ("04000102", "000024", ["invalid"]),
+        ("0400010C", "59592306311299", ["2099-12-31T23:59:59", "6"]),
+        ("04000401", "123456789012", ["129078563412"]),
+        ("04000401", "1234567890AB", ["invalid"]),
+        ("04000403", "00000041", ["A"]),
+        ("04000403", "00" * 32, ["unavailable"]),
+        ("04000403", "07" * 32, ["invalid"]),
+        ("04000501", "0A00", ["000A"]),
+        ("0400010F", "00", []),
+        ("00FF0000", "00000000", []),
+        ("0001FFFF", "00000000", []),
+    ],
+)
+def test_an_item_becomes_these_values_2007(di: str, wire: str, expected: list[str]) -> None:
+    values = decode_item(di, bytes.fromhex(wire))
+    assert [value.plain or value.quality.value for value in values] == expected
+    assert [value.quantity.name for value in values] == [q.name for q in quantities(di)][: len(values)]
+
+
+@pytest.mark.parametrize(
+    ("di", "wire", "expected"),
+    [
+        ("9010", "56341200", {"energy.active.import.total": "1234.56"}),
+        ("9023", "56341200", {"energy.active.export.t3": "1234.56"}),
+        ("9410", "56341200", {"energy.active.import.total.last_1": "1234.56"}),
+        ("9952", "56341200", {"energy.reactive.q2.t2.last_2": "1234.56"}),
+        ("9140", "56341200", {"energy.reactive.q4.total": "1234.56"}),
+        ("911F", "0100000002000000", {"energy.reactive.import.total": "0.01", "energy.reactive.import.t1": "0.02"}),
+        ("A010", "563412", {"demand.active.import.total": "12.3456"}),
+        ("B010", "30120107", {"demand.active.import.total.time": "--07-01T12:30"}),
+        ("B612", "3102", {"voltage.b": "231"}),
+        ("B61F", "310232023302", {"voltage.a": "231", "voltage.b": "232", "voltage.c": "233"}),
+        ("B621", "0512", {"current.a": "12.05"}),
+        ("B630", "563412", {"power.active.total": "12.3456"}),
+        ("B650", "9909", {"power_factor.total": "0.999"}),
+        ("C011", "325318", {"clock.time": "18:53:32"}),
+        ("C032", "123456789012", {"meter.number": "129078563412"}),
+        ("B660", "0350", {}),
+        ("90FF", "00000000", {}),
+        ("9210", "00000000", {}),
+        ("9C10", "00000000", {}),
+        ("A03F", "000000", {}),
+    ],
+)
+def test_an_item_becomes_these_values_1997(di: str, wire: str, expected: dict[str, str]) -> None:
+    values = decode_item(di, bytes.fromhex(wire), Edition.E1997)
+    assert {value.quantity.name: value.plain for value in values} == expected
+
+
+def test_what_may_be_a_sign_in_1997_is_doubtful() -> None:
+    (value,) = decode_item("B630", bytes.fromhex("000580"), Edition.E1997)
+    assert (value.quality, value.plain) == (Quality.DOUBTFUL, "80.0500")
+    assert value.detail == "top bit set, a sign in some meters: 800500"
+
+
+def test_every_identifier_of_the_catalogue_has_a_form() -> None:
+    for di, edition in [*SINGLES, *BLOCKS]:
+        found = layout(di, edition)
+        assert found is not None, di
+        filler = encode_item(di, [None] * len(quantities(di, edition)), edition)
+        assert filler == b"\xff" * (found.width * len(found.items)), di
+        assert {value.quality for value in found.decode(filler)} == {Quality.UNAVAILABLE}, di
+        assert reply_max(di, edition) == 4 + 12 + edition.di_length + payload_max(di, edition) <= 216, di
+
+
+def _plain_for(shape: Shape) -> list[st.SearchStrategy[Any]]:
+    """Values that could stand in this form, one strategy for each."""
+    match shape:
+        case Demand(number=number, when=when):
+            return [*_plain_for(number), *_plain_for(when)]
+        case Number(length=length, decimals=decimals, sign=sign):
+            top = 10 ** (2 * length) * (10 if sign is Sign.NONE else 8) // 10
+            least = 1 - top if sign is Sign.TOP else 0
+            return [st.integers(least, top - 1).map(lambda n: Decimal(n).scaleb(-decimals)) | st.none()]
+        case When(parts=parts):
+            form = ISO_FORMS[parts.replace("WW", "")]
+            iso = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)).map(lambda t: t.strftime(form))  # noqa: DTZ001
+            return [iso, st.integers(0, 6).map(Decimal)] if "WW" in parts else [iso]
+        case Digits(length=length):
+            return [st.integers(0, 10 ** (2 * length) - 1).map(lambda n: f"{n:0{2 * length}d}") | st.none()]
+        case Ascii(length=length):
+            return [st.text("0123456789.AV", min_size=1, max_size=length) | st.none()]
+    raise AssertionError(shape)
+
+
+@given(st.data())
+def test_what_is_encoded_is_decoded_again(data: st.DataObject) -> None:
+    di, edition = data.draw(st.sampled_from([*SINGLES, *BLOCKS]))
+    found = layout(di, edition)
+    assert found is not None
+    items = data.draw(st.integers(1, len(found.items))) if found.block else 1
+    plain = [data.draw(form) for item in found.items[:items] for form in _plain_for(item.shape)]
+    payload = encode_item(di, plain, edition)
+    values = decode_item(di, payload, edition)
+    assert [value.number if value.number is not None else value.plain for value in values] == plain
+
+
+@given(st.sampled_from([*SINGLES, *BLOCKS]), st.binary(max_size=60))
+def test_random_payloads_give_values_and_raise_nothing(item: tuple[str, Edition], payload: bytes) -> None:
+    for value in decode_item(item[0], payload, item[1]):
+        assert (value.plain is None) == (value.quality in (Quality.UNAVAILABLE, Quality.INVALID))
+        assert value.fault is None
+
+
+@given(st.sampled_from(SINGLES), st.binary(max_size=20))
+def test_a_wrong_length_is_never_a_number(item: tuple[str, Edition], payload: bytes) -> None:
+    found = layout(*item)
+    assert found is not None
+    if not found.items[0].shape.takes(len(payload)):
+        assert all(value.number is None for value in found.decode(payload))
+
+
+@pytest.mark.parametrize(
+    ("di", "edition", "block"),
+    [
+        ("00010000", Edition.E2007, "0001FF00"),
+        ("00010203", Edition.E2007, "0001FF03"),
+        ("01010000", Edition.E2007, "0101FF00"),
+        ("02010100", Edition.E2007, "0201FF00"),
+        ("02030000", Edition.E2007, "0203FF00"),
+        ("04000503", Edition.E2007, "040005FF"),
+        ("00150000", Edition.E2007, "0015FF00"),
+        ("02800002", Edition.E2007, None),
+        ("04000101", Edition.E2007, None),
+        ("00900100", Edition.E2007, None),
+        ("9012", Edition.E1997, "901F"),
+        ("B621", Edition.E1997, "B62F"),
+        ("C010", Edition.E1997, None),
+    ],
+)
+def test_a_single_identifier_knows_its_block(di: str, edition: Edition, block: str | None) -> None:
+    assert block_of(di, edition) == block
+    if block is not None:
+        assert di in members(block, edition)
+
+
+def test_settlement_days_have_a_block_of_thirteen() -> None:
+    assert days_block_of("00010100") == "000101FF"
+    assert len(members("000101FF")) == 13
+    assert [q.name for q in quantities("000100FF")][:2] == [
+        "energy.active.import.total",
+        "energy.active.import.total.last_1",
+    ]
+    assert days_block_of("02010100") is None
+
+
+@pytest.mark.parametrize(
+    ("di", "plain"),
+    [
+        ("02010100", [Decimal("229.75")]),
+        ("02010100", [Decimal(-1)]),
+        ("02010100", [Decimal(1000)]),
+        ("02030000", [Decimal("80.0001")]),
+        ("02010100", [Decimal(1), Decimal(2)]),
+        ("01010000", [Decimal(1)]),
+        ("04000401", ["123"]),
+        ("04000404", ["1234567"]),
+        ("04000101", ["2023-13-01", None]),
+        ("04000102", ["nonsense"]),
+        ("0400010F", [None]),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_its_form_is_not_encoded(di: str, plain: list[Any]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        encode_item(di, plain)
+
+
+@pytest.mark.parametrize(
+    ("control", "data", "edition", "absent", "text"),
+    [
+        (0xD1, "02", Edition.E2007, True, "02: no requested data"),
+        (0xD1, "06", Edition.E2007, False, "06: no requested data, wrong password/unauthorised"),
+        (0xD1, "00", Edition.E2007, False, "00: code 00"),
+        (0xDC, "0104", Edition.E2007, False, "0401: code 0401"),
+        (0xC3, "0400", Edition.E2007, False, "0004: ESAM check failed"),
+        (0xD1, "", Edition.E2007, False, ": code missing"),
+        (0xC1, "02", Edition.E1997, True, "02: wrong data identifier"),
+        (0xC4, "04", Edition.E1997, False, "04: wrong password"),
+    ],
+)
+def test_a_refusal_says_why(control: int, data: str, edition: Edition, absent: bool, text: str) -> None:
+    refusal = refusal_of(Frame(address="1" * 12, control=control, data=bytes.fromhex(data)), edition)
+    assert refusal is not None
+    assert (refusal.absent, str(refusal)) == (absent, text)
+
+
+def test_identifiers_are_written_high_byte_first() -> None:
+    frame = Frame(address="1" * 12, control=0x11, data=low_first("00010203"))
+    assert identifier_of(frame, Edition.E2007) == "00010203"
+    assert identifier_of(Frame(address="1" * 12, control=0x11, data=b"\1\2"), Edition.E2007) is None
