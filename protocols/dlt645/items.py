@@ -1,7 +1,7 @@
 """The data identifiers as a table: what stands behind each, of which length and form, and how blocks are made of them.
 
 2007: DI3 DI2 DI1 DI0. 00 energy and 01 demand: DI1 tariff (00 total, FF all), DI0 settlement day (00 current, FF
-current and the last 12). 02 variables: DI1 phase (FF all). 04 parameters. Source: DL/T 645-2007, Annex A; 020C and
+current and the last 12). 02 variables: DI1 phase (FF all), of a harmonic DI0 its order (FF all). 04 parameters. Source: DL/T 645-2007, Annex A; 020C and
 0400010C are extensions of the grid.
 1997: DI1 DI0. 9x energy, Ax demand, Bx its time; low half-byte of DI1: +4 last month, +8 the month before; low
 half-byte of DI0: 0 total, 1 to E tariff, F block. Source: implementations and live logs; the text was not at hand.
@@ -16,7 +16,7 @@ from protocols.capture import Value
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.frame import OVERHEAD
 from protocols.dlt645.shapes import Ascii, Demand, Digits, Number, Plain, Shape, Sign, When, invalid, unavailable
-from protocols.quantity import LAST_MAX, TARIFF_MAX, Quantity, by_di, by_name, variant
+from protocols.quantity import HARMONIC_MAX, LAST_MAX, TARIFF_MAX, Quantity, by_di, by_name, variant
 
 _HEX = re.compile(r"[0-9A-F]+")
 
@@ -49,6 +49,8 @@ _SHAPES_2007: dict[str, Shape] = {
     "0207": _XXX,
     "0208": _XX,
     "0209": _XX,
+    "020A": _XX,
+    "020B": _XX,
     "020C": _XXX,
     "02800001": _AMPERE,
     "02800002": _XX,
@@ -227,6 +229,10 @@ def _block_2007(di: str) -> tuple[list[str], bool]:
     if area == "02" and middle == "FF" and last == "00":
         first = 0 if _single_2007(f"{di[:4]}0000") else 1
         return [f"{di[:4]}{phase:02X}00" for phase in range(first, 4)], False
+    if di[:4] in ("020A", "020B") and last == "FF":
+        return [f"{di[:6]}{order:02X}" for order in range(1, HARMONIC_MAX + 1)], False
+    if di[:4] in ("020A", "020B") and middle == "FF":
+        return [f"{di[:4]}{phase:02X}{last}" for phase in range(1, 4)], False
     if di == "040005FF":
         return [f"0400050{word}" for word in range(1, 8)], False
     return [], False
@@ -302,6 +308,7 @@ def days_block_of(di: str) -> str | None:
     return block if di[:2] in ("00", "01") and di in members(block) else None
 
 
+@lru_cache(maxsize=4096)
 def payload_max(di: str, edition: Edition = Edition.E2007) -> int:
     """The longest payload of one reply to this identifier, in bytes, without the identifier."""
     room = PAYLOAD_MAX - edition.di_length
