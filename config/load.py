@@ -74,22 +74,37 @@ ARRAYS = {"bus": BUS, "task": TASK}
 
 def load_site(site_file: Path) -> Site:
     """The site that the file and its meter archive describe. Raises ConfigError with every mistake in both."""
-    mistakes: list[Mistake] = []
-    raw = load_toml(site_file, str(site_file), mistakes)
+    site, mistakes = survey_site(site_file)
     if mistakes:
         raise ConfigError(mistakes)
-    base = site_file.absolute().parent
-    file = str(site_file)
+    assert site is not None
+    return site
+
+
+def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
+    """Every mistake in both files, and what could be read of the site, so that further checks can name theirs too.
+
+    While there are mistakes the site is only good for those checks: it has the buses, tasks and meters that are right
+    in themselves. None where not even its gateway and uplink could be read.
+    """
+    mistakes: list[Mistake] = []
+    file, base = str(site_file), site_file.absolute().parent
+    raw = load_toml(site_file, file, mistakes)
+    if mistakes:
+        return None, mistakes
 
     top = {key: value for key, value in raw.items() if key not in TABLES and key not in ARRAYS}
     values = read_table(top, TOP, file=file, where="", mistakes=mistakes) or {}
     meters_file = base / values.pop("meters", Path("meters.csv"))
+    usable = True
     for table, keys in TABLES.items():
         read = read_table(raw.get(table, {}), keys, file=file, where=table, mistakes=mistakes)
-        if table == "uplink":
-            values["uplink"] = _uplink(read, base, file, mistakes) if read is not None else None
+        if read is None:
+            usable = False
+        elif table == "uplink":
+            values["uplink"] = _uplink(read, base, file, mistakes)
         else:
-            values |= read or {}
+            values |= read
     buses = [BusEntry(**v) for v in _array(raw, "bus", file, mistakes) if v is not None]
     tasks = [_task(v, where, file, mistakes) for where, v in _numbered(_array(raw, "task", file, mistakes), "task")]
     _unique((bus.name for bus in buses), "bus", "name", file, mistakes)
@@ -98,15 +113,16 @@ def load_site(site_file: Path) -> Site:
     meters = load_meters(
         meters_file,
         buses={bus.name: bus for bus in buses},
-        tasks=[task.name for task in tasks],
+        tasks={task.name: task for task in tasks},
         complete=not mistakes,
         mistakes=mistakes,
     )
-    if mistakes:
-        raise ConfigError(mistakes)
+    if not usable:
+        return None, mistakes
     for key in ("store", "keys", "socket"):
         values[key] = base / values[key]
-    return Site(**values, buses=tuple(buses), meters=tuple(meters), tasks=tuple(tasks), origin=site_file)
+    site = Site(**values, buses=tuple(buses), meters=tuple(meters), tasks=tuple(tasks), origin=site_file)
+    return site, mistakes
 
 
 def _array(raw: dict[str, Any], table: str, file: str, mistakes: list[Mistake]) -> list[dict[str, Any] | None]:

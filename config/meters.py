@@ -3,13 +3,14 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 
 from config.mistake import Mistake
-from config.model import BusEntry, MeterEntry, Priority, ProtocolName
+from config.model import BusEntry, MeterEntry, Priority, ProtocolName, TaskEntry
 from config.toml import show
 from config.values import choice, name, ratio, serial
 
@@ -63,7 +64,12 @@ class _Row:
 
 
 def load_meters(
-    path: Path, *, buses: Mapping[str, BusEntry], tasks: Sequence[str], complete: bool, mistakes: list[Mistake]
+    path: Path,
+    *,
+    buses: Mapping[str, BusEntry],
+    tasks: Mapping[str, TaskEntry],
+    complete: bool,
+    mistakes: list[Mistake],
 ) -> list[MeterEntry]:
     """The meters of the archive; what is wrong with it goes to `mistakes`.
 
@@ -126,7 +132,9 @@ def _read_rows(reader: Any, file: str, mistakes: list[Mistake]) -> list[_Row]:
     return rows
 
 
-def _meter(row: _Row, buses: Mapping[str, BusEntry], tasks: Sequence[str], complete: bool) -> MeterEntry | None:
+def _meter(
+    row: _Row, buses: Mapping[str, BusEntry], tasks: Mapping[str, TaskEntry], complete: bool
+) -> MeterEntry | None:
     before = len(row.mistakes)
     meter = row.read("meter", name)
     point = row.read("point", name, meter)
@@ -148,8 +156,23 @@ def _meter(row: _Row, buses: Mapping[str, BusEntry], tasks: Sequence[str], compl
             row.wrong("tasks", f"tasks among {', '.join(tasks)}", repr(task))
     if len(row.mistakes) > before:
         return None
-    values["tasks"] = values["tasks"] or tuple(tasks)
+    known = tuple(task for task in values["tasks"] or tasks if task in tasks)
+    for mistake in _apart(known, tasks):
+        row.wrong("tasks", *mistake)
+    if bus not in buses or len(row.mistakes) > before:
+        return None
+    values["tasks"] = known
     return MeterEntry(id=meter, point=point, bus=bus, protocol=protocol, address=str(address), **values)
+
+
+def _apart(names: Sequence[str], tasks: Mapping[str, TaskEntry]) -> Iterator[tuple[str, str]]:
+    """Tasks of one meter that would read an item twice at one slot, at different moments: two truths for one stamp."""
+    for first, second in combinations(names, 2):
+        shared = set(tasks[first].items) & set(tasks[second].items)
+        if shared and tasks[first].offset_s != tasks[second].offset_s:
+            offsets = f"{tasks[first].offset_s} s and {tasks[second].offset_s} s"
+            expected = f"one offset of the tasks {first} and {second}, which share {', '.join(sorted(shared))}"
+            yield expected, offsets
 
 
 def _address(cell: str, protocol: str) -> str:

@@ -36,7 +36,6 @@ items = ["voltage.a", "energy.active.import.total"]
 [[task]]
 name = "day"
 every = "1d"
-offset = "5m"
 lane = "billing"
 items = ["energy.active.import.total"]
 """
@@ -69,7 +68,7 @@ def test_a_right_site_is_read_as_it_stands(tmp_path: Path) -> None:
     assert [bus.name for bus in site.buses] == ["b1", "b2"]
     assert [(t.name, t.every_s, t.offset_s, t.lane) for t in site.tasks] == [
         ("curve", 900, 0, "curve"),
-        ("day", 86400, 300, "billing"),
+        ("day", 86400, 0, "billing"),
     ]
     first, second, third = site.meters
     assert (first.point, first.tasks, first.priority, first.ct) == ("p1", ("curve", "day"), "priority", Decimal(80))
@@ -104,7 +103,7 @@ SITE_MISTAKES = [
     ('name = "b2"', 'name = "b1"', "bus.name"),
     ('every = "15m"', 'every = "7m"', "task[1].every"),
     ('every = "15m"', "every = 900", "task[1].every"),
-    ('offset = "5m"', 'offset = "1d"', "task[2].offset"),
+    ('every = "1d"', 'every = "1d"\noffset = "1d"', "task[2].offset"),
     ('lane = "billing"', 'lane = "fast"', "task[2].lane"),
     ('items = ["energy.active.import.total"]', "items = []", "task[2].items"),
     ('name = "day"', 'name = "curve"', "task.name"),
@@ -172,6 +171,11 @@ def test_all_mistakes_of_both_files_come_at_once(tmp_path: Path) -> None:
         "row 2, address",
         "row 2, priority",
     }
+
+
+def test_tasks_that_share_an_item_of_a_meter_share_their_offset(tmp_path: Path) -> None:
+    site = SITE.replace('every = "1d"', 'every = "1d"\noffset = "5m"')
+    assert [mistake.where for mistake in mistakes(tmp_path, site)] == ["row 2, tasks", "row 3, tasks"]
 
 
 def test_a_bus_that_cannot_be_read_does_not_make_mistakes_of_its_meters(tmp_path: Path) -> None:
