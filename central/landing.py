@@ -16,7 +16,7 @@ from hashlib import sha256
 
 from central.epochs import Epochs, EpochState
 from central.keys import Keys
-from central.sinks.base import Arrival, Letter, Outcome, Sink, SinkRefuses
+from central.sinks.base import Arrival, Letter, Outcome, Sink, SinkAway, SinkRefuses
 from identity.centre import Centre, GatewayTrust
 from identity.files import IdentityError
 from protocols import batch, envelope
@@ -53,6 +53,8 @@ class Reason(Enum):
     """Truly the gateway's, and not a batch body: refused, to be sealed again."""
     BAD_VALUE = "bad_value"
     """Holds what the database cannot: refused, to be sealed again."""
+    INTERNAL = "internal"
+    """Our own mistake; the log has it whole."""
     OTHER_BYTES = "other_bytes"
     """Another batch landed under its number: a restored or cloned gateway."""
 
@@ -78,9 +80,19 @@ class Landing:
     def receive(self, on: str, payload: bytes) -> None:
         """Deal with a message that came on this topic, whatever it is. After this it may be acknowledged.
 
-        Raises SinkAway when the database cannot take it now: the message must come again.
+        Raises SinkAway when the database cannot take it now: the message must come again. A message that finds a
+        mistake of ours is set aside like any other that is odd: one of them must not stop the fleet.
         """
         self.counters["messages"] += 1
+        try:
+            self._receive(on, payload)
+        except SinkAway:
+            raise
+        except Exception as error:
+            log.exception("topic=%.120r: not dealt with", on)
+            self._set_aside(Reason.INTERNAL, "", on, payload, repr(error))
+
+    def _receive(self, on: str, payload: bytes) -> None:
         try:
             place = parse_topic(on)
         except Malformed as error:

@@ -1,0 +1,102 @@
+"""central.toml: what the subscriber is built from, read whole, every mistake at once."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from central.sinks import POSTGRESQL, SQLITE
+from config.mistake import ConfigError, Mistake
+from config.toml import REQUIRED, Key, load_toml, read_table
+from config.values import broker_url, name, path
+
+_BUCKETS = re.compile(r"([0-9a-f]{2})-([0-9a-f]{2})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerEntry:
+    """Where the gateways publish. url: mqtts://host:port, or mqtt://host:port towards loopback."""
+
+    url: str
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    client_id: str = "meterwire-central"
+    buckets: tuple[str, ...] = ()
+    """The shares of the fleet that this subscriber takes, `00` to `ff`; empty for all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CentralSite:
+    """Everything that the subscriber is built from."""
+
+    keys: Path
+    database: str
+    broker: BrokerEntry
+
+
+def _buckets(raw: Any) -> tuple[str, ...]:
+    match = _BUCKETS.fullmatch(raw) if isinstance(raw, str) else None
+    if match is None or match[1] > match[2]:
+        raise ValueError("a range of buckets such as 00-ff or 00-7f")
+    first, last = int(match[1], 16), int(match[2], 16)
+    return () if (first, last) == (0, 255) else tuple(f"{bucket:02x}" for bucket in range(first, last + 1))
+
+
+def _database(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw.startswith((SQLITE, POSTGRESQL)) or raw in (SQLITE, POSTGRESQL):
+        raise ValueError(f"{SQLITE}PATH or {POSTGRESQL}USER@HOST/DATABASE")
+    return raw
+
+
+TABLES = {
+    "keys": (
+        Key("path", path, "/var/lib/meterwire-central/keys",
+            "The directory of the centre's keys and of the gateways that it trusts, mode 0700."),
+    ),
+    "database": (
+        Key("url", _database, "sqlite:////var/lib/meterwire-central/central.db",
+            "Where readings land: sqlite:///PATH (a fourth slash begins an absolute path) or postgresql://USER@HOST/DATABASE."),
+    ),
+    "broker": (
+        Key("url", broker_url, REQUIRED, "The broker: mqtts://host:port, or mqtt://host:port on this machine only."),
+        Key("ca", path, None, "Certificates of the authorities that sign the broker's certificate; needed for mqtts."),
+        Key("certificate", path, None, "The centre's own certificate; needed for mqtts."),
+        Key("key", path, None, "The private key of that certificate, mode 0600; needed for mqtts."),
+        Key("client_id", name, "meterwire-central", "The name of the session that the broker keeps; one a subscriber."),
+        Key("buckets", _buckets, "00-ff", "The share of the fleet that this subscriber takes, by bucket of the topic."),
+    ),
+}  # fmt: skip
+KEYS = tuple(f"{table}.{key.name}" for table, keys in TABLES.items() for key in keys)
+"""Every key, as `table.key`: each has a line in docs/central.md."""
+
+
+def load_central(file: Path) -> CentralSite:
+    """What central.toml describes; relative paths are taken from its directory. Raises ConfigError."""
+    mistakes: list[Mistake] = []
+    raw = load_toml(file, str(file), mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+    expected = f"one of the tables {', '.join(TABLES)}"
+    mistakes += [Mistake(str(file), key, expected, "an unknown key") for key in raw if key not in TABLES]
+    read = {
+        table: read_table(raw.get(table, {}), keys, file=str(file), where=table, mistakes=mistakes)
+        for table, keys in TABLES.items()
+    }
+    base = file.absolute().parent
+    broker = read["broker"]
+    if broker is not None:
+        for key in ("ca", "certificate", "key"):
+            if broker[key] is not None:
+                broker[key] = base / broker[key]
+            elif broker["url"].startswith("mqtts:"):
+                mistakes.append(Mistake(str(file), f"broker.{key}", "a file, because the url is mqtts", "nothing"))
+    if mistakes:
+        raise ConfigError(mistakes)
+    assert broker is not None
+    assert read["keys"] is not None
+    assert read["database"] is not None
+    database: str = read["database"]["url"]
+    if database.startswith(SQLITE):
+        database = SQLITE + str(base / database.removeprefix(SQLITE))
+    return CentralSite(keys=base / read["keys"]["path"], database=database, broker=BrokerEntry(**broker))

@@ -1,0 +1,200 @@
+"""`meterwire central`: the subscriber that lands readings, and what it shows."""
+
+import logging
+import signal
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from central.config import CentralSite, load_central
+from central.sinks.base import SinkAway, SinkUnfit
+from config.mistake import ConfigError
+from field import output
+from field.output import Exit, Output
+
+if TYPE_CHECKING:
+    from central.sinks.base import Sink
+
+log = logging.getLogger("central")
+_RETRY_S_MAX = 10.0
+
+
+_config_option = click.option(
+    "-c", "--config", "file", type=click.Path(path_type=Path), default=Path("/etc/meterwire/central.toml"),
+    show_default=True, help="The configuration; docs/central.md lists its keys.",
+)  # fmt: skip
+
+
+def _load(out: Output, file: Path) -> CentralSite | None:
+    try:
+        return load_central(file)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            out.error(str(mistake), f"{mistake.file}: {mistake.where}: 应为 {mistake.expected}, 实为 {mistake.got}")
+        return None
+
+
+@output.command("run")
+@_config_option
+def run(out: Output, file: Path) -> Exit:
+    """Land what gateways send, until SIGTERM or SIGINT.
+
+    Verifies and opens each batch, writes it to the database once, acknowledges it to the broker after the COMMIT
+    and sends the gateway a signed receipt. The broker and the database may go away and come back.
+
+    Example: meterwire central run -c central.toml
+
+    With --json a line says when it is ready ({"ready": true, ...}, at each connection), and one at the end has the
+    counters. Exit codes: 0 stopped as asked; 2 a mistake in the configuration, a missing key or one that others can
+    read, or a database that is not fit; 3 stopped before the database was ever there.
+    """
+    from central.landing import Landing
+    from central.subscriber import Subscriber, tls_context
+    from identity.centre import Centre, GatewayTrust
+    from identity.files import IdentityError
+
+    site = _load(out, file)
+    if site is None:
+        return Exit.USAGE
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        centre, gateways = Centre.load(site.keys), GatewayTrust.load(site.keys)
+        tls_context(site.broker)  # before the database, which may be waited for
+        sink = _open(site.database, stopping)
+        if sink is None:
+            return Exit.NOTHING
+        landing = Landing(sink, centre=centre, gateways=gateways, now_ms=lambda: time.time_ns() // 1_000_000)
+
+        def ready() -> None:
+            out.line(f"ready: {site.broker.url} to {site.database}", f"就绪: {site.broker.url} 到 {site.database}")
+            out.object({"ready": True, "broker": site.broker.url, "database": site.database})
+
+        subscriber = Subscriber(site.broker, landing, ready=ready)
+    except (IdentityError, SinkUnfit, OSError) as error:
+        out.error(f"{error}", f"{error}")
+        return Exit.USAGE
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: subscriber.stop())
+    if stopping.is_set():
+        subscriber.stop()
+    try:
+        subscriber.run()
+    finally:
+        sink.close()
+    counters = dict(sorted(landing.counters.items()))
+    out.line(f"stopped: {counters}", f"已停止: {counters}")
+    out.object({"stopped": True, "counters": counters})
+    return Exit.GOOD
+
+
+def _open(database: str, stopping: threading.Event) -> "Sink | None":
+    """The sink; waits while the database is away. None when asked to stop before it came. Raises SinkUnfit."""
+    from central.sinks import open_sink
+
+    pause = 0.2
+    while not stopping.is_set():
+        try:
+            return open_sink(database)
+        except SinkAway as error:
+            log.warning("database away, again in %.1f s: %s", pause, error)
+            stopping.wait(pause)
+            pause = min(2 * pause, _RETRY_S_MAX)
+    return None
+
+
+class _Moment(click.ParamType[int]):
+    """An ISO date or time; UTC where it names no offset."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(
+                f"expected a date or time such as 2026-05-03 or 2026-05-03T10:15+08:00, got {value!r}", param, ctx
+            )
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+@output.command("gaps")
+@_config_option
+@click.option("--meter", help="Only of this meter.")
+@click.option(
+    "--since", type=_Moment(), default=0, show_default=False, help="Slots from this time on; UTC or with offset."
+)
+@click.option("--until", type=_Moment(), help="Slots before this time.")
+@click.option("--all", "closed", is_flag=True, help="Also gaps that a later reading has closed.")
+def gaps(out: Output, file: Path, meter: str | None, since: int, until: int | None, closed: bool) -> Exit:
+    """List the slots for which there is no reading, each with its reason.
+
+    Example: meterwire central gaps -c central.toml --since 2026-05-03 --json
+
+    With --json one line a gap: meter, task, slot, fault, detail, opened_at, closed_at; times in UTC.
+    Exit codes: 0 listed, whether there are any or not; 2 a mistake in the configuration; 3 no database.
+    """
+    from central.gaps import gaps as find
+
+    site = _load(out, file)
+    if site is None:
+        return Exit.USAGE
+    try:
+        found = [
+            {
+                **row._asdict(),
+                "slot": _iso(row.slot),
+                "opened_at": _iso(row.opened_at),
+                "closed_at": _iso(row.closed_at),
+            }
+            for row in find(site.database, meter=meter, since=since, until=until, closed=closed)
+        ]
+    except (SinkAway, SinkUnfit) as error:
+        out.error(f"{error}", f"{error}")
+        return Exit.NOTHING
+    for row in found:
+        out.object(row)
+    if not out.as_json:
+        _table(out, found)
+    return Exit.GOOD
+
+
+def _table(out: Output, found: list[dict[str, object]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for en, zh in (
+        ("meter", "电能表"), ("task", "任务"), ("slot", "时段"), ("fault", "故障"), ("detail", "说明"),
+        ("opened", "发现于"), ("closed", "补齐于"),
+    ):  # fmt: skip
+        table.add_column(out.say(en, zh), no_wrap=en != "detail")
+    for row in found:
+        table.add_row(*("" if cell is None else str(cell) for cell in row.values()))
+    Console().print(table)
+    out.line(f"{len(found)} gaps", f"{len(found)} 个缺口")
+
+
+def _iso(ms: int | None) -> str | None:
+    return (
+        None
+        if ms is None
+        else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )
+
+
+@click.group("central", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """The centre's side: land readings from the broker, look at what is missing."""
+
+
+command.add_command(run)
+command.add_command(gaps)
