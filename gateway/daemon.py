@@ -237,8 +237,8 @@ class Daemon:
         parts = self.parts
         assert parts is not None, "a daemon is drained while it runs"
         parts.schedule.pause()
-        while not all(bus.idle() for bus in parts.buses.values()):
-            await asyncio.sleep(0.1)  # noqa: ASYNC110 - a bus tells nobody that it fell idle
+        while not all(bus.idle() for bus in parts.buses.values()):  # noqa: ASYNC110 - a bus tells nobody
+            await asyncio.sleep(0.1)
         for bus in parts.buses.values():
             bus.abandon()
         await parts.intake.flush()

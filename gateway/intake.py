@@ -44,6 +44,7 @@ class Intake:
         self._gathered: list[Record] = []
         self._urgent = False
         self._more = asyncio.Event()
+        self._appending = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -92,9 +93,10 @@ class Intake:
 
     async def flush(self) -> None:
         """Append what has gathered until now; returns when it is committed."""
-        self._more.clear()
-        while self._gathered:
-            records, self._gathered = self._gathered, []
-            urgent, self._urgent = self._urgent, False
-            await self.accept(records, urgent=urgent)
-        self._idle.set()
+        async with self._appending:  # one after the other: the order of a meter's slots is kept
+            self._more.clear()
+            while self._gathered:
+                records, self._gathered = self._gathered, []
+                urgent, self._urgent = self._urgent, False
+                await self.accept(records, urgent=urgent)
+            self._idle.set()

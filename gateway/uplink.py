@@ -39,7 +39,8 @@ class UplinkCounters:
     """What went up and came down since the start."""
 
     sessions: int = 0
-    failed_connects: int = 0
+    lost: int = 0
+    """Sessions that ended, and attempts at one that failed."""
     offered: int = 0
     offered_again: int = 0
     acknowledged: int = 0
@@ -95,6 +96,7 @@ class Uplink:
         self._wake = sealer.sealed
         self._stopping = asyncio.Event()
         self._fruitful = False
+        self._lost_because = ""
 
     @property
     def connected(self) -> bool:
@@ -136,8 +138,10 @@ class Uplink:
                 async with self._sessions(self._state(online=False)) as session:
                     await self._use(session)
             except* SessionLost as lost:
-                self.counters.failed_connects += 1
-                log.warning("session lost detail=%r", str(lost.exceptions[0]))
+                self.counters.lost += 1
+                if str(lost.exceptions[0]) != self._lost_because:
+                    self._lost_because = str(lost.exceptions[0])
+                    log.warning("session lost detail=%r", self._lost_because)
             finally:
                 self._session = None
                 self._sealer.online(False)
@@ -160,6 +164,7 @@ class Uplink:
         self._keys_sent.clear()
         if self._profile == "prompt":
             self._offers.at_once()
+        self._lost_because = ""
         log.info("session begins number=%d", self.counters.sessions)
         async with asyncio.TaskGroup() as group:
             hearing = group.create_task(self._hear(session), name="uplink:hear")

@@ -1,0 +1,160 @@
+"""`meterwire config`: is the site file right, and what does it say."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from config.load import survey_site
+from config.mistake import ConfigError, Mistake
+from config.model import SerialSettings, Site
+from drivers import plan
+from field import output
+from field.output import Exit, Output
+
+DEFAULT = Path("/etc/meterwire/site.toml")
+"""Where the site file of an installed gateway is."""
+
+
+def site_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """-c FILE: the site file."""
+    return click.option(
+        "-c", "--config", "file", type=click.Path(path_type=Path), default=DEFAULT, show_default=True,
+        help="The site file; docs/config.md lists its keys.",
+    )(function)  # fmt: skip
+
+
+def load_checked(file: Path) -> Site:
+    """The site, checked whole: its files, the profiles and the load on each bus. Raises ConfigError with it all."""
+    site, mistakes = survey_site(file)
+    if site is not None:
+        mistakes += [mistake for mistake in plan.check(site) if mistake not in mistakes]
+    if mistakes or site is None:
+        raise ConfigError(mistakes)
+    return site
+
+
+def tell(out: Output, mistakes: tuple[Mistake, ...]) -> None:
+    """Say every mistake: a sentence each, or an object each."""
+    for mistake in mistakes:
+        out.error(str(mistake), f"{mistake.file}: {mistake.where}: 应为 {mistake.expected}, 实为 {mistake.got}")
+        out.object(asdict(mistake))
+
+
+@click.group("config")
+def command() -> None:
+    """The site file and the meter archive.
+
+    Example: meterwire config check -c site.toml
+    """
+
+
+@output.command("check")
+@site_option
+def check(out: Output, file: Path) -> Exit:
+    """Check the site file, the meter archive, the profiles and the load on each bus.
+
+    Lists every mistake at once: file, key or row, what was expected, what came. Starts nothing.
+
+    Example: meterwire config check -c site.toml
+
+    With --json one object a mistake: {"file": ..., "where": ..., "expected": ..., "got": ...}; one object with the
+    counts when all is good. Exit codes: 0 all good; 2 there are mistakes.
+    """
+    try:
+        site = load_checked(file)
+    except ConfigError as error:
+        tell(out, error.mistakes)
+        out.line(f"{len(error.mistakes)} mistakes", f"{len(error.mistakes)} 处错误")
+        return Exit.USAGE
+    buses, meters, tasks = len(site.buses), len(site.meters), len(site.tasks)
+    out.line(
+        f"{file}: good: {buses} buses, {meters} meters, {tasks} tasks",
+        f"{file}: 正确: {buses} 条总线, {meters} 块电能表, {tasks} 个任务",
+    )
+    out.object({"file": str(file), "good": True, "buses": buses, "meters": meters, "tasks": tasks})
+    return Exit.GOOD
+
+
+@output.command("show")
+@site_option
+def show(out: Output, file: Path) -> Exit:
+    """Show the site as it was understood: defaults filled in, paths whole, and the load of the schedule on each bus.
+
+    Example: meterwire config show -c site.toml
+
+    With --json one object. Exit codes: 0 all good; 2 there are mistakes (they are listed).
+    """
+    try:
+        site = load_checked(file)
+    except ConfigError as error:
+        tell(out, error.mistakes)
+        return Exit.USAGE
+    loads = plan.loads(site)
+    if out.as_json:
+        out.object(_plain(asdict(site)) | {"loads": {bus: round(load, 4) for bus, load in loads.items()}})
+        return Exit.GOOD
+    _show(out, site, loads)
+    return Exit.GOOD
+
+
+def table(out: Output, *heads: tuple[str, str]) -> Any:
+    """A table for people, its heads (English, Chinese) in the language asked for."""
+    from rich.table import Table
+
+    return Table(*(out.say(*head) for head in heads))
+
+
+def _show(out: Output, site: Site, loads: Mapping[str, float]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    facts = Table(show_header=False, box=None)
+    for name, value in {
+        out.say("gateway", "网关"): site.gateway,
+        out.say("zone", "时区"): site.zone,
+        out.say("clock trust", "时钟信任"): site.clock_trust,
+        out.say("store", "存储"): f"{site.store} ({site.history_days} d, {site.evidence_mb} MiB)",
+        out.say("keys", "密钥"): site.keys,
+        out.say("status socket", "状态接口"): site.socket,
+        out.say("uplink", "上行"): f"{site.uplink.url} ({site.uplink.profile})",
+    }.items():
+        facts.add_row(name, str(value))
+    console.print(facts)
+    buses = table(out, ("bus", "总线"), ("port", "端口"), ("serial", "串口"), ("meters", "电能表"), ("load", "负载"))
+    for bus in site.buses:
+        count = sum(meter.bus == bus.name for meter in site.meters)
+        buses.add_row(bus.name, bus.port, str(bus.serial), str(count), f"{loads.get(bus.name, 0.0):.1%}")
+    console.print(buses)
+    tasks = table(out, ("task", "任务"), ("every", "周期"), ("offset", "偏移"), ("lane", "优先级"), ("items", "项目"))
+    for task in site.tasks:
+        tasks.add_row(task.name, f"{task.every_s} s", f"{task.offset_s} s", task.lane, ", ".join(task.items))
+    console.print(tasks)
+    meters = table(out, ("meter", "电能表"), ("point", "计量点"), ("bus", "总线"), ("address", "地址"),
+                   ("profile", "型号"), ("tasks", "任务"))  # fmt: skip
+    for meter in site.meters:
+        meters.add_row(meter.id, meter.point, meter.bus, meter.address, meter.profile, ", ".join(meter.tasks))
+    console.print(meters)
+
+
+def _plain(value: dict[str, object]) -> dict[str, object]:
+    """What JSON can hold: paths, ratios and line settings as text."""
+    return {key: _text(item) for key, item in value.items()}
+
+
+def _text(item: object) -> object:
+    if isinstance(item, dict):
+        if item.keys() == {"baud", "parity", "stop_bits"}:
+            return str(SerialSettings(**item))
+        return _plain(item)
+    if isinstance(item, list | tuple):
+        return [_text(each) for each in item]
+    return str(item) if isinstance(item, Path | Decimal) else item
+
+
+command.add_command(check)
+command.add_command(show)

@@ -1,0 +1,71 @@
+"""`meterwire run`: the gateway daemon, in the foreground."""
+
+import asyncio
+import logging
+import signal
+import time
+from pathlib import Path
+
+from config.mistake import ConfigError
+from field import output
+from field.config import load_checked, site_option, tell
+from field.output import Exit, Output
+
+log = logging.getLogger("gateway")
+
+
+def wall_ms() -> int:
+    """This machine's clock, in UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@output.command("run")
+@site_option
+def command(out: Output, file: Path) -> Exit:
+    """Run the gateway of a site file, until SIGTERM or SIGINT.
+
+    Polls the meters, keeps what they say, sends it sealed to the centre. Says when it is ready with one log line, and
+    to the supervisor (sd_notify). Nothing is started while the configuration has a mistake or a key is not right.
+
+    Example: meterwire run -c /etc/meterwire/site.toml
+
+    Exit codes: 0 stopped as asked; 2 a mistake in the configuration, or a key that is missing or that others can
+    read; 3 the store, or something else it cannot work without, failed; 4 another process has the store open.
+    """
+    from buffer.errors import OutboxError, StoreBusy
+    from gateway.daemon import Daemon
+    from gateway.session import mqtt_sessions
+    from identity.files import IdentityError
+    from identity.gateway import CentreTrust, GatewayIdentity
+
+    try:
+        site = load_checked(file)
+    except ConfigError as error:
+        tell(out, error.mistakes)
+        return Exit.USAGE
+    try:
+        identity = GatewayIdentity.load(site.keys, site.gateway)
+        trust = CentreTrust.load(site.keys)
+        sessions = mqtt_sessions(site.uplink, site.gateway)
+    except (IdentityError, OSError) as error:
+        out.error(str(error), str(error))
+        return Exit.USAGE
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    async def main() -> None:
+        daemon = Daemon(site, sessions=sessions, identity=identity, trust=trust, now_ms=wall_ms)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, daemon.stop)
+        await daemon.run()
+
+    try:
+        asyncio.run(main())
+    except StoreBusy as error:
+        out.error(str(error), str(error))
+        return Exit.BUSY
+    except (OutboxError, OSError, ExceptionGroup) as error:
+        log.critical("ended by an error", exc_info=error)
+        return Exit.NOTHING
+    return Exit.GOOD

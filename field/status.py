@@ -1,0 +1,133 @@
+"""`meterwire status`: what a running gateway says of itself."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from config.load import survey_site
+from config.mistake import ConfigError
+from field import output
+from field.config import site_option, table, tell
+from field.output import Exit, Output
+
+WATCH_S = 2.0
+"""Between two looks with --watch."""
+METERS_SHOWN = 32
+"""Meters listed for people, those in trouble first; --json lists all."""
+
+
+@output.command("status")
+@site_option
+@click.option("--watch", is_flag=True, help=f"Look again every {WATCH_S:g} s, until interrupted.")
+def command(out: Output, file: Path, watch: bool) -> Exit:
+    """Show how the gateway on this machine is: buses, meters, buffer, uplink, today's success rate.
+
+    Example: meterwire status -c site.toml --watch
+
+    With --json one object (one a look with --watch). Exit codes: 0 all good; 1 something is in trouble; 2 a mistake in
+    the configuration; 3 no gateway answers.
+    """
+    site, mistakes = survey_site(file)
+    if site is None:
+        tell(out, ConfigError(mistakes).mistakes)
+        return Exit.USAGE
+    while True:
+        status = _ask(out, site.socket)
+        if status is None:
+            return Exit.NOTHING
+        out.object(status)
+        if not out.as_json:
+            _show(out, status, ZoneInfo(site.zone), clear=watch)
+        if not watch:
+            return Exit.PART if trouble(status) else Exit.GOOD
+        try:
+            time.sleep(WATCH_S)
+        except KeyboardInterrupt:
+            return Exit.GOOD
+
+
+def _ask(out: Output, socket: Path) -> dict[str, Any] | None:
+    from gateway.status import ask
+
+    try:
+        return asyncio.run(ask(socket))
+    except (OSError, TimeoutError, ValueError) as error:
+        out.error(f"{socket}: no gateway answers: {error}", f"{socket}: 网关没有应答: {error}")
+        return None
+
+
+def trouble(status: dict[str, Any]) -> list[str]:
+    """What is not as it should be, a short text each: empty when all is good."""
+    found = [f"clock: {status['clock']['reason']}"] if not status["clock"]["trusted"] else []
+    if status["stalled"]:
+        found.append(f"stalled: {status['stalled']}")
+    found += [f"bus {bus['name']}: {bus['trouble']}" for bus in status["buses"] if bus["trouble"]]
+    found += [f"bus {bus['name']}: silent: {', '.join(bus['silent'])}" for bus in status["buses"] if bus["silent"]]
+    if not status["uplink"]["connected"]:
+        found.append("uplink: not connected")
+    found += [f"store: {damage}" for damage in status["buffer"]["damage"]]
+    return found
+
+
+def _show(out: Output, status: dict[str, Any], zone: ZoneInfo, *, clear: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if clear:
+        console.clear()
+
+    def clock(at: int | None) -> str:
+        return datetime.fromtimestamp(at / 1000, zone).strftime("%m-%d %H:%M:%S") if at else "-"
+
+    today, buffer, uplink = status["today"], status["buffer"], status["uplink"]
+    facts = Table(show_header=False, box=None)
+    facts.add_row(out.say("gateway", "网关"), f"{status['gateway']}  {clock(status['at'])}")
+    slots = today["captured"] + today["gaps"]
+    facts.add_row(out.say("today", "今日采集成功率"), f"{_percent(today['rate'])}  ({today['captured']}/{slots})")
+    facts.add_row(
+        out.say("buffer", "缓存"),
+        out.say(
+            f"{buffer['unsealed']} records to seal, {buffer['batches']} batches unsettled",
+            f"待封装 {buffer['unsealed']} 条, 未确认 {buffer['batches']} 批",
+        ),
+    )
+    facts.add_row(
+        out.say("uplink", "上行"),
+        out.say(*(("connected", "已连接") if uplink["connected"] else ("not connected", "未连接"))),
+    )
+    console.print(facts)
+    buses = table(out, ("bus", "总线"), ("port", "端口"), ("parity", "校验"), ("utilisation", "利用率"),
+                   ("queued", "排队"), ("silent", "无应答"), ("trouble", "故障"))  # fmt: skip
+    for bus in status["buses"]:
+        buses.add_row(
+            bus["name"], bus["port"], bus["parity"], _percent(bus["utilisation"]), str(bus["queued"]),
+            str(len(bus["silent"])), bus["trouble"] or "",
+        )  # fmt: skip
+    console.print(buses)
+    meters = table(out, ("meter", "电能表"), ("bus", "总线"), ("today", "今日"), ("last", "最近"), ("fault", "故障"))
+    for meter in _worst(status["meters"]):
+        meters.add_row(
+            meter["meter"], meter["bus"], _percent(meter["rate"]), clock(meter["last_at"]), meter["fault"] or ""
+        )
+    console.print(meters)
+    left = len(status["meters"]) - METERS_SHOWN
+    if left > 0:
+        console.print(out.say(f"and {left} more, no worse", f"另有 {left} 块, 状况不更差"))
+    for text in trouble(status):
+        console.print(f"[red]![/red] {text}")
+
+
+def _worst(meters: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    order = sorted(meters, key=lambda meter: (meter["fault"] is None, meter["rate"] is None, meter["rate"] or 0.0))
+    return order[:METERS_SHOWN]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
