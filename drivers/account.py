@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Account:
-    """Milliseconds since the bus began to run; each of them is in exactly one column.
+    """Milliseconds since the port was first open; each of them is in exactly one column.
 
     wire: characters of questions that were answered, and of their answers. turnaround: from the end of a question to
     the beginning of its answer (the meter's, and on real ports what our own code and the driver add to it). gaps: the

@@ -107,6 +107,8 @@ class Bus:
         self._stopped = False
         self._reopen_at = 0.0
         self._failures = 0
+        self._in_service = False
+        """Whether the port was ever open: from then on every millisecond is accounted for."""
         self._now = 0.0
 
     @property
@@ -157,7 +159,6 @@ class Bus:
         """Serve jobs until stopped. Survives a lost port, odd meters and our own defects in reading them; what `done`
         raises ends it. On cancellation the meter in hand is left in quarantine, and the queue as it is."""
         loop = asyncio.get_running_loop()
-        self.account.at = loop.time()
         try:
             while not self._stopped:
                 now = self._now = loop.time()
@@ -229,7 +230,8 @@ class Bus:
             self._wake = None
             if timer is not None:
                 timer.cancel()
-            self.account.waited(loop.time(), work=work)
+            if self._in_service:
+                self.account.waited(loop.time(), work=work)
 
     def _expire(self, now: float) -> None:
         for run in self._lanes.expired(now):
@@ -272,8 +274,10 @@ class Bus:
         else:
             self.trouble, self._failures = None, 0
             log.info("bus=%s port=%s open parity=%s", self.entry.name, self.entry.port, self.port.parity)
-        finally:
+        if self._in_service:
             self.account.waited(loop.time(), work=work)
+        else:
+            self._in_service, self.account.at = self.port.is_open, loop.time()
 
     def _port_lost(self, error: PortLost, now: float) -> None:
         self.port.close()
