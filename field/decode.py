@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from field import output
-from field.annotate import annotate
+from field import decode_modbus, output
+from field.annotate import Row, annotate
 from field.output import Exit, Output
 from protocols.capture import Value
 from protocols.dlt645.codes import Edition
@@ -73,21 +73,54 @@ def lines_of(arguments: Sequence[str], stdin: Iterable[bytes]) -> Iterable[str]:
     return arguments
 
 
-def _print(out: Output, found: Found, message: Message | None) -> None:
-    if message:
-        kind = out.say("request", "请求") if not message.frame.from_meter else out.say("response", "应答")
-        click.echo(f"{message.edition.value} {kind}")
-    for row in annotate(found, message):
+def _print(out: Output, title: str, rows: Iterable[Row], error: Malformed | None) -> None:
+    if title:
+        click.echo(title)
+    for row in rows:
         text = out.say(row.en, row.zh)
         for at in range(0, len(row.raw), _GROUP):
             click.echo(f"  {row.raw[at : at + _GROUP].hex(' ').upper():<{3 * _GROUP}} {'' if at else text}".rstrip())
-    if found.error:
-        click.echo(f"  {out.say('not valid', '无效')}: {found.error}")
+    if error:
+        click.echo(f"  {out.say('not valid', '无效')}: {error}")
+
+
+def _dlt645(out: Output, line: str, edition: Edition | None) -> Malformed | None:
+    """Show one line of DL/T 645; what is wrong with it."""
+    try:
+        found = find(from_hex(line))
+    except Malformed as error:
+        found = Found(before=b"", raw=b"", after=b"", frame=None, address=None, error=error)
+    message = explain(found.frame, edition) if found.frame else None
+    if out.as_json:
+        out.object(as_object(found, message, edition))
+        return found.error
+    title = ""
+    if message:
+        kind = out.say("response", "应答") if message.frame.from_meter else out.say("request", "请求")
+        title = f"{message.edition.value} {kind}"
+    _print(out, title, annotate(found, message), found.error)
+    return found.error
+
+
+def _modbus(out: Output, line: str, *, tcp: bool) -> Malformed | None:
+    """Show one line of Modbus; what is wrong with it."""
+    try:
+        parts = decode_modbus.take_apart(from_hex(line), tcp=tcp)
+    except Malformed as error:
+        parts = decode_modbus.Parts(raw=b"", tcp=tcp, error=error)
+    if out.as_json:
+        out.object(decode_modbus.as_object(parts))
+        return parts.error
+    kind = {"request": out.say("request", "请求"), "response": out.say("response", "应答"), None: ""}[parts.direction]
+    _print(out, f"modbus-{'tcp' if tcp else 'rtu'} {kind}".rstrip(), decode_modbus.annotate(parts), parts.error)
+    return parts.error
 
 
 @output.command("decode")
 @click.option(
-    "--protocol", type=click.Choice([edition.value for edition in Edition]), help="Default: told from the control code."
+    "--protocol",
+    type=click.Choice([*(edition.value for edition in Edition), *decode_modbus.MODBUS]),
+    help="Default: DL/T 645, its edition told from the control code.",
 )
 @click.argument("frames", nargs=-1, metavar="[HEX ...]")
 def command(out: Output, protocol: str | None, frames: Sequence[str]) -> Exit:
@@ -100,19 +133,13 @@ def command(out: Output, protocol: str | None, frames: Sequence[str]) -> Exit:
 
     Exit codes: 0 all are whole frames, 1 some are not, 3 none is.
     """
-    edition = Edition(protocol) if protocol else None
     good = bad = 0
     for line in lines_of(frames, sys.stdin.buffer):
-        try:
-            found = find(from_hex(line))
-        except Malformed as error:
-            found = Found(before=b"", raw=b"", after=b"", frame=None, address=None, error=error)
-        message = explain(found.frame, edition) if found.frame else None
-        if out.as_json:
-            out.object(as_object(found, message, edition))
+        if protocol in decode_modbus.MODBUS:
+            error = _modbus(out, line, tcp=protocol == "modbus-tcp")
         else:
-            _print(out, found, message)
-        good, bad = good + (found.error is None), bad + (found.error is not None)
+            error = _dlt645(out, line, Edition(protocol) if protocol else None)
+        good, bad = good + (error is None), bad + (error is not None)
     if bad:
         return Exit.PART if good else Exit.NOTHING
     return Exit.GOOD

@@ -87,7 +87,7 @@ class Quantity:
 
 
 _TARIFF_SHIFT, _LAST_SHIFT, _TIME_SHIFT = 10, 16, 20
-TARIFF_MAX, LAST_MAX = 63, 12
+TARIFF_MAX, LAST_MAX, HARMONIC_MAX = 63, 12, 21
 
 
 def _energy() -> Iterator[Quantity]:
@@ -145,6 +145,34 @@ def _energy() -> Iterator[Quantity]:
     yield Quantity(number=73, name="overdraft.energy", unit="kWh", kind=Kind.INSTANT, di="00900101", zh="透支电量")
     yield Quantity(number=74, name="balance.amount", unit="CNY", kind=Kind.INSTANT, di="00900200", zh="剩余金额")
     yield Quantity(number=75, name="overdraft.amount", unit="CNY", kind=Kind.INSTANT, di="00900201", zh="透支金额")
+
+
+def _split_energy() -> Iterator[Quantity]:
+    """00 energy registers 80 to C2: associated, fundamental and harmonic parts, losses; total and by phase."""
+    rows = [
+        ("active_associated", "关联"),
+        ("active_fundamental.import", "正向有功基波"),
+        ("active_fundamental.export", "反向有功基波"),
+        ("active_harmonic.import", "正向有功谐波"),
+        ("active_harmonic.export", "反向有功谐波"),
+        ("copper_loss", "铜损有功"),
+        ("iron_loss", "铁损有功"),
+    ]
+    for p, (phase, base) in enumerate([("total", 0x80), ("a", 0x94), ("b", 0xA8), ("c", 0xBC)]):
+        for index, (nature, zh) in enumerate(rows):
+            yield Quantity(number=400 + 7 * p + index, name=f"energy.{nature}.{phase}", unit="kWh", kind=Kind.REGISTER,
+                           phase=phase if p else None, side=Side.BOTH, di=f"00{base + index:02X}0000",
+                           zh=f"{phase.upper()}相{zh}电能" if p else f"{zh}总电能")  # fmt: skip
+
+
+def _harmonics() -> Iterator[Quantity]:
+    """020A and 020B: how much of each order, 1 to 21, is in voltage and current (DL/T 645-2007 table A.3)."""
+    for n, (nature, zh) in enumerate([("voltage", "电压"), ("current", "电流")]):
+        for p, phase in enumerate("abc"):
+            for order in range(1, HARMONIC_MAX + 1):
+                yield Quantity(number=600 + 100 * n + 30 * p + order, name=f"harmonic.{nature}.{phase}.h{order}",
+                               unit="%", kind=Kind.INSTANT, phase=phase, di=f"02{10 + n:02X}{p + 1:02X}{order:02X}",
+                               zh=f"{phase.upper()}相{zh}{order}次谐波含量")  # fmt: skip
 
 
 def _demand() -> Iterator[Quantity]:
@@ -282,7 +310,9 @@ def _parameters() -> Iterator[Quantity]:
                        di=f"0400050{n}", zh=f"电表运行状态字{n}")  # fmt: skip
 
 
-BASES: tuple[Quantity, ...] = (*_energy(), *_demand(), *_instant(), *_parameters())
+BASES: tuple[Quantity, ...] = (
+    *_energy(), *_split_energy(), *_demand(), *_instant(), *_harmonics(), *_parameters(),
+)  # fmt: skip
 """The rows of the table, without their variants."""
 
 _BY_NAME = {q.name: q for q in BASES}

@@ -203,6 +203,30 @@ def test_people_see_every_byte_of_every_recorded_frame(lang: str) -> None:
         assert grouped.replace(" ", "").lower() == vector["hex"]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "line", "expected"),
+    [
+        ("modbus-rtu", "010300000002C40B", {"valid": True, "direction": "request", "address": "1", "control": "03"}),
+        ("modbus-rtu", "01030400AB00CD4A46", {"valid": True, "direction": "response", "data": "0400AB00CD"}),
+        ("modbus-rtu", "018302C0F1", {"valid": True, "direction": "response", "refusal": ["illegal data address"]}),
+        ("modbus-rtu", "010300000002C40C", {"valid": False, "error": "Malformed: checksum: expected C40B, got C40C"}),
+        ("modbus-rtu", "01", {"valid": False, "error": "Malformed: length: expected 4 to 256 bytes, got 1"}),
+        ("modbus-tcp", "000100000006010400000002", {"valid": True, "seq": 1, "direction": "request"}),
+        ("modbus-tcp", "00010000000701040400AB00CD", {"valid": True, "direction": "response", "data": "0400AB00CD"}),
+        ("modbus-tcp", "000100010006010400000002", {"error": "Malformed: protocol: expected 0000, got 0001"}),
+        ("modbus-tcp", "0001000000060104000002", {"error": "Malformed: length: expected 12 bytes, got 11"}),
+    ],
+)  # fmt: skip
+def test_modbus_frames_are_taken_apart(protocol: str, line: str, expected: dict[str, Any]) -> None:
+    result = run("--json", "--protocol", protocol, line)
+    (got,) = objects(result)
+    assert {key: got[key] for key in expected} == expected
+    assert list(got)[: len(KEYS)] == KEYS
+    assert result.exit_code == (0 if got["valid"] else 3)
+    shown = run("--lang", "zh", "--protocol", protocol, line).stdout
+    assert "".join(re.findall(r"^  ((?:[0-9A-F]{2}(?: |$))+)", shown, re.MULTILINE)).replace(" ", "") == line
+
+
 @given(st.lists(st.binary(max_size=40) | st.text(max_size=20).map(str.encode), max_size=4))
 def test_no_input_crashes_it(lines: list[bytes]) -> None:
     for arguments in (["--json"], ["--lang", "zh"]):
@@ -212,7 +236,7 @@ def test_no_input_crashes_it(lines: list[bytes]) -> None:
     assert len(objects(run("--json", stdin=b"\n".join(lines)))) == len(asked)
 
 
-@given(st.lists(st.binary(max_size=60).map(bytes.hex), min_size=1, max_size=4))
-def test_random_bytes_are_never_a_crash(lines: list[str]) -> None:
-    for arguments in (["--json"], ["--lang", "en"]):
+@given(st.lists(st.binary(max_size=60).map(bytes.hex), min_size=1, max_size=4), st.sampled_from(["rtu", "tcp"]))
+def test_random_bytes_are_never_a_crash(lines: list[str], modbus: str) -> None:
+    for arguments in (["--json"], ["--lang", "en"], ["--protocol", f"modbus-{modbus}"]):
         assert run(*arguments, stdin="\n".join(lines)).exit_code in (0, 1, 3)

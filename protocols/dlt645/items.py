@@ -1,8 +1,8 @@
 """The data identifiers as a table: what stands behind each, of which length and form, and how blocks are made of them.
 
 2007: DI3 DI2 DI1 DI0. 00 energy and 01 demand: DI1 tariff (00 total, FF all), DI0 settlement day (00 current, FF
-current and the last 12). 02 variables: DI1 phase (FF all), of a harmonic DI0 its order (FF all). 04 parameters. Source: DL/T 645-2007, Annex A; 020C and
-0400010C are extensions of the grid.
+current and the last 12). 02 variables: DI1 phase (FF all); of a harmonic DI0 is its order (FF all). 04 parameters.
+Source: DL/T 645-2007, Annex A; 020C and 0400010C are extensions of the grid.
 1997: DI1 DI0. 9x energy, Ax demand, Bx its time; low half-byte of DI1: +4 last month, +8 the month before; low
 half-byte of DI0: 0 total, 1 to E tariff, F block. Source: implementations and live logs; the text was not at hand.
 """

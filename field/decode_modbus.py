@@ -1,0 +1,161 @@
+"""Modbus frames for `meterwire decode`: one a line, taken apart. What the registers mean, only a profile knows."""
+
+from dataclasses import dataclass
+
+from field.annotate import Row
+from protocols.checksum import crc16_modbus
+from protocols.errors import Malformed
+from protocols.modbus.frame import ERROR_BIT, EXCEPTIONS
+
+MODBUS = ("modbus-rtu", "modbus-tcp")
+_FUNCTIONS = {
+    0x01: ("read coils", "读线圈"), 0x02: ("read discrete inputs", "读离散输入"),
+    0x03: ("read holding registers", "读保持寄存器"), 0x04: ("read input registers", "读输入寄存器"),
+    0x05: ("write one coil", "写单个线圈"), 0x06: ("write one register", "写单个寄存器"),
+    0x0F: ("write coils", "写多个线圈"), 0x10: ("write registers", "写多个寄存器"),
+}  # fmt: skip
+_EXCEPTIONS_ZH = {1: "非法功能", 2: "非法数据地址", 3: "非法数据值", 4: "从站设备故障", 5: "确认", 6: "从站设备忙",
+                  8: "存储奇偶错", 10: "网关路径不可用", 11: "网关目标设备无响应"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A Modbus frame by position, and what is wrong with it. What is not there is empty or None."""
+
+    raw: bytes
+    tcp: bool
+    error: Malformed | None
+
+    @property
+    def head(self) -> bytes:
+        """The MBAP header in front of the unit; none in RTU."""
+        return self.raw[:6] if self.tcp else b""
+
+    @property
+    def unit(self) -> int | None:
+        return self.raw[len(self.head)] if len(self.raw) > len(self.head) else None
+
+    @property
+    def function(self) -> int | None:
+        at = len(self.head) + 1
+        return self.raw[at] if len(self.raw) > at else None
+
+    @property
+    def data(self) -> bytes:
+        return self.raw[len(self.head) + 2 : len(self.raw) if self.tcp else max(2, len(self.raw) - 2)]
+
+    @property
+    def exception(self) -> int | None:
+        """The code of an exception reply."""
+        return self.data[0] if (self.function or 0) & ERROR_BIT and len(self.data) == 1 else None
+
+    @property
+    def direction(self) -> str | None:
+        """Told from function and length; None where question and answer look alike."""
+        function, data = self.function or 0, self.data
+        if function & ERROR_BIT:
+            return "response"
+        if function in (1, 2, 3, 4):
+            whole = function in (1, 2) or len(data) % 2 == 1  # registers are two bytes each
+            answers, asks = bool(data) and data[0] == len(data) - 1 and whole, len(data) == 4
+            return None if answers == asks else "response" if answers else "request"
+        return ("response" if len(data) == 4 else "request") if function in (0x0F, 0x10) else None
+
+
+def take_apart(data: bytes, *, tcp: bool) -> Parts:
+    """The frame that these bytes are."""
+    return Parts(raw=data, tcp=tcp, error=_wrong_tcp(data) if tcp else _wrong_rtu(data))
+
+
+def _wrong_rtu(data: bytes) -> Malformed | None:
+    if not 4 <= len(data) <= 256:
+        return Malformed(f"length: expected 4 to 256 bytes, got {len(data)}")
+    expected = crc16_modbus(data[:-2]).to_bytes(2, "little")
+    if data[-2:] != expected:
+        return Malformed(f"checksum: expected {expected.hex().upper()}, got {data[-2:].hex().upper()}")
+    return None
+
+
+def _wrong_tcp(data: bytes) -> Malformed | None:
+    if len(data) < 8:
+        return Malformed(f"length: expected at least 8 bytes, got {len(data)}")
+    if data[2:4] != b"\0\0":
+        return Malformed(f"protocol: expected 0000, got {data[2:4].hex().upper()}")
+    length = int.from_bytes(data[4:6], "big")
+    if len(data) != 6 + length:
+        return Malformed(f"length: expected {6 + length} bytes, got {len(data)}")
+    return None
+
+
+def as_object(parts: Parts) -> dict[str, object]:
+    """The JSON object of a line, with the keys of every protocol. seq is the transaction of Modbus TCP."""
+    exception = parts.exception
+    return {
+        "protocol": "modbus-tcp" if parts.tcp else "modbus-rtu",
+        "valid": parts.error is None,
+        "error": f"{type(parts.error).__name__}: {parts.error}" if parts.error else None,
+        "direction": parts.direction,
+        "address": str(parts.unit) if parts.unit is not None else None,
+        "control": f"{parts.function:02X}" if parts.function is not None else None,
+        "length": len(parts.data),
+        "data": parts.data.hex().upper(),
+        "di": None,
+        "values": [],
+        "refusal": [EXCEPTIONS.get(exception, f"exception {exception:02X}")] if exception is not None else None,
+        "seq": int.from_bytes(parts.raw[:2], "big") if parts.tcp and len(parts.raw) >= 2 else None,
+        "skipped": None,
+        "rest": None,
+    }
+
+
+def annotate(parts: Parts) -> list[Row]:
+    """Every byte of the line, grouped and explained."""
+    raw, head = parts.raw, len(parts.head)
+    if parts.function is None:
+        return [Row(raw, "broken frame", "残缺的帧")] if raw else []
+    rows = []
+    if head:
+        rows = [
+            Row(raw[:2], f"transaction {int.from_bytes(raw[:2], 'big')}", f"事务标识 {int.from_bytes(raw[:2], 'big')}"),
+            Row(raw[2:4], "protocol", "协议标识"),
+            Row(
+                raw[4:6],
+                f"length: {int.from_bytes(raw[4:6], 'big')} bytes",
+                f"长度：{int.from_bytes(raw[4:6], 'big')} 字节",
+            ),
+        ]
+    en, zh = _FUNCTIONS.get(parts.function & ~ERROR_BIT, ("function", "功能"))
+    rows += [
+        Row(raw[head : head + 1], f"unit {parts.unit}", f"从站地址 {parts.unit}"),
+        Row(raw[head + 1 : head + 2], f"{parts.function:02X}: {en}", f"{parts.function:02X}：{zh}"),
+        *_data_rows(parts),
+    ]
+    if not parts.tcp:
+        right = parts.error is None
+        rows.append(Row(raw[-2:], f"checksum{', right' if right else ''}", f"校验码{'，正确' if right else ''}"))
+    return [row for row in rows if row.raw]
+
+
+def _data_rows(parts: Parts) -> list[Row]:
+    data, exception = parts.data, parts.exception
+    if exception is not None:
+        return [
+            Row(
+                data,
+                f"refused: {EXCEPTIONS.get(exception, 'unknown')}",
+                f"拒绝：{_EXCEPTIONS_ZH.get(exception, '未知')}",
+            )
+        ]
+    if parts.function in (3, 4) and parts.direction == "request":
+        first, count = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:], "big")
+        return [
+            Row(data[:2], f"from register {first} (0-based)", f"起始寄存器 {first}（从0起）"),
+            Row(data[2:], f"{count} registers", f"寄存器数 {count}"),
+        ]
+    if parts.function in (3, 4) and parts.direction == "response":
+        words = ", ".join(str(int.from_bytes(data[at : at + 2], "big")) for at in range(1, len(data), 2))
+        return [
+            Row(data[:1], f"{data[0]} bytes follow", f"其后 {data[0]} 字节"),
+            Row(data[1:], f"registers: {words}", f"寄存器值：{words}"),
+        ]
+    return [Row(data, "data", "数据")]
