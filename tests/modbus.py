@@ -1,0 +1,76 @@
+"""What the Modbus tests share: replies, streams cut at will, and dialogues run against a function that answers."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from protocols.capture import Value
+from protocols.checksum import crc16_modbus
+from protocols.dialogue import Answer, Ask, Deframer, Dialogue, Garbled, Reply, Silence
+from protocols.modbus.frame import Frame, RtuDeframer, TcpDeframer
+
+Answering = Callable[[bytes], bytes | None]
+"""The bytes that come back for the bytes of a question; None for silence."""
+
+
+def reply(
+    registers: Sequence[int], *, unit: int = 1, function: int = 3, transaction: int | None = None
+) -> Frame:  # fmt: skip
+    """The answer to a read, holding these registers."""
+    data = b"".join(register.to_bytes(2, "big") for register in registers)
+    return Frame(unit=unit, function=function, data=bytes([len(data)]) + data, transaction=transaction)
+
+
+def exception(code: int, *, unit: int = 1, function: int = 3, transaction: int | None = None) -> Frame:
+    """A refusal of a read."""
+    return Frame(unit=unit, function=function | 0x80, data=bytes([code]), transaction=transaction)
+
+
+def deframe(deframer: Deframer[Frame], pieces: Iterable[bytes]) -> list[Frame]:
+    """All frames found in the pieces, the line having fallen quiet at the end."""
+    frames = [frame for piece in pieces for frame in deframer.feed(piece)]
+    while deframer.pending:
+        frames += deframer.expire()
+    return frames
+
+
+def cut(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
+    """The stream in pieces, cut at these places."""
+    places = [0, *sorted({place % (len(stream) + 1) for place in cuts}), len(stream)]
+    return [stream[start:end] for start, end in pairwise(places)]
+
+
+def holds_rtu_frame(stream: bytes, starts: Iterable[int]) -> bool:
+    """Whether a right checksum stands behind any bytes that begin at one of these places."""
+    return any(
+        crc16_modbus(stream[start:end]) == 0
+        for start in starts
+        for end in range(start + 4, min(len(stream), start + 256) + 1)
+    )
+
+
+def accepted(ask: Ask[Frame], stream: bytes) -> Frame | None:
+    """The frame in what came back that the question takes as its answer, if any."""
+    deframer: Deframer[Frame] = RtuDeframer() if len(ask.data) == 8 else TcpDeframer()
+    return next((frame for frame in deframe(deframer, [stream]) if ask.accepts(frame)), None)
+
+
+def always(came: bytes) -> Answering:
+    """Answers every question with the same bytes."""
+    return lambda question: came
+
+
+def converse(dialogue: Dialogue[Frame], answering: Answering) -> list[Value]:
+    """Run a dialogue to its end, as a bus would."""
+    asked: Ask[Frame] = next(dialogue)
+    while True:
+        came = answering(asked.data)
+        frame = accepted(asked, came) if came else None
+        answer: Answer[Any] = Silence() if not came else Garbled(seen=came)
+        if frame is not None:
+            answer = Reply(frame=frame, sent_at=0, ended_at=0)
+        try:
+            asked = dialogue.send(answer)
+        except StopIteration as end:
+            values: list[Value] = end.value
+            return values
