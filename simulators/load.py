@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from math import acos, cos, degrees, hypot, radians, sin, sqrt
+from math import acos, atan2, cos, degrees, hypot, radians, sin, sqrt
 
 from protocols.quantity import Form, Kind, Quantity, by_name, by_number
 from simulators.trace import DAY_MS, FLOWS, Flow, TraceName, load_trace
@@ -284,6 +284,12 @@ def _total_factor(load: Load, now: int) -> int:
     return _factor(load, flows[0], flows[1])
 
 
+def _total_angle(load: Load, now: int) -> int:
+    """0.1 degree between the totals of active and reactive power, 0 to 360."""
+    active, reactive = (int(_OF_METER[f"power.{nature}.total"](load, now) or 0) for nature in ("active", "reactive"))
+    return round(10 * degrees(atan2(reactive, active))) % 3600
+
+
 def _neutral(load: Load, now: int) -> int:
     """The sum of the phases' currents as phasors (of one phase: its current)."""
     re = im = 0.0
@@ -313,6 +319,7 @@ _OF_METER: dict[str, _Reader] = {
     "power.reactive.total": _sum("power.reactive"),
     "power.apparent.total": _sum("power.apparent"),
     "power_factor.total": _total_factor,
+    "phase_angle.total": _total_angle,
     "voltage.ab": _LINES[0],
     "voltage.bc": _LINES[1],
     "voltage.ca": _LINES[2],
