@@ -123,7 +123,7 @@ def planned_slots(site: Site, start: int, end: int) -> Iterator[SlotKey]:
     for task in site.tasks:
         every_ms = task.every_s * 1000
         days = {
-            datetime.fromtimestamp(at / 1000, zone).date() for at in range(start - day_ms, end + day_ms, day_ms // 2)
+            datetime.fromtimestamp(at / 1000, zone).date() for at in range(start - day_ms, end + 2 * day_ms, day_ms // 2)
         }
         midnights = sorted(int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp() * 1000) for d in days)
         grid = [
