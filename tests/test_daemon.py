@@ -3,12 +3,9 @@
 import asyncio
 from pathlib import Path
 
-import pytest
 from config.model import TaskEntry
-from protocols.capture import Fault
 from simulators import virtual
 from simulators.describe import uniform
-
 from tests.chain import START, Chain
 
 ITEMS = ("energy.active.import.total", "voltage.a", "current.a", "power.active.total")
