@@ -6,11 +6,11 @@ implementations and live logs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.frame import ANY_METER, Frame, parse
 from protocols.errors import Malformed
+from simulators.answer import Answer
 from simulators.dlt645_items import Written, write
 from simulators.load import Load
 
@@ -32,14 +32,6 @@ _IDENTITY = {
     "accuracy.reactive": "2.0", "meter.model": "SIM-3", "meter.made": "2026-01", "meter.protocol": "DL/T645-2007",
     **{f"status.word_{word}": "0000" for word in range(1, 8)},
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A reply on the wire, and what it says: values by name of the quantity, as the registers showed them."""
-
-    data: bytes
-    values: dict[str, str]
 
 
 class Dlt645Meter:

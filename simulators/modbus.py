@@ -11,7 +11,7 @@ from drivers.profile import Profile
 from protocols.modbus.dialogue import Item
 from protocols.modbus.frame import ERROR_BIT, Frame
 from protocols.modbus.registers import Type, swapped
-from simulators.dlt645 import Answer
+from simulators.answer import Answer
 from simulators.load import Load, decimals
 
 _ILLEGAL_FUNCTION, _ILLEGAL_ADDRESS, _ILLEGAL_VALUE, _FAILURE = 1, 2, 3, 4

@@ -19,7 +19,8 @@ from config.model import SerialSettings
 from drivers.line import ParityCheck, PortLost
 from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.modbus.frame import Frame as ModbusFrame
-from simulators.dlt645 import Answer, Dlt645Meter
+from simulators.answer import Answer
+from simulators.dlt645 import Dlt645Meter
 from simulators.ear import Ear, Question
 from simulators.meter import SimulatedMeter
 from simulators.noise import QUIET, Faults, disturb
