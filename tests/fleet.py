@@ -49,13 +49,15 @@ class Gateway:
     epoch: int = (7 << 32) | 0x1234
     seed: int = 1
     data_key: DataKey = field(init=False)
+    centre: Centre = field(default_factory=centre)
+    """For whom it seals, and whose receipts it believes."""
 
     def __post_init__(self) -> None:
         self.data_key = new_data_key(self.epoch, 20_600, Random(self.seed).randbytes)
 
     def key(self, *, of: Centre | None = None) -> tuple[str, bytes]:
         """The signed record of the data key."""
-        record = key_record(identity(self.id), CentreTrust.of((of or centre()).public), self.data_key)
+        record = key_record(identity(self.id), CentreTrust.of((of or self.centre).public), self.data_key)
         return topic(self.id, "up", "key"), record
 
     def batch(self, seq: int, records: Sequence[Record]) -> tuple[str, bytes]:
@@ -83,4 +85,4 @@ class Gateway:
 
     def receipt(self, payload: bytes) -> Receipt:
         """A receipt as this gateway reads it. Raises Malformed."""
-        return verified(Receipt, payload, gateway=self.id, verify=CentreTrust.of(centre().public).verify)
+        return verified(Receipt, payload, gateway=self.id, verify=CentreTrust.of(self.centre.public).verify)
