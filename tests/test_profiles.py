@@ -1,0 +1,203 @@
+"""Shipped meter models say what their sources say, and a wrong profile is told whole."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.mistake import ConfigError
+from drivers.profile import Profile, load_profile, parse_profile, profile_names, read_profile
+from protocols.dlt645.codes import Edition
+from protocols.dlt645.items import layout
+from protocols.dlt645.items import quantities as quantities_of
+from protocols.modbus.registers import Format, Type
+from protocols.quantity import by_name
+
+FACTS: dict[str, dict[str, Any]] = {
+    model["model"]: model
+    for model in json.loads((Path(__file__).parent / "vectors/modbus_registers.json").read_text("utf-8"))["models"]
+}
+"""Register facts gathered from public code, for the models below: address, type, scale and how many sources agree."""
+
+MODELS = {
+    "eastron-sdm120": "Eastron SDM120",
+    "eastron-sdm630": "Eastron SDM630",
+    "acrel-dtsd1352": "Acrel DTSD1352 / ADL400 (secondary side; multiply by PT, CT)",
+    "schneider-iem3155": "Schneider iEM3155/iEM3255 (iEM3000)",
+}
+SINGLE_PHASE = {"eastron-sdm120"}
+PHASES = {"L1": "a", "L2": "b", "L3": "c", "L1-L2": "ab", "L2-L3": "bc", "L3-L1": "ca", "total": "total"}
+KILO = {"W": "kW", "var": "kvar", "VA": "kVA"}
+
+
+def name_of(fact: dict[str, Any], *, single_phase: bool) -> str:
+    """The catalogue's name for a fact: `active_energy_import`, L1 is energy.active.import.a."""
+    what, phase = fact["quantity"], PHASES[fact["phase"]]
+    if what == "frequency":
+        return "frequency"
+    if what in ("voltage", "current", "voltage_thd"):
+        stem = "thd.voltage" if what == "voltage_thd" else what
+        whole = "a" if single_phase else "mean"
+        return f"{stem}.{whole if phase == 'total' else phase}"
+    if what in ("power_factor", "phase_angle"):
+        return f"{what}.{phase}"
+    nature, kind, *direction = what.split("_")
+    if kind == "power":
+        return f"power.{nature}.{phase}"
+    return f"energy.{nature}.{'sum' if direction == ['total'] else direction[0]}.{phase}"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_modbus_profile_says_what_its_sources_say(name: str) -> None:
+    profile, model = load_profile(name), FACTS[MODELS[name]]
+    facts = {name_of(fact, single_phase=name in SINGLE_PHASE): fact for fact in model["items"]}
+    assert set(profile.items) == set(facts)
+    for quantity, fact in facts.items():
+        item = profile.items[quantity]
+        register = item.register
+        assert register is not None
+        assert (register.address, register.function) == (fact["register"], fact["function"])
+        assert (register.format.type.value, register.format.words) == (fact["type"], fact["words"])
+        assert register.format.swap is (model["word_order"] == "little")
+        unit = fact["unit"] or "1"
+        kilo = Decimal("0.001") if unit in KILO else Decimal(1)
+        assert item.quantity.unit == KILO.get(unit, unit)
+        assert register.format.scale == Decimal(str(fact["scale"])) * kilo
+        assert item.agree == fact["agree"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_modbus_profile_cites_all_the_sources_it_counts(name: str) -> None:
+    profile = load_profile(name)
+    assert len(profile.sources) == FACTS[MODELS[name]]["source_count"]
+    for source in FACTS[MODELS[name]]["sources"]:
+        assert any(cited.startswith(source) for cited in profile.sources)
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_shipped_profile_is_whole(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name and profile.sources
+    for key, item in profile.items.items():
+        assert item.quantity == by_name(key)
+    assert profile.turnaround_ms <= profile.turnaround_ms_max <= profile.late_max_ms
+
+
+@pytest.mark.parametrize("name", [name for name in profile_names() if name.startswith("dlt645")])
+def test_every_identifier_of_a_profile_can_be_decoded_and_holds_its_quantity(name: str) -> None:
+    profile = load_profile(name)
+    edition = Edition(profile.protocols[0])
+    assert profile.min_gap_ms == 30
+    for quantity, item in profile.items.items():
+        assert item.di is not None
+        found = layout(item.di, edition)
+        assert found is not None and not found.block
+        assert quantity in [one.name for one in quantities_of(item.di, edition)]
+
+
+def test_tariffs_and_settlement_days_need_no_line_of_their_own() -> None:
+    items = load_profile("dlt645-2007-3p").items
+    assert items["energy.active.import.t2.last_3"].di == "00010203"
+    assert items["demand.active.import.t4.last_12.time"].di == "0101040C"
+    assert items["energy.active.import.a"].di == "00150000"
+    assert "energy.active.import.a.t1" not in items and "energy.active.import.t5" not in items
+    old = load_profile("dlt645-1997").items
+    assert old["energy.active.import.t1.last_1"].di == "9411"
+    assert old["energy.active.export.total.last_2"].di == "9820"
+
+
+def test_the_models_that_were_promised_are_shipped() -> None:
+    promised = {"dlt645-2007-1p", "dlt645-2007-3p", "dlt645-1997", "modbus-generic", *MODELS}
+    assert promised <= set(profile_names())
+
+
+def test_an_unknown_model_is_told_with_the_known_ones() -> None:
+    with pytest.raises(KeyError, match="eastron-sdm630"):
+        load_profile("eastron-sdm6300")
+
+
+HEAD = 'model = "m"\nprotocols = ["modbus-rtu"]\nmaturity = "single"\nsources = ["s"]\n'
+DLT645 = HEAD.replace("modbus-rtu", "dlt645-2007")
+
+
+VOLTAGE = 'items."voltage.a"'
+
+
+def item(body: str, name: str = "voltage.a", settings: str = "") -> str:
+    """A profile with one item."""
+    return f'{HEAD}[modbus]\n{settings}\n[items]\n"{name}" = {{ {body} }}\n'
+
+
+def parse(text: str) -> Profile:
+    return parse_profile("test", text, "test.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "expected"),
+    [
+        ("model =", "file", "TOML"),
+        (HEAD.replace("sources", "source"), "sources", "Where each fact comes from"),
+        (HEAD.replace("sources", "source"), "source", "one of the keys model"),
+        (HEAD.replace("single", "certain"), "maturity", "recorded"),
+        (HEAD.replace('"modbus-rtu"', '"modbus-rtu", "dlt645-2007"'), "protocols", "one family"),
+        (HEAD.replace('"modbus-rtu"', '"modbus"'), "protocols", "one family"),
+        (HEAD + "[dlt645]\ntariffs = 4\n", "dlt645", "no such table in a modbus profile"),
+        (HEAD + "[timing]\nmin_gap_ms = -1\n", "timing.min_gap_ms", "from 0"),
+        (HEAD + "[timing]\nattempts = 0\n", "timing.attempts", "from 1"),
+        (HEAD + "[modbus]\nmax_registers = 126\n", "modbus.max_registers", "125"),
+        (HEAD + "[modbus]\nreadable = [[5, 1]]\n", "modbus.readable", "rising"),
+        (HEAD + "[modbus]\nreadable = [5]\n", "modbus.readable", "rising"),
+        (HEAD + 'items = 3\n', "items", "a table of quantities"),
+        (HEAD + '[items]\n"voltage.a" = 3\n', VOLTAGE, "a table"),
+        (item('type = "uint16"'), f"{VOLTAGE}.register", "0-based"),
+        (item('register = 1, type = "uint8"'), VOLTAGE, "uint16"),
+        (item('register = 1, type = "uint16", scale = 0.1'), f"{VOLTAGE}.scale", '"0.001"'),
+        (item('register = 1, type = "uint16", scale = "0"'), f"{VOLTAGE}.scale", '"0.001"'),
+        (item('register = 1, type = "uint16", unavailable = ["FF"]'), VOLTAGE, "4 hex"),
+        (item('register = 1, type = "uint16", unit = "kV"'), VOLTAGE, "number in V"),
+        (item('register = 1, type = "uint16"', "voltage.x"), 'items."voltage.x"', "catalogue"),
+        (item('register = 1, type = "uint16"', "clock"), 'items."clock"', "a number"),
+        (item('register = 9, type = "uint32"', settings="readable = [[0, 9]]"), VOLTAGE, "readable"),
+        (item('register = 65535, type = "uint32"'), VOLTAGE, "readable"),
+        (DLT645 + '[items]\n"voltage.a" = "02010200"\n', VOLTAGE, "identifier of dlt645-2007"),
+        (DLT645 + '[items]\n"voltage.a" = 2\n', VOLTAGE, "identifier of dlt645-2007"),
+        (DLT645 + '[items]\n"voltage.a" = "B611"\n', VOLTAGE, "identifier of dlt645-2007"),
+        (DLT645 + "[modbus]\n", "modbus", "no such table in a dlt645 profile"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_profile_names_file_and_key(text: str, where: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(text)
+    told = [(mistake.where, mistake.expected) for mistake in error.value.mistakes]
+    assert any(place == where and expected in words for place, words in told), told
+    assert all(mistake.file == "test.toml" for mistake in error.value.mistakes)
+
+
+def test_all_mistakes_of_a_profile_are_told_at_once() -> None:
+    text = (
+        HEAD + '[items]\n"voltage.x" = { register = 1, type = "uint16" }\n"voltage.a" = { register = 1, type = "x" }\n'
+    )
+    with pytest.raises(ConfigError) as error:
+        parse(text)
+    assert [mistake.where for mistake in error.value.mistakes] == ['items."voltage.x"', 'items."voltage.a"']
+
+
+def test_word_order_function_and_codes_come_with_each_item(tmp_path: Path) -> None:
+    file = tmp_path / "odd-meter.toml"
+    file.write_text(
+        HEAD + '[modbus]\nword_order = "little"\nfunction = "input"\n[items]\n'
+        '"voltage.a" = { register = 1, type = "uint16", scale = "0.1", unavailable = ["FFFF"] }\n'
+        '"frequency" = { register = 2, type = "float32", function = "holding" }\n'
+        '"vendor.ripple" = { register = 9, type = "int32", unit = "mV" }\n',
+        "utf-8",
+    )
+    profile = read_profile(file)
+    assert profile.name == "odd-meter"
+    voltage, frequency, ripple = (item.register for item in profile.items.values())
+    assert voltage is not None and frequency is not None and ripple is not None
+    assert voltage.format == Format(type=Type.UINT16, scale=Decimal("0.1"), unavailable=frozenset({0xFFFF}))
+    assert (voltage.function, frequency.function) == (4, 3)
+    assert frequency.format.swap and ripple.format.swap and not voltage.format.swap
+    assert (ripple.quantity.number, ripple.quantity.unit) == (0, "mV")
