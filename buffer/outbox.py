@@ -21,7 +21,7 @@ import apsw
 from buffer import recovery, retention, sealing
 from buffer.errors import OutboxError, StoreBusy
 from buffer.sealing import Encrypt
-from buffer.sqlite import open_reader, open_store, translated
+from buffer.sqlite import integers, open_reader, open_store, translated
 from buffer.store import GAP, PLANNED, UNPLANNED, EventRow, OpenStore, Row, Store
 from buffer.words import KeyEntry, Limits, Sealed, Settled, Unsealed
 from buffer.writer import make_writer
@@ -303,8 +303,8 @@ class Outbox:
     def pending(self) -> int:
         """Records of all epochs that are not settled: unsealed, waiting to be sealed again, or in a batch."""
         standing = self._store.standing
-        batched = self._look(lambda connection: connection.execute("SELECT total(records) FROM batch").fetchone())
-        return standing.unsealed + standing.requeued + int(batched[0])
+        (batched,) = self._look(lambda connection: integers(connection, "SELECT coalesce(sum(records), 0) FROM batch"))
+        return standing.unsealed + standing.requeued + batched
 
     @property
     def counters(self) -> dict[str, int]:
@@ -356,7 +356,7 @@ class Outbox:
         now = asyncio.get_running_loop().time()
         if self._marked_at is None:
             self._marked_at = now
-        due = now - self._marked_at >= retention.MARK_EVERY_S
+        due = now - self._marked_at >= self._store.limits.mark_every_s
         if due:
             self._marked_at = now
 

@@ -1,26 +1,31 @@
 """How long settled records stay as history: counted in hours of running, never in dates.
 
-Each hour that the gateway runs leaves a mark: the newest rows of that moment. What lies before the mark of
-`history_days` x 24 hours ago, and is settled, may go. A wall clock that jumps by ten years therefore deletes nothing,
-time spent switched off makes history longer rather than shorter, and what is not settled stays whatever its age.
+Each hour that the gateway runs leaves a mark: the newest rows of that moment. What lies before the mark of so many
+hours ago as `history_days` have, and is settled, may go. A wall clock that jumps by ten years therefore deletes
+nothing, time spent switched off makes history longer rather than shorter, and what is not settled stays whatever its
+age.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import apsw
 
 from buffer.sqlite import integers, pragma, transaction
 from buffer.store import Store
-from buffer.words import TABLES
+from buffer.words import TABLES, Limits
 from protocols.envelope import BatchKind
 
-MARK_EVERY_S: Final = 3600.0
-HOURS_A_DAY: Final = 24
+_DAY_S: Final = 86_400
 COVERS_LOOKED_AT: Final = 64
 """Batches that one step looks past; behind more of them the next step goes on."""
 FREE_PAGES_KEPT: Final = 1024
 """Empty pages (4 MiB) that stay in the file for the next records; the rest goes back to the disk, a part at a time."""
 FREE_PAGES_STEP: Final = 256
+
+
+def _marks(limits: Limits) -> int:
+    return round(limits.history_days * _DAY_S / limits.mark_every_s)
 
 
 def mark(store: Store, connection: apsw.Connection) -> None:
@@ -32,7 +37,7 @@ def mark(store: Store, connection: apsw.Connection) -> None:
         )
         connection.execute(
             "DELETE FROM mark WHERE id <= (SELECT max(id) FROM mark) - ?",
-            (store.limits.history_days * HOURS_A_DAY + 1,),
+            (_marks(store.limits) + 1,),
         )
 
 
@@ -41,7 +46,7 @@ def purge(store: Store, connection: apsw.Connection) -> int:
     (oldest,) = integers(
         connection,
         "SELECT coalesce(max(id), 0) FROM mark WHERE id <= (SELECT max(id) FROM mark) - ?",
-        (store.limits.history_days * HOURS_A_DAY,),
+        (_marks(store.limits),),
     )
     if not oldest:
         return 0
@@ -78,11 +83,12 @@ def _settled(connection: apsw.Connection, kind: BatchKind, upto: int) -> list[tu
         (int(kind),),
     )
     last = min(upto, top, sealed_upto)
-    covers: list[tuple[int, int]] = connection.execute(
+    rows: Iterable[tuple[int, int]] = connection.execute(
         "SELECT first, last FROM batch WHERE kind = ?1 AND first <= ?2 UNION ALL"
         " SELECT first, last FROM requeue WHERE kind = ?1 AND first <= ?2 ORDER BY first LIMIT ?3",
         (int(kind), last, COVERS_LOOKED_AT),
-    ).fetchall()
+    )
+    covers = list(rows)
     free: list[tuple[int, int]] = []
     for cover_first, cover_last in covers:
         if at < cover_first:

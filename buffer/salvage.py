@@ -21,6 +21,8 @@ CHUNK: Final = 256
 """Rows read at a time; only where a chunk fails are its rows tried one by one."""
 EMPTY_CHUNKS_MAX: Final = 4096
 """So many chunks without a row (a million numbers) end the scan where the highest number is not known."""
+FAILED_CHUNKS_MAX: Final = 64
+"""So many chunks in a row of which no row can be read: the table's root is gone, and with it the way to any row."""
 
 _ID_MAX: Final = (1 << 62) - 1
 """Numbers above are damage, not rows."""
@@ -147,8 +149,8 @@ def _scan(old: apsw.Connection, table: str, columns: str, saved: Salvaged) -> It
     lowest = [low for (low,) in _try(old, f"SELECT min(id) FROM {table}")[0] if _sane(low)]
     tops = [top for (top,) in _try(old, f"SELECT max(id) FROM {table}")[0] if _sane(top)]
     tops += [top for (top,) in _try(old, f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")[0] if _sane(top)]
-    at, empty = min(lowest, default=1), 0
-    while at <= max(tops) if tops else empty < EMPTY_CHUNKS_MAX:
+    at, empty, failed = min(lowest, default=1), 0, 0
+    while failed < FAILED_CHUNKS_MAX and (at <= max(tops) if tops else empty < EMPTY_CHUNKS_MAX):
         rows, whole = _try(old, sql, (at, at + CHUNK - 1))
         if not whole:
             rows = []
@@ -158,6 +160,7 @@ def _scan(old: apsw.Connection, table: str, columns: str, saved: Salvaged) -> It
                 rows += row
         yield from rows
         empty = 0 if rows else empty + 1
+        failed = 0 if rows or whole else failed + 1
         at += CHUNK
 
 

@@ -26,6 +26,8 @@ class Limits:
     ends alone; then it is parked: kept, counted, and not offered any more."""
     history_days: int = 62
     """Days of running for which settled records stay."""
+    mark_every_s: float = 3600.0
+    """Running time between two marks by which those days are counted."""
     purge_records: int = 512
     """Records that one step of `purge` deletes at most."""
 

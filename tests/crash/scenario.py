@@ -1,0 +1,230 @@
+"""A gateway's life with its outbox, and what must hold of every image that a power cut could leave of it."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+import apsw
+
+from buffer.outbox import Outbox
+from buffer.sqlite import Synchronous, open_store
+from buffer.words import Limits, Sealed
+from protocols import envelope
+from protocols.batch import decode, pack, unpack
+from protocols.capture import Capture, Event, Fault, Gap, Record, Source, TimeState, Value
+from protocols.envelope import BatchKind, DataKey
+from protocols.messages import Receipt
+from protocols.quantity import by_name
+from tests.crash.recording import Recording
+
+GATEWAY = "gateway-1"
+NOW = 1_767_225_600_000
+LIMITS = Limits(seal_values=24, history_days=0, mark_every_s=1e-9)
+"""Small batches and no history, so that a short life has many batches, and purges."""
+CHECKPOINT_PAGES = 24
+"""The same for checkpoints and resets of the WAL."""
+
+_VOLTAGE, _ENERGY = by_name("voltage.a"), by_name("energy.active.import.total")
+
+
+def capture(number: int, *, meter: str = "meter-1", slot: int | None = None) -> Capture:
+    """A capture like no other."""
+    at = NOW + number
+    return Capture(
+        meter=meter, point=f"point-of-{meter}", task="curve", slot=slot, stamp=at if slot is None else slot, read_at=at,
+        time_state=TimeState.TRUSTED, clock_error_ms=None, source=Source.METER_LIVE,
+        values=(
+            Value(quantity=_VOLTAGE, number=Decimal(2200 + number % 100) / 10),
+            Value(quantity=_ENERGY, number=Decimal(number) / 100),
+        ),
+    )  # fmt: skip
+
+
+class Keys:
+    """Data keys as the uplink makes them: one for each epoch, told to the outbox before it is used."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.keys: dict[bytes, DataKey] = {}
+
+    async def add(self, outbox: Outbox) -> DataKey:
+        """A new key, with its record committed."""
+        kid, key, salt = self._rng.randbytes(envelope.KID_BYTES), self._rng.randbytes(32), self._rng.randbytes(4)
+        data_key = DataKey(kid=kid, key=key, salt=salt, epoch=outbox.epoch, day=1)
+        self.keys[kid] = data_key
+        await outbox.add_key_record(kid, outbox.epoch, b"record of " + kid)
+        return data_key
+
+    def open(self, batch: Sealed) -> list[Record]:
+        """The records of a batch, opened as the centre does it."""
+        opened = envelope.open(batch.message, data_key=self.keys[batch.kid], gateway=GATEWAY)
+        assert (opened.seq, opened.kind) == (batch.seq, batch.kind)
+        return decode(opened.body)
+
+
+@dataclass
+class Life:
+    """What the outside world knows of a life, each thing with the place in the log where it became true."""
+
+    keys: Keys
+    given: set[bytes] = field(default_factory=set)
+    accepted: list[tuple[int, bytes]] = field(default_factory=list)
+    at_centre: dict[bytes, int] = field(default_factory=dict)
+    sealed: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    epochs: set[int] = field(default_factory=set)
+
+
+async def live(directory: Path, recording: Recording, rng: random.Random, *, steps: int,
+               synchronous: Synchronous = "FULL") -> Life:  # fmt: skip
+    """Append, seal, settle, reject, void, purge, stop and start again, all by the dice."""
+    life = Life(Keys(rng))
+    numbers = iter(range(1, 1_000_000))
+
+    def here() -> int:
+        return len(recording.log)
+
+    def opener(path: Path, *, vfs: str | None = None) -> apsw.Connection:
+        connection = open_store(path, vfs=vfs, synchronous=synchronous)
+        connection.wal_autocheckpoint(CHECKPOINT_PAGES)
+        return connection
+
+    def open_outbox() -> Outbox:
+        opened = Outbox.open(directory, gateway=GATEWAY, random=rng.randbytes, now_ms=lambda: NOW, writer="inline",
+                             vfs=recording.name, limits=LIMITS, opener=opener)  # fmt: skip
+        life.epochs.add(opened.epoch)
+        return opened
+
+    async def append(outbox: Outbox) -> None:
+        records: list[Record] = [capture(next(numbers), slot=NOW + rng.randrange(4) * 900_000)
+                                 for _ in range(rng.randint(1, 6))]  # fmt: skip
+        if rng.random() < 0.3:
+            at = next(numbers)
+            records.append(Gap(meter="meter-2", task="curve", slot=at, fault=Fault.SILENT, opened_at=NOW + at))
+        if rng.random() < 0.2:
+            records.append(Event(name="test", at=NOW + next(numbers), detail={"n": 1}))
+        packed = [pack(record) for record in records]
+        life.given.update(packed)
+        await outbox.append(records, urgent=True)
+        life.accepted += [(here(), one) for one in packed]
+
+    async def seal(outbox: Outbox, data_key: DataKey) -> None:
+        def encrypt(seq: int, kind: BatchKind, body: bytes) -> tuple[bytes, bytes]:
+            message = envelope.seal(data_key, gateway=GATEWAY, seq=seq, kind=kind, body=body)
+            number = data_key.epoch, seq
+            assert number not in life.sealed, f"{number} sealed twice"
+            life.sealed[number] = message
+            return data_key.kid, message
+
+        await outbox.seal(encrypt)
+
+    async def settle(outbox: Outbox) -> None:
+        offered = outbox.offers(50)
+        if not offered:
+            return
+        epoch = rng.choice([batch.epoch for batch in offered])
+        mine = sorted((batch for batch in offered if batch.epoch == epoch), key=lambda batch: batch.seq)
+        taken = mine[: rng.randint(1, len(mine))]
+        rejected = {batch.seq for batch in taken if rng.random() < 0.2}
+        for batch in taken:
+            if batch.seq not in rejected:
+                for record in life.keys.open(batch):
+                    life.at_centre.setdefault(pack(record), here())
+        if len(taken) == len(mine) and rng.random() < 0.5:
+            ranges = [(batch.seq, batch.seq) for batch in taken]
+            receipt = Receipt(gateway=GATEWAY, epoch=epoch, contiguous_upto=0, ranges=tuple(ranges),
+                              rejected=tuple((seq, "bad_tag") for seq in rejected), sent_at=NOW)  # fmt: skip
+        else:
+            receipt = Receipt(gateway=GATEWAY, epoch=epoch, contiguous_upto=taken[-1].seq,
+                              rejected=tuple((seq, "bad_tag") for seq in rejected), sent_at=NOW)  # fmt: skip
+        await outbox.settle(receipt)
+
+    outbox = open_outbox()
+    data_key = await life.keys.add(outbox)
+    for _ in range(steps):
+        choice = rng.random()
+        if choice < 0.40:
+            await append(outbox)
+        elif choice < 0.65:
+            await seal(outbox, data_key)
+        elif choice < 0.80:
+            await settle(outbox)
+        elif choice < 0.86:
+            waiting = outbox.offers(50)
+            if waiting:
+                chosen = rng.choice(waiting)
+                await outbox.void(chosen.epoch, chosen.seq, "too long for the broker")
+        elif choice < 0.90:
+            data_key = await life.keys.add(outbox)
+        elif choice < 0.94:
+            await outbox.set_fact("turnaround", str(rng.random()))
+        elif choice < 0.97:
+            await outbox.purge()
+        else:
+            await outbox.close()
+            outbox = open_outbox()
+            data_key = await life.keys.add(outbox)
+    await outbox.close()
+    return life
+
+
+@dataclass
+class Finding:
+    """What is wrong with one image."""
+
+    lost: int = 0
+    doubled: int = 0
+    corrupt: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.lost or self.doubled or self.corrupt)
+
+
+async def judge(directory: Path, point: int, life: Life, rng: random.Random, *, forbid: Callable[[Finding, str], None]
+                ) -> Finding:  # fmt: skip
+    """Open an image as the gateway would after the cut at `point`, and look for every record that was accepted."""
+    finding = Finding()
+    outbox = Outbox.open(directory, gateway=GATEWAY, random=rng.randbytes, now_ms=lambda: NOW, writer="inline")
+    keys = Keys(rng)
+    keys.keys.update(life.keys.keys)
+    found: Counter[bytes] = Counter()
+    try:
+        for damage in outbox.damage:
+            forbid(finding, damage)
+        for at, packed in life.accepted:
+            record = unpack(packed)
+            if at > point or isinstance(record, Event) or record.slot is None or packed in life.at_centre:
+                continue
+            if not outbox.has_slot(record.meter, record.task, record.slot):
+                finding.lost += 1
+        if outbox.epoch in life.epochs:
+            forbid(finding, f"epoch {outbox.epoch} again")
+        kept = {entry.kid for entry in outbox.key_records()}
+        for batch in outbox.offers(1_000_000):
+            if life.sealed.get((batch.epoch, batch.seq)) != batch.message or batch.kid not in kept:
+                forbid(finding, f"batch {batch.epoch}, {batch.seq} is not what was sealed, or has no key record")
+            else:
+                found.update(map(pack, keys.open(batch)))
+        data_key = await keys.add(outbox)
+        while (
+            batch_now := await outbox.seal(
+                lambda seq, kind, body: (
+                    data_key.kid,
+                    envelope.seal(data_key, gateway=GATEWAY, seq=seq, kind=kind, body=body),
+                )
+            )
+        ) is not None:
+            found.update(pack(record) for record in keys.open(batch_now)
+                         if not (isinstance(record, Event) and record.name == "store.damaged"))  # fmt: skip
+    finally:
+        await outbox.close()
+    for at, packed in life.accepted:
+        if at <= point and not found[packed] and life.at_centre.get(packed, point + 1) > point:
+            finding.lost += 1
+    finding.doubled = sum(count > 1 for count in found.values())
+    for packed in found:
+        if packed not in life.given:
+            forbid(finding, "a record that nobody gave")
+    return finding
