@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
-from protocols.capture import Fault, Quality, Value, faulty
+from protocols.capture import Fault, Value, faulty
 from protocols.dialogue import Answer, Ask, Dialogue, Garbled, Reply, Silence
 from protocols.errors import Refused
 from protocols.modbus.frame import ERROR_BIT, EXCEPTIONS, Frame, read_request
@@ -55,7 +56,7 @@ class Block:
         self.count = max(item.end for item in items) - first
         self._data = read_request(unit, self.function, first, self.count).encode()
         self._decoders = [
-            (place, item.quantity, item.format.decode, 1 + 2 * (item.address - first), 1 + 2 * (item.end - first))
+            (place, item.quantity, item.format.decoder(), 1 + 2 * (item.address - first), 1 + 2 * (item.end - first))
             for place, item in zip(self.places, items, strict=True)
         ]
 
@@ -78,11 +79,11 @@ class Block:
         data = frame.data
         for place, quantity, decode, start, end in self._decoders:
             number = decode(data[start:end])
-            if isinstance(number, Quality):
+            if isinstance(number, Decimal):
+                into[place] = Value(quantity=quantity, number=number)
+            else:
                 detail = f"registers {data[start:end].hex().upper()}"
                 into[place] = Value(quantity=quantity, quality=number, detail=detail)
-            else:
-                into[place] = Value(quantity=quantity, number=number)
 
     def fail(self, fault: Fault, detail: str | None, into: dict[int, Value]) -> None:
         """Put at the same places the reason why none was read."""

@@ -4,7 +4,7 @@ A register is 16 bits, high byte first ([APP] §4.2). How several of them make a
 the high word first (`big`, most meters) or the low word first (`/swap` in an item's notation).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from enum import Enum
@@ -107,23 +107,19 @@ class Format:
 
         UNAVAILABLE: a not-available code or a NaN. INVALID: an infinity. Raises ValueError on another length.
         """
-        kind = self.type
-        if len(raw) != 2 * _WORDS[kind]:
-            raise ValueError(f"{kind.value} takes {2 * _WORDS[kind]} bytes, got {raw.hex()}")
-        if self.swap:
-            raw = swapped(raw)
-        if self.unavailable and int.from_bytes(raw, "big") in self.unavailable:
-            return Quality.UNAVAILABLE
-        if kind in _FLOATS:
-            number = (_F32 if kind is Type.FLOAT32 else _F64).unpack(raw)[0]
-            if isnan(number):
-                return Quality.UNAVAILABLE
-            if isinf(number):
-                return Quality.INVALID
-            value = shortest_float32(raw) if kind is Type.FLOAT32 else Decimal(repr(number))
-        else:
-            value = Decimal(int.from_bytes(raw, "big", signed=kind in _SIGNED))
-        return value if self.scale == 1 else _EXACT.multiply(value, self.scale)
+        if len(raw) != 2 * _WORDS[self.type]:
+            raise ValueError(f"{self.type.value} takes {2 * _WORDS[self.type]} bytes, got {raw.hex()}")
+        return self.decoder()(raw)
+
+    def decoder(self) -> Callable[[bytes], Decimal | Quality]:
+        """`decode` prepared once for many registers. The function that comes back relies on the right length."""
+        decode = _PLAIN[self.type]
+        scale, unavailable = self.scale, self.unavailable
+        if scale != 1:
+            decode = _scaled(decode, scale)
+        if unavailable:
+            decode = _unless(decode, unavailable)
+        return _reordered(decode) if self.swap else decode
 
     def encode(self, number: Decimal | None) -> bytes:
         """The registers that hold this number, rounded to what they can hold; None gives the not-available code.
@@ -152,6 +148,54 @@ class Format:
 _WORDS = {kind: kind.words for kind in Type}
 _FLOATS = frozenset(kind for kind in Type if kind.floating)
 _SIGNED = frozenset(kind for kind in Type if kind.signed)
+
+_Decode = Callable[[bytes], Decimal | Quality]
+
+
+def _unsigned(raw: bytes) -> Decimal | Quality:
+    return Decimal(int.from_bytes(raw, "big"))
+
+
+def _signed(raw: bytes) -> Decimal | Quality:
+    return Decimal(int.from_bytes(raw, "big", signed=True))
+
+
+def _float32(raw: bytes) -> Decimal | Quality:
+    if raw[0] & 0x7F == 0x7F and raw[1] & 0x80:  # the exponent is all ones
+        return Quality.UNAVAILABLE if raw[1] & 0x7F or raw[2] or raw[3] else Quality.INVALID
+    return shortest_float32(raw)
+
+
+def _float64(raw: bytes) -> Decimal | Quality:
+    number = _F64.unpack(raw)[0]
+    if isnan(number):
+        return Quality.UNAVAILABLE
+    return Quality.INVALID if isinf(number) else Decimal(repr(number))
+
+
+_PLAIN: dict[Type, _Decode] = {
+    **{kind: _signed if kind.signed else _unsigned for kind in Type},
+    Type.FLOAT32: _float32,
+    Type.FLOAT64: _float64,
+}
+
+
+def _scaled(decode: _Decode, scale: Decimal) -> _Decode:
+    multiply = _EXACT.multiply
+
+    def scaled(raw: bytes) -> Decimal | Quality:
+        number = decode(raw)
+        return number if isinstance(number, Quality) else multiply(number, scale)
+
+    return scaled
+
+
+def _unless(decode: _Decode, unavailable: frozenset[int]) -> _Decode:
+    return lambda raw: Quality.UNAVAILABLE if int.from_bytes(raw, "big") in unavailable else decode(raw)
+
+
+def _reordered(decode: _Decode) -> _Decode:
+    return lambda raw: decode(swapped(raw))
 
 
 def swapped(raw: bytes) -> bytes:
