@@ -8,10 +8,10 @@ ends once, with values or a reason, by its deadline or soon after.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from config.model import BusEntry
 from drivers.account import Account
@@ -21,6 +21,7 @@ from drivers.outcome import Outcome
 from drivers.port import OpenLine, Port, PortLost, open_line
 from drivers.run import Run, Standing
 from drivers.silent import Silent
+from drivers.tally import BusCounters, Evidence
 from protocols.capture import Fault
 from protocols.dialogue import Answer, Garbled, Reply, Silence
 
@@ -41,37 +42,14 @@ answer, the whole read starts over instead."""
 REOPEN_S_FIRST, REOPEN_S_MAX, REOPEN_JITTER = 1.0, 30.0, 0.2
 """Pause before a lost port is opened again: doubled at each failure, spread by a fifth so that buses do not march."""
 
+HOPELESS_AFTER = 3
+"""Failures in a row to open the port, after which nobody waits for it any more before a stop."""
+
+DOUBLED_MIN = 5
+"""So many bytes behind an answer may be an answer again (the shortest, a Modbus exception): one that comes twice."""
+
 INTERNAL_S_FIRST, INTERNAL_S_MAX = 60.0, 3600.0
 """How long a meter is left alone after a defect of ours showed on it: doubled each time in a row."""
-
-
-class Evidence(Protocol):
-    """Where raw bytes are kept for people: of answers that were damaged, or that we could not deal with."""
-
-    def note(self, *, bus: str, meter: str, at: int, reason: str, sent: bytes, seen: bytes) -> None:
-        """Keep it, or not: nothing depends on it. at: UTC milliseconds."""
-        ...
-
-
-@dataclass(slots=True)
-class BusCounters:
-    """What happened to the jobs of a bus since it was made."""
-
-    jobs: int = 0
-    answered: int = 0
-    """Jobs whose dialogue came to its end with at least one answer."""
-    faults: dict[str, int] = field(default_factory=dict)
-    """Jobs without values, by fault."""
-    retries: int = 0
-    restarts: int = 0
-    """Reads that started over because their values would not have belonged to one moment."""
-    quarantines: int = 0
-    probes: int = 0
-    fell_silent: int = 0
-    came_back: int = 0
-    internal: int = 0
-    refused: int = 0
-    """Jobs turned away because the queue was full."""
 
 
 class Bus:
@@ -103,6 +81,8 @@ class Bus:
         self._standings: dict[str, Standing] = {}
         self._order = count()
         self._in_hand: Run | None = None
+        self._last: Standing | None = None
+        """The meter that was asked last."""
         self._wake: asyncio.Future[None] | None = None
         self._stopped = False
         self._reopen_at = 0.0
@@ -127,15 +107,20 @@ class Bus:
         return self._lanes.waiting + self._parked.waiting
 
     def idle(self) -> bool:
-        """Whether no job of a live meter waits or is in hand. Jobs of silent meters do not count: see `abandon`."""
-        return self._lanes.waiting == 0 and (self._in_hand is None or self._in_hand.standing.silent)
+        """Whether no job can be served soon: what waits is of silent meters or of such as were left alone after a
+        defect, or the port cannot be opened. These jobs end at their deadlines, or by `abandon`."""
+        if self._in_hand is not None and self._in_hand.job.done is not _nobody:
+            return False
+        if self._failures >= HOPELESS_AFTER:
+            return True
+        return not self._lanes.waiting or all(run.standing.blocked_until > self._now for run in self._lanes)
 
     def submit(self, job: Job) -> None:
         """Queue a job. When the queue is full its `done` is called at once, with fault missed."""
         self.counters.jobs += 1
         if self.queued >= QUEUE_MAX:
             self.counters.refused += 1
-            self._count_fault(Fault.MISSED)
+            self.counters.failed(Fault.MISSED)
             job.done(Outcome(fault=Fault.MISSED, detail=f"more than {QUEUE_MAX} jobs wait on bus {self.entry.name}"))
             return
         standing = self._standings.get(job.meter.id)
@@ -298,9 +283,13 @@ class Bus:
         meter = standing.meter
         assert ask is not None
         live = self._lanes.waiting > 0
-        run.asked()
         self._in_hand = run
         try:
+            if self._last is standing and await self._doubled(standing, port):
+                self._requeue(run)
+                return
+            run.asked()
+            self._last = standing
             answer = await port.exchange(
                 ask,
                 meter.deframer(),
@@ -350,6 +339,18 @@ class Bus:
             self._again(run, now)
         else:
             self._advance(run, answer, now)
+
+    async def _doubled(self, standing: Standing, port: Port) -> bool:
+        """Whether the meter that was just asked has sent more than its answer. The same again would be taken for the
+        answer to the next question where they look alike (Modbus), so it is left alone for its late window."""
+        await port.quiet(standing.meter.gap_s)
+        self._last = None
+        if port.surplus < DOUBLED_MIN:
+            return False
+        self.counters.doubled += 1
+        self.counters.quarantines += 1
+        standing.quiet_until = asyncio.get_running_loop().time() + standing.meter.late_s
+        return True
 
     def _start(self, run: Run) -> bool:
         """Come to the first question of a job; false when there is none."""
@@ -421,24 +422,21 @@ class Bus:
     def _finish(self, run: Run, outcome: Outcome) -> None:
         self._release(run)
         if outcome.fault is not None:
-            self._count_fault(outcome.fault)
+            self.counters.failed(outcome.fault)
         elif run.replies:
             self.counters.answered += 1
         elif run.last_fault is not None:
-            self._count_fault(run.last_fault)
+            self.counters.failed(run.last_fault)
         run.job.done(outcome)
 
     def _release(self, run: Run) -> None:
         if run.standing.held_by is run:
             run.standing.held_by = None
 
-    def _count_fault(self, fault: Fault) -> None:
-        self.counters.faults[fault.value] = self.counters.faults.get(fault.value, 0) + 1
-
     def _defect(self, run: Run, error: Exception) -> None:
         """Our own code failed on this meter's answer: keep the bytes, leave the meter alone, go on."""
         standing = run.standing
-        self.counters.internal += 1
+        self.counters.defects += 1
         pause = min(INTERNAL_S_MAX, INTERNAL_S_FIRST * 2 ** min(standing.internal, 10))
         standing.internal += 1
         standing.blocked_until = self._now + pause

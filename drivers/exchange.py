@@ -16,7 +16,7 @@ class Exchange:
 
     __slots__ = (
         "_ask", "_deframer", "_echo", "_inter_byte_s", "_last_byte", "_loop", "_pause",
-        "echoes", "expired", "foreign", "found", "received", "seen",
+        "doubled", "echoes", "expired", "foreign", "found", "received", "seen",
     )  # fmt: skip
 
     def __init__(
@@ -30,6 +30,8 @@ class Exchange:
         self.echoes = 0
         self.foreign = 0
         self.expired = 0
+        self.doubled = False
+        """Whether a frame stood right behind the one that answered."""
         self._ask = ask
         self._deframer = deframer
         self._echo = ask.data
@@ -97,6 +99,7 @@ class Exchange:
                 if not found.done() and self._ask.accepts(frame):
                     found.set_result(frame)
                 else:
+                    self.doubled = found.done()
                     self.foreign += 1
             if found.done() or not deframer.pending:
                 return

@@ -67,6 +67,8 @@ class Port:
         """What came in the last exchange, without the echo (bounded)."""
         self.received = 0
         """How many bytes came in the last exchange, with the echo."""
+        self.surplus = 0
+        """Bytes that came since the last exchange ended; with a whole frame behind the answer, those of the answer."""
         self.began = 0.0
         """Loop time at which the last question began to leave."""
         self.ended = 0.0
@@ -133,8 +135,7 @@ class Port:
             await line.drained()
             line.apply(settings)
             self._settings = settings
-        if loop.time() < self._last_byte + gap_s:
-            await self._quiet(loop, gap_s)
+        await self.quiet(gap_s)
         line, loop = self._checked()
 
         counters, now_ms = self.counters, self._now_ms
@@ -154,6 +155,7 @@ class Port:
             self._exchange = None
             self.ended = loop.time()
             self.seen, self.received = exchange.seen, exchange.received
+            self.surplus = exchange.received if exchange.doubled else 0
             counters.echoes += exchange.echoes
             counters.foreign += exchange.foreign
             counters.expired += exchange.expired
@@ -167,15 +169,11 @@ class Port:
         counters.silences += 1
         return Silence()
 
-    def _checked(self) -> tuple[Line, asyncio.AbstractEventLoop]:
-        if self._lost is not None:
-            raise PortLost(str(self._lost)) from self._lost
-        if self._line is None or self._loop is None:
-            raise PortLost(f"{self.bus.port} is not open")
-        return self._line, self._loop
+    async def quiet(self, gap_s: float) -> None:
+        """Wait until the line has been quiet for the gap; after BABBLE_MAX_S of babble go on all the same.
 
-    async def _quiet(self, loop: asyncio.AbstractEventLoop, gap_s: float) -> None:
-        """Wait until the line has been quiet for the gap; after BABBLE_MAX_S of babble go on all the same."""
+        Raises PortLost."""
+        _, loop = self._checked()
         give_up = loop.time() + BABBLE_MAX_S
         while (left := self._last_byte + gap_s - loop.time()) > 1e-9:
             if loop.time() >= give_up:
@@ -183,12 +181,20 @@ class Port:
                 return
             await asyncio.sleep(left)
 
+    def _checked(self) -> tuple[Line, asyncio.AbstractEventLoop]:
+        if self._lost is not None:
+            raise PortLost(str(self._lost)) from self._lost
+        if self._line is None or self._loop is None:
+            raise PortLost(f"{self.bus.port} is not open")
+        return self._line, self._loop
+
     def _receive(self, data: bytes) -> None:
         assert self._loop is not None
         self._last_byte = self._loop.time()
         self.counters.received_bytes += len(data)
         if self._exchange is None or self._exchange.found.done():
             self.counters.stray_bytes += len(data)
+            self.surplus += len(data)
         else:
             self._exchange.receive(data)
 

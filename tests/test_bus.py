@@ -15,7 +15,7 @@ from protocols.dlt645 import v2007
 from protocols.dlt645.frame import Frame
 from simulators import virtual
 from tests.desk import FOREVER, START_MS, TURNAROUND_S, Desk, good, serve
-from tests.script import BUS, Said, ScriptedLine, energy, meter, opener, registers
+from tests.script import BUS, SERIAL, Said, ScriptedLine, energy, meter, opener, registers
 
 
 def test_a_job_ends_once_with_its_values_and_times() -> None:
@@ -55,6 +55,44 @@ def test_a_late_answer_never_answers_the_next_question_of_its_meter() -> None:
     assert desk.plain("at 0") == [None]
     assert desk.plain("at 100") == ["100"]
     assert desk.bus.port.counters.stray_bytes == len(registers(1, 0, 1))
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.002])
+def test_an_answer_that_comes_twice_does_not_answer_the_next_question(after_s: float) -> None:
+    def answer(data: bytes, n: int) -> Said:
+        once = registers(1, 0, data[3])  # the register asked for is the value
+        if n:
+            return [(TURNAROUND_S, once)]
+        if not after_s:
+            return [(TURNAROUND_S, once + once)]
+        again_s = TURNAROUND_S + len(once) * SERIAL.character_s + after_s
+        bytewise = [(again_s + at * SERIAL.character_s, once[at : at + 1]) for at in range(len(once))]
+        return [(TURNAROUND_S, once), *bytewise]
+
+    desk = Desk(ScriptedLine(answer))
+    one = meter("1", "modbus-rtu")
+
+    async def script() -> None:
+        desk.registers(one, 0, name="at 0")
+        desk.registers(one, 100, name="at 100")
+
+    serve(desk, script)
+    assert desk.plain("at 0") == ["0"]
+    assert desk.plain("at 100") == ["100"]
+    assert desk.bus.counters.doubled == 1
+    assert desk.line.asked[1][0] - desk.line.asked[0][0] > one.late_s
+
+
+def test_a_glitch_behind_an_answer_costs_nothing() -> None:
+    desk = Desk(ScriptedLine(lambda data, n: [(TURNAROUND_S, registers(1, 0, data[3]) + b"\x00\xff")]))
+
+    async def script() -> None:
+        for n in range(4):
+            desk.registers(meter("1", "modbus-rtu"), n, name=str(n))
+
+    serve(desk, script)
+    assert [desk.plain(str(n)) for n in range(4)] == [["0"], ["1"], ["2"], ["3"]]
+    assert desk.bus.counters.quarantines == 0
 
 
 def test_another_meter_is_asked_while_one_is_in_quarantine() -> None:
@@ -306,7 +344,8 @@ def test_a_defect_of_ours_is_kept_as_evidence_and_the_bus_goes_on() -> None:
     assert desk.plain("other") == ["12.34"]
     assert desk.outcome("odd again").fault is Fault.INTERNAL  # it is left alone for a minute
     assert desk.plain("odd later") == ["12.34"]
-    assert desk.bus.counters.internal == 1
+    assert desk.bus.counters.defects == 1
+    assert desk.bus.counters.failed_internal == 2
     (note,) = kept.notes
     assert note["seen"] == energy() and "ZeroDivisionError" in note["reason"]
 
