@@ -3,12 +3,24 @@
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from config.mistake import ConfigError
-from drivers.profile import Profile, load_profile, parse_profile, profile_names, read_profile
+from config.toml import REQUIRED
+from drivers.profile import (
+    FAMILY,
+    REGISTER,
+    TIMING,
+    TOP,
+    Maturity,
+    Profile,
+    load_profile,
+    parse_profile,
+    profile_names,
+    read_profile,
+)
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.items import layout
 from protocols.dlt645.items import quantities as quantities_of
@@ -201,3 +213,19 @@ def test_word_order_function_and_codes_come_with_each_item(tmp_path: Path) -> No
     assert (voltage.function, frequency.function) == (4, 3)
     assert frequency.format.swap and ripple.format.swap and not voltage.format.swap
     assert (ripple.quantity.number, ripple.quantity.unit) == (0, "mV")
+
+
+def test_every_key_of_a_profile_is_documented_with_its_default() -> None:
+    lines = (Path(__file__).parent.parent / "docs" / "profiles.md").read_text("utf-8").splitlines()
+    tables = {"": TOP, "dlt645.": FAMILY["dlt645"], "modbus.": FAMILY["modbus"], " ": REGISTER}
+    for prefix, keys in tables.items():
+        for key in keys:
+            default = "required" if key.default is REQUIRED else f"`{json.dumps(key.default)}`"
+            default = "none" if key.default is None else default
+            assert f"| `{prefix.strip()}{key.name}` | {default} | {key.says} |" in lines
+    for old, new in zip(TIMING["dlt645"], TIMING["modbus"], strict=True):
+        both = f"`{old.default}`" if old.default == new.default else (
+            f"`{old.default}` for DL/T 645, `{new.default}` for Modbus"
+        )  # fmt: skip
+        assert f"| `timing.{old.name}` | {both} | {old.says} |" in lines
+    assert all(any(f"`{word}` (" in line for line in lines) for word in get_args(Maturity))
