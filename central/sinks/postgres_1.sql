@@ -2,8 +2,7 @@
 
 CREATE TABLE meterwire_schema (version integer NOT NULL);
 
--- One row per (meter, quantity, stamp, source). In this order of the key the values of a capture stand side by side,
--- and a meter's history is one stretch of the file.
+-- One row per (meter, quantity, stamp, source). In this order of the key a meter's history is one stretch of the index.
 CREATE TABLE reading (
     point text NOT NULL,
     meter text NOT NULL,

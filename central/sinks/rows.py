@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from central.sinks.base import Arrival
-from protocols.capture import Capture, Event
+from protocols.capture import Capture, Event, Quality
 
 READING_COLUMNS = (
     "point", "meter", "quantity", "stamp", "source", "value", "text", "quality", "fault", "detail", "ratio", "slot",
     "read_at", "clock_error_ms", "time_state", "task", "gateway", "epoch", "seq",
 )  # fmt: skip
 KEY_COLUMNS = ("meter", "stamp", "quantity", "source")
-"""What there is one reading of. In this order the values of a capture stand side by side on disk."""
+"""What there is one reading of."""
 TIME_COLUMNS = ("stamp", "slot", "read_at")
 
 ReadingTuple = tuple[
@@ -39,7 +39,7 @@ def reading_rows(captures: Iterable[Capture], arrival: Arrival) -> list[ReadingT
                 point, meter, quantity.name, stamp, source,
                 None if number is None else format(number, "f"),
                 None if text is None else storable(text),
-                value.quality.value,
+                "good" if value.quality is Quality.GOOD else value.quality.value,
                 None if value.fault is None else value.fault.value,
                 None if value.detail is None else storable(value.detail),
                 "1" if primary else format(quantity.ratio(ct, pt), "f"),
