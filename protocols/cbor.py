@@ -124,6 +124,13 @@ class Fields:
             raise Malformed(f"{self._what}: {name}: expected a text of at most {length_max}, got {value!r:.60}")
         return value
 
+    def optional_text(self, name: str, length_max: int = 255) -> str | None:
+        """A text of at most `length_max` characters, or null."""
+        value = next(self._items)
+        if value is not None and (not isinstance(value, str) or len(value) > length_max):
+            raise Malformed(f"{self._what}: {name}: expected a text of at most {length_max} or null, got {value!r:.60}")
+        return value
+
     def octets(self, name: str, low: int, high: int) -> bytes:
         """A byte string of `low` to `high` bytes."""
         value = next(self._items)
