@@ -5,7 +5,7 @@ know that the request ended), and t3.5 or the profile's gap. A DL/T 645 read: 12
 FE bytes in front, both ways, the payload, turnaround and gap.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from config.model import SerialSettings
@@ -66,7 +66,6 @@ def merge(
     order = sorted(range(len(items)), key=lambda n: (items[n].function, items[n].address, items[n].end))
     best: list[float] = [0.0]
     cut: list[int] = [0]
-    price: Callable[[int], float] = lambda count: cost.modbus_wire(count) + cost.exchange  # noqa: E731
     for upto in range(1, len(order) + 1):
         end = 0
         function = items[order[upto - 1]].function
@@ -78,7 +77,7 @@ def merge(
                 break
             if readable and not any(low <= item.address and end <= high + 1 for low, high in readable):
                 continue
-            total = best[first] + price(end - item.address)
+            total = best[first] + cost.modbus_wire(end - item.address) + cost.exchange
             if total < cheapest:
                 cheapest, where = total, first
         if where < 0:
