@@ -331,6 +331,8 @@ class Bus:
         run.failed(answer)
         if isinstance(answer, Garbled):
             self._note(run, "garbled")
+        else:
+            meter.unanswered()
         if standing.silent:
             self.counters.probes += 1
             self._silent.probed(standing, began=port.began, ended=port.ended, live_work=live)
@@ -367,7 +369,6 @@ class Bus:
         """The question in hand has no certain end: its answer may still come, and must not meet another question."""
         self.counters.quarantines += 1
         standing.quiet_until = now + standing.meter.late_s
-        standing.meter.unanswered()
 
     def _requeue(self, run: Run) -> None:
         """Back to wait, from the start where the meter is silent."""
@@ -385,7 +386,7 @@ class Bus:
         """Ask once more when the late window is over; a short read whose values would drift apart starts over."""
         self.counters.retries += 1
         age_s = now - run.first_reply
-        drifts = run.replies > 0 and age_s <= COHERENT_S < age_s + run.standing.meter.late_s
+        drifts = run.replies > 0 and age_s <= COHERENT_S < run.standing.quiet_until - run.first_reply
         if drifts and run.restarts < run.standing.meter.attempts - 1:
             run.restarts += 1
             self.counters.restarts += 1

@@ -66,13 +66,12 @@ class Meter:
             t35_s = t35(self.settings)
             self.gap_s = max(self.gap_s, t35_s)
             self.inter_byte_s = max(INTER_BYTE_S_MODBUS, t35_s)
-        self.late_s = profile.late_max_ms / 1000
-        """How long after an uncertain end its answer may still come."""
         self.attempts = profile.attempts
         self._margin_s = (MARGIN_S_TCP if bus.port.startswith("tcp://") else MARGIN_S) + (
             MARGIN_CHARACTERS * self.character_s
         )
         self._turnaround_s_max = profile.turnaround_ms_max / 1000
+        self._late_s = profile.late_max_ms / 1000
         self._slowest_s: float | None = None
 
     def deframer(self) -> Deframer[Any]:
@@ -89,6 +88,12 @@ class Meter:
         if self._slowest_s is None:
             return self._turnaround_s_max
         return min(self._turnaround_s_max, max(TURNAROUND_S_MIN, SLOWEST_FACTOR * self._slowest_s))
+
+    @property
+    def late_s(self) -> float:
+        """How long after a time-out, or another uncertain end, the answer may still come: `late_max_ms`, and what a
+        time-out that was learned to be shorter than the profile's has left of that one."""
+        return self._late_s + self._turnaround_s_max - self.turnaround_s
 
     def answered(self, turnaround_s: float) -> None:
         """Learn from an answer."""

@@ -5,6 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drivers.bus import QUEUE_MAX, Bus, Job, Lane, Outcome
 from drivers.line import PortLost
@@ -55,6 +57,25 @@ def test_a_late_answer_never_answers_the_next_question_of_its_meter() -> None:
     assert desk.plain("at 0") == [None]
     assert desk.plain("at 100") == ["100"]
     assert desk.bus.port.counters.stray_bytes == len(registers(1, 0, 1))
+
+
+@settings(max_examples=40)
+@given(st.lists(st.floats(0.0, 2.4), min_size=1, max_size=12), st.integers(1, 3))
+def test_within_the_late_window_no_delay_gives_a_wrong_value(delays: list[float], attempts: int) -> None:
+    def answer(data: bytes, n: int) -> Said:
+        return [(delays[n % len(delays)], registers(1, 0, data[3]))]
+
+    desk = Desk(ScriptedLine(answer))
+    one = meter("1", "modbus-rtu", turnaround_ms_max=1000, late_max_ms=1500, attempts=attempts)
+
+    async def script() -> None:
+        for address in range(8):
+            desk.registers(one, address, name=str(address), within_s=500)
+
+    serve(desk, script, for_s=600)
+    assert len(desk.ended) == 8
+    for name, outcome in desk.ended:
+        assert [value.plain for value in outcome.values or ()] in ([name], [None], [])
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.002])

@@ -78,6 +78,14 @@ def test_an_answering_meter_is_waited_for_less_and_a_silent_one_as_long_as_at_fi
     assert one.timeout_s(ask()) == at_first
 
 
+def test_a_shorter_time_out_leaves_a_longer_window_for_late_answers() -> None:
+    one = meter(turnaround_ms_max=500, late_max_ms=1000)
+    together = one.timeout_s(ask()) + one.late_s
+    one.answered(0.02)
+    assert one.late_s == pytest.approx(1.4)
+    assert one.timeout_s(ask()) + one.late_s == pytest.approx(together)
+
+
 @given(st.lists(st.floats(0.0, 5.0), max_size=20))
 def test_the_learned_turnaround_stays_within_the_profile(samples: list[float]) -> None:
     one = meter(turnaround_ms_max=500)
