@@ -35,7 +35,15 @@ RAW_MAX: Final = 4 << 20
 TEXT_MAX: Final = 16_384
 """UTF-8 bytes of one text."""
 WHOLE_MAX: Final = 2**53
-"""Times, clock errors and the digits of numbers in columns stay below it: whole for readers that only have doubles."""
+"""All whole numbers in columns stay below it, either way: whole also for readers that only have doubles."""
+TIME_MAX: Final = 2**52
+"""Times and clock errors stay below it, so that the difference of two stays below WHOLE_MAX."""
+ROW_MAX: Final = 1 << 20
+"""Bytes of one row. A record that fits always fits into a body of its own."""
+KEYS_MAX: Final = 1024
+"""Details of one event."""
+INLINE_MAX: Final = 2**31
+"""The numbers of a quantity outside the catalogue stay below it."""
 DIGITS_MAX: Final = 400
 """A number written plainly may have so many digits on either side of its point: enough for every 64-bit float."""
 
@@ -110,6 +118,8 @@ def inline(quantity: Quantity) -> tuple[tuple[int, ...], tuple[str, ...], tuple[
     """A quantity outside the catalogue, in full: its numbers, its texts and its optional texts."""
     q = quantity
     numbers = (q.number, KINDS.index(q.kind), FORMS.index(q.form), SIDES.index(q.side), q.tariff, q.last)
+    if min(numbers) < 0 or max(numbers) >= INLINE_MAX:
+        raise ValueError(f"{q.name}: number, tariff, settlement day: expected 0..2^31-1, got {numbers}")
     return numbers, (q.name, q.unit, q.zh), (q.phase, q.obis, q.di, q.oad, q.cim)
 
 
@@ -131,6 +141,13 @@ def whole(value: int, what: str) -> int:
     """The value, if it is below WHOLE_MAX either way. Raises ValueError."""
     if not -WHOLE_MAX < value < WHOLE_MAX:
         raise ValueError(f"{what}: expected less than 2^53 either way, got {value}")
+    return value
+
+
+def instant(value: int, what: str) -> int:
+    """The value, if it is below TIME_MAX either way. Raises ValueError."""
+    if not -TIME_MAX < value < TIME_MAX:
+        raise ValueError(f"{what}: expected less than 2^52 ms either way, got {value}")
     return value
 
 

@@ -12,6 +12,7 @@ from operator import add
 
 from protocols.batch.codes import (
     FAULTS,
+    KEYS_MAX,
     RAW_MAX,
     RECORDS_MAX,
     SOURCES,
@@ -19,6 +20,7 @@ from protocols.batch.codes import (
     TIME_STATES,
     VALUES_MAX,
     WHOLE_MAX,
+    instant,
     outlined,
     quantity_of,
     read_number,
@@ -33,7 +35,6 @@ from protocols.quantity import Quantity
 
 Series = tuple[int, int, int, int, int, int, int]
 Times = dict[int, Iterator[tuple[int | None, int, int, int | None]]]
-EVENT_KEYS_MAX = 1024
 
 
 def decode(body: bytes) -> list[Record]:
@@ -122,7 +123,7 @@ class _Records:
         return [next(found[index]) for index in self.order]
 
     def _times(self, members: Sequence[int]) -> list[int]:
-        """The next column of times, of the records of these series."""
+        """The next column of times or of differences of times, of the records of these series."""
         times = self.reader.column(Runs([self.lengths[index] for index in members]))
         if times and not (min(times) > -WHOLE_MAX and max(times) < WHOLE_MAX):
             raise Malformed(f"batch: times {min(times)}..{max(times)}, expected less than 2^53 either way")
@@ -143,6 +144,8 @@ class _Records:
             stamp = list(map(add, islice(stamps, length), slot))
             read_at = list(map(add, islice(reads, length), stamp))
             clock = list(islice(clocks, length)) if flag & HAS_CLOCK else [None] * length
+            for time in (min(stamp), max(stamp), min(read_at), max(read_at)):
+                instant(time, "a time of a capture")
             slotted = slot if flag & HAS_SLOT else [None] * length
             found[index] = zip(slotted, stamp, read_at, clock, strict=True)
         return found
@@ -156,7 +159,7 @@ class _Records:
                 detail=None if not detail else self._text(detail - 1), opened_at=0,
             )  # fmt: skip
             pairs = zip(islice(slots, self.lengths[index]), openings, strict=False)
-            yield index, iter([replace(told, slot=slot, opened_at=slot + after) for slot, after in pairs])
+            yield index, iter([replace(told, slot=at, opened_at=instant(at + after, "gap")) for at, after in pairs])
 
     def _events(self, members: list[int]) -> Iterator[tuple[int, Iterator[Record]]]:
         times = iter(self._times(members))
@@ -174,7 +177,7 @@ class _Records:
     def _detail(self) -> dict[str, str | int]:
         reader = self.reader
         detail: dict[str, str | int] = {}
-        for _ in range(reader.varint(EVENT_KEYS_MAX)):
+        for _ in range(reader.varint(KEYS_MAX)):
             key, item = text_at(reader, self.texts), reader.varint((WHOLE_MAX << 2) - 1)
             number = item >> 1
             detail[key] = (number >> 1) ^ -(number & 1) if item & 1 else self._text(number)

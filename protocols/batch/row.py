@@ -18,15 +18,19 @@ from protocols.batch.codes import (
     DIGITS_MAX,
     FAULT_CODES,
     FAULTS,
+    KEYS_MAX,
     QUALITIES,
     QUALITY_CODES,
+    ROW_MAX,
     SOURCES,
     TEXT_MAX,
+    TIME_MAX,
     TIME_STATES,
     VALUES_MAX,
     WHOLE_MAX,
     catalogued,
     inline,
+    instant,
     numbered,
     outlined,
     read_number,
@@ -49,6 +53,7 @@ SHORT_NUMBER: Final = 24
 _HEAD = bytes([VERSION])
 _GOOD = Quality.GOOD
 _ONE = Decimal(1)
+_TIMES = (1 - TIME_MAX, TIME_MAX - 1)
 _STAMPS = {
     (source, state): 2 * s + t for source, s in numbered(SOURCES).items() for state, t in numbered(TIME_STATES).items()
 }
@@ -59,25 +64,35 @@ _codes: dict[int, tuple[Quantity, object]] = {}
 def pack(record: Record) -> bytes:
     """The record as a row. Raises ValueError for what no batch could carry either (limits in `codes.py`)."""
     if isinstance(record, Capture):
-        return _HEAD + cbor2.dumps(_capture_parts(record))
-    if isinstance(record, Gap):
-        detail = None if record.detail is None else short(record.detail)
-        return _HEAD + cbor2.dumps(
-            [1, short(record.meter), short(record.task), whole(record.slot, "slot"), FAULT_CODES[record.fault], detail,
-             whole(record.opened_at, "opened_at")]
-        )  # fmt: skip
-    meter = None if record.meter is None else short(record.meter)
-    items = {
-        short(key): short(item) if isinstance(item, str) else whole(item, key) for key, item in record.detail.items()
-    }
-    return _HEAD + cbor2.dumps([2, short(record.name), whole(record.at, "at"), meter, items])
+        parts = _capture_parts(record)
+    elif isinstance(record, Gap):
+        parts = [
+            1, short(record.meter), short(record.task), instant(record.slot, "slot"), FAULT_CODES[record.fault],
+            _optional(record.detail), instant(record.opened_at, "opened_at"),
+        ]  # fmt: skip
+    else:
+        if len(record.detail) > KEYS_MAX:
+            raise ValueError(f"event {record.name}: {len(record.detail)} details, expected at most {KEYS_MAX}")
+        detail = {
+            short(key): short(item) if isinstance(item, str) else whole(item, key)
+            for key, item in record.detail.items()
+        }
+        parts = [2, short(record.name), instant(record.at, "at"), _optional(record.meter), detail]
+    row = _HEAD + cbor2.dumps(parts)
+    if len(row) > ROW_MAX:
+        raise ValueError(f"a row of {len(row)} bytes, expected at most {ROW_MAX}")
+    return row
+
+
+def _optional(text: str | None) -> str | None:
+    return None if text is None else short(text)
 
 
 def _capture_parts(capture: Capture) -> list[object]:
     slot, stamp, read_at, error = capture.slot, capture.stamp, capture.read_at, capture.clock_error_ms
-    for instant in (slot, stamp, read_at, error):
-        if instant is not None and not -WHOLE_MAX < instant < WHOLE_MAX:
-            whole(instant, f"a time of {capture.meter}")
+    for time in (slot, stamp, read_at, error):
+        if time is not None and not -TIME_MAX < time < TIME_MAX:
+            instant(time, f"a time of {capture.meter}")
     flat: list[object] = []
     for value in capture.values:
         known = _codes.get(id(value.quantity))
@@ -101,7 +116,7 @@ def _code(quantity: Quantity) -> object:
     code: object = quantity.number
     if not catalogued(quantity):
         numbers, texts, options = inline(quantity)
-        code = [*numbers, *map(short, texts), *(None if text is None else short(text) for text in options)]
+        code = [*numbers, *map(short, texts), *map(_optional, options)]
     if len(_codes) >= CODES_MAX:
         _codes.clear()
     _codes[id(quantity)] = (quantity, code)  # the quantity is kept, so that its identity stays its own
@@ -118,7 +133,7 @@ def _value_parts(value: Value) -> list[object]:
     else:
         what, text = 0, None
     fault = None if value.fault is None else FAULT_CODES[value.fault]
-    return [what, text, QUALITY_CODES[value.quality], fault, None if value.detail is None else short(value.detail)]
+    return [what, text, QUALITY_CODES[value.quality], fault, _optional(value.detail)]
 
 
 def unpack(row: bytes) -> Record:
@@ -139,18 +154,18 @@ def _capture(parts: list[object]) -> Capture:
     fields = Fields("row of a capture", parts, 12)
     fields.integer("kind", 0, 0)
     meter, point, task = (fields.text(name, TEXT_MAX) for name in ("meter", "point", "task"))
-    stamp = fields.integer("stamp", -WHOLE_MAX, WHOLE_MAX)
-    ahead = fields.optional("slot", -2 * WHOLE_MAX, 2 * WHOLE_MAX)
-    behind = fields.integer("read_at", -2 * WHOLE_MAX, 2 * WHOLE_MAX)
+    stamp = fields.integer("stamp", *_TIMES)
+    ahead = fields.optional("slot", -WHOLE_MAX, WHOLE_MAX)
+    read_at = instant(stamp + fields.integer("read_at", -WHOLE_MAX, WHOLE_MAX), "read_at")
     source, state = _STAMPED[fields.integer("source", 0, len(_STAMPED) - 1)]
-    error = fields.optional("clock error", -WHOLE_MAX, WHOLE_MAX)
+    error = fields.optional("clock error", *_TIMES)
     ct, pt = fields.text("ct", DIGITS_MAX), fields.text("pt", DIGITS_MAX)
     flat = fields.array("values", 2 * VALUES_MAX)
     if len(flat) % 2:
         raise Malformed(f"row: {len(flat)} quantities and values, expected pairs")
     return Capture(
-        meter=meter, point=point, task=task, slot=None if ahead is None else stamp + ahead, stamp=stamp,
-        read_at=stamp + behind, source=source, time_state=state, clock_error_ms=error,
+        meter=meter, point=point, task=task, slot=None if ahead is None else instant(stamp + ahead, "slot"),
+        stamp=stamp, read_at=read_at, source=source, time_state=state, clock_error_ms=error,
         ct=_ONE if ct == "1" else read_number(ct), pt=_ONE if pt == "1" else read_number(pt),
         values=tuple(map(_value, flat[::2], flat[1::2])),
     )  # fmt: skip
@@ -197,21 +212,21 @@ def _gap(parts: list[object]) -> Gap:
     return Gap(
         meter=fields.text("meter", TEXT_MAX),
         task=fields.text("task", TEXT_MAX),
-        slot=fields.integer("slot", -WHOLE_MAX, WHOLE_MAX),
+        slot=fields.integer("slot", *_TIMES),
         fault=word(FAULTS, fields.integer("fault")),
         detail=fields.optional_text("detail", TEXT_MAX),
-        opened_at=fields.integer("opened_at", -WHOLE_MAX, WHOLE_MAX),
+        opened_at=fields.integer("opened_at", *_TIMES),
     )
 
 
 def _event(parts: list[object]) -> Event:
     fields = Fields("row of an event", parts, 5)
     fields.integer("kind", 2, 2)
-    name, at = fields.text("name", TEXT_MAX), fields.integer("at", -WHOLE_MAX, WHOLE_MAX)
+    name, at = fields.text("name", TEXT_MAX), fields.integer("at", *_TIMES)
     meter = fields.optional_text("meter", TEXT_MAX)
     detail: dict[str, str | int] = {}
-    for key, item in fields.map("detail", VALUES_MAX).items():
-        if not isinstance(key, str) or type(item) not in (str, int):
+    for key, item in fields.map("detail", KEYS_MAX).items():
+        if not isinstance(key, str) or not isinstance(item, str | int) or isinstance(item, bool):
             raise Malformed(f"row of an event: {key!r:.40}: expected a text or an integer, got {item!r:.40}")
-        detail[key] = item  # type: ignore[assignment]
+        detail[key] = item if isinstance(item, str) else whole(item, key)
     return Event(name=name, at=at, meter=meter, detail=detail)

@@ -7,11 +7,12 @@ Each body stands for itself: nothing in it refers to another.
 
 import zlib
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from operator import attrgetter, sub
 from typing import Final, TypeVar
 
 from protocols.batch.codes import (
     FAULT_CODES,
+    KEYS_MAX,
     RAW_MAX,
     RECORDS_MAX,
     SOURCES,
@@ -20,6 +21,7 @@ from protocols.batch.codes import (
     VALUES_MAX,
     catalogued,
     inline,
+    instant,
     numbered,
     whole,
     write_number,
@@ -183,18 +185,25 @@ class _Body:
         captures, gaps, events = self.of(Capture), self.of(Gap), self.of(Event)
         slotted = [series for series in captures if series[0].slot is not None]
         clocked = [series for series in captures if series[0].clock_error_ms is not None]
-        _write_times(out, slotted, "slot", lambda capture: capture.slot or 0)
-        _write_times(out, captures, "stamp", lambda capture: capture.stamp - (capture.slot or 0))
-        _write_times(out, captures, "read_at", lambda capture: capture.read_at - capture.stamp)
-        _write_times(out, clocked, "clock error", lambda capture: capture.clock_error_ms or 0)
-        _write_times(out, gaps, "slot", lambda gap: gap.slot)
-        _write_times(out, gaps, "opened_at", lambda gap: gap.opened_at - gap.slot)
-        _write_times(out, events, "at", lambda event: event.at)
+        planned = _times(captures, "slot", lambda capture: capture.slot or 0)
+        stamps = _times(captures, "stamp", lambda capture: capture.stamp)
+        reads = _times(captures, "read_at", lambda capture: capture.read_at)
+        _write_runs(out, slotted, _times(slotted, "slot", lambda capture: capture.slot or 0))
+        _write_runs(out, captures, list(map(sub, stamps, planned)))
+        _write_runs(out, captures, list(map(sub, reads, stamps)))
+        _write_runs(out, clocked, _times(clocked, "clock error", lambda capture: capture.clock_error_ms or 0))
+        missed = _times(gaps, "slot", lambda gap: gap.slot)
+        opened = _times(gaps, "opened_at", lambda gap: gap.opened_at)
+        _write_runs(out, gaps, missed)
+        _write_runs(out, gaps, list(map(sub, opened, missed)))
+        _write_runs(out, events, _times(events, "at", lambda event: event.at))
         for series in events:
             for event in series:
                 self._write_detail(out, event)
 
     def _write_detail(self, out: bytearray, event: Event) -> None:
+        if len(event.detail) > KEYS_MAX:
+            raise ValueError(f"event {event.name}: {len(event.detail)} details, expected at most {KEYS_MAX}")
         write_varint(out, len(event.detail))
         for key, item in event.detail.items():
             write_varint(out, self.texts.index(key))
@@ -232,10 +241,15 @@ def _flags(record: Record) -> int:
     return FAULT_CODES[record.fault] if isinstance(record, Gap) else HAS_METER * (record.meter is not None)
 
 
-def _write_times(out: bytearray, groups: list[list[RecordT]], what: str, time: Callable[[RecordT], int]) -> None:
-    """Append a column of times, or of differences between two, which runs along the groups."""
+def _times(groups: list[list[RecordT]], what: str, time: Callable[[RecordT], int]) -> list[int]:
+    """One time of each record, group by group, none beyond the limit."""
     times = [time(record) for group in groups for record in group]
     if times:
-        whole(min(times), what)
-        whole(max(times), what)
-        write_column(out, times, Runs(list(map(len, groups))))
+        instant(min(times), what)
+        instant(max(times), what)
+    return times
+
+
+def _write_runs(out: bytearray, groups: list[list[RecordT]], numbers: list[int]) -> None:
+    """Append a column that runs along the groups."""
+    write_column(out, numbers, Runs(list(map(len, groups))))
