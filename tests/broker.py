@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,14 +62,24 @@ class Certificates:
 class Broker:
     """A broker that can be stopped, killed (SIGKILL) and started again on the same port with what it had saved."""
 
-    def __init__(self, directory: Path, *, certificates: Certificates | None = None, autosave_s: int = 1800) -> None:
-        """autosave_s: mosquitto's own default is 1800, so a killed broker forgets what it had acknowledged."""
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        certificates: Certificates | None = None,
+        autosave_s: int = 1800,
+        mosquitto: bool = MOSQUITTO is not None,
+    ) -> None:
+        """autosave_s: mosquitto's own default is 1800, so a killed broker forgets what it had acknowledged.
+
+        Without mosquitto it is rumqttd, which speaks MQTT 3.1.1 only on a plain listener and saves nothing.
+        """
         self.directory = directory
         self.port = free_port()
         self.certificates = certificates
         self.log = directory / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._command = self._mosquitto(autosave_s) if MOSQUITTO is not None else self._rumqttd()
+        self._command = self._mosquitto(autosave_s) if mosquitto else self._rumqttd()
 
     @property
     def url(self) -> str:
@@ -134,11 +145,6 @@ class Broker:
             self._process = None
 
 
-def _directory() -> Path:
-    """Short on purpose, and not under pytest's own: mosquitto and its users need to reach it."""
-    return Path(tempfile.mkdtemp(prefix="mw-broker-"))
-
-
 @pytest.fixture(scope="session")
 def certificates() -> Iterator[Certificates]:
     """An authority for this run, which issues client certificates by name."""
@@ -153,7 +159,8 @@ def broker(substituted: Substituted) -> Iterator[Broker]:
     if MOSQUITTO is None:
         required_as_root("mosquitto")
         substituted("mosquitto", "iotcore (rumqttd)")
-    yield from _running(None)
+    with running_broker() as running:
+        yield running
 
 
 @pytest.fixture
@@ -162,14 +169,19 @@ def tls_broker(certificates: Certificates) -> Iterator[Broker]:
     if MOSQUITTO is None:
         required_as_root("mosquitto")
         pytest.skip("needs mosquitto: TLS with client certificates and an ACL")
-    yield from _running(certificates)
-
-
-def _running(certificates: Certificates | None) -> Iterator[Broker]:
-    directory = _directory()
-    running = Broker(directory, certificates=certificates).start()
-    try:
+    with running_broker(certificates=certificates) as running:
         yield running
+
+
+@contextmanager
+def running_broker(
+    *, certificates: Certificates | None = None, autosave_s: int = 1800, mosquitto: bool = MOSQUITTO is not None
+) -> Iterator[Broker]:
+    """A broker in a directory of its own, killed and cleaned away at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="mw-broker-"))
+    running = Broker(directory, certificates=certificates, autosave_s=autosave_s, mosquitto=mosquitto)
+    try:
+        yield running.start()
     finally:
         running.kill()
         shutil.rmtree(directory)

@@ -20,6 +20,7 @@ from identity.files import write
 from protocols.capture import Fault
 from tests.broker import CENTRE, Broker
 from tests.fleet import Gateway, identity
+from tests.processes import free_port
 from tests.test_landing import capture
 from tests.test_sinks import SLOT, arrival, gap
 from tests.test_sinks import capture as reading
@@ -120,13 +121,17 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     assert (result.exit_code, "version 1, got 2" in result.stderr) == (2, True)
 
 
-@contextmanager
-def running(file: Path) -> Iterator[subprocess.Popen[str]]:
-    """`meterwire central run` as a process, connected to its broker."""
-    process = subprocess.Popen(
+def start(file: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-c", "from field.main import main; main()", "central", "run", "-c", str(file), "--json"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+@contextmanager
+def running(file: Path) -> Iterator[subprocess.Popen[str]]:
+    """`meterwire central run` as a process, connected to its broker."""
+    process = start(file)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
@@ -167,6 +172,25 @@ def test_the_process_lands_over_tls_and_stops_when_asked(
     sink = open_sink(load_central(file).database)
     assert [row.plain for row in sink.readings()] == ["230.1", "230.1"]
     sink.close()
+
+
+@pytest.mark.slow
+def test_it_waits_for_a_database_that_is_away_and_stops_when_asked(tmp_path: Path) -> None:
+    make_keys(tmp_path)
+    url = f"postgresql://meterwire@127.0.0.1:{free_port()}/none"
+    process = start(
+        write_config(
+            tmp_path, f'[broker]\nurl = "mqtt://127.0.0.1:1"\n[keys]\npath = "keys"\n[database]\nurl = "{url}"\n'
+        )
+    )
+    assert process.stderr is not None
+    try:
+        assert "database away" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+        assert process.returncode == 3
+    finally:
+        process.kill()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

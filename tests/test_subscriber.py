@@ -18,7 +18,7 @@ from central.sinks.base import Arrival, Landed, SinkAway
 from central.sinks.sqlite import SqliteSink
 from central.subscriber import Subscriber, tls_context
 from protocols.messages import Receipt
-from tests.broker import CENTRE, Broker
+from tests.broker import CENTRE, Broker, running_broker
 from tests.fleet import NOW, Gateway, centre, trust
 from tests.test_landing import capture, stamps
 
@@ -63,7 +63,7 @@ class Client:
 @contextmanager
 def connected(broker: Broker, gateway: Gateway) -> Iterator[Client]:
     """A gateway on the broker, with its own certificate where the broker asks for one."""
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=gateway.id, protocol=MQTTProtocolVersion.MQTTv5)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=gateway.id, protocol=MQTTProtocolVersion.MQTTv311)
     if broker.certificates is not None:
         mine = broker.certificates.client(gateway.id)
         client.tls_set(str(broker.certificates.ca), str(mine.certificate), str(mine.key))
@@ -278,3 +278,17 @@ def test_a_hello_is_answered_once(broker: Broker, sink: FickleSink) -> None:
         with pytest.raises(Empty):
             client.receipts.get_nowait()
     assert centre_side.landing.counters["receipts"] == 1
+
+
+def test_a_broker_that_knows_only_3_1_1_is_spoken_to_in_3_1_1(sink: FickleSink) -> None:
+    gateway = Gateway()
+    with (
+        running_broker(mosquitto=False) as broker,
+        running(broker, sink) as centre_side,
+        connected(broker, gateway) as client,
+    ):
+        centre_side.connected()
+        client.publish(gateway.key())
+        client.publish(gateway.batch(1, [capture()]))
+        client.receipt(1)
+    assert stamps(sink) == [0]

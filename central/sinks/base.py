@@ -162,10 +162,6 @@ class Sink(Protocol):
         """The messages kept aside for this reason and key, oldest first."""
         ...
 
-    def held_kids(self, gateway: str, reason: str) -> list[bytes]:
-        """The keys that messages are kept aside for."""
-        ...
-
     def release(self, ids: Sequence[int]) -> None:
         """Take messages out of dead_letter: they have been dealt with."""
         ...

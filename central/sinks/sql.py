@@ -176,13 +176,6 @@ class SqlSink(ABC):
         )
         return [Held(id=number, topic=topic, payload=bytes(payload)) for number, topic, payload in rows]
 
-    def held_kids(self, gateway: str, reason: str) -> list[bytes]:
-        """See Sink."""
-        rows = self._all(
-            "SELECT DISTINCT kid FROM dead_letter WHERE gateway = ? AND reason = ? ORDER BY kid", (gateway, reason)
-        )
-        return [bytes(row[0]) for row in rows]
-
     def release(self, ids: Sequence[int]) -> None:
         """See Sink."""
         with self._transaction() as cursor:
