@@ -5,6 +5,7 @@ the reader after each line and to the disk never: evidence is not part of the pr
 and never reaches the bus that gave the frames.
 """
 
+import errno
 import json
 import zlib
 from collections.abc import Iterator
@@ -30,9 +31,9 @@ class Note:
     at: int
     bus: str
     meter: str
-    why: str
+    reason: str
     sent: bytes
-    received: bytes
+    seen: bytes
 
 
 class Evidence:
@@ -51,14 +52,14 @@ class Evidence:
         self.last_error = ""
         self.counters = {"noted": 0, "dropped": 0, "disk_errors": 0, "segments_forgotten": 0}
 
-    def note(self, bus: str, meter: str, sent: bytes, received: bytes, why: str, at_ms: int) -> None:
-        """Keep an exchange. Never raises for trouble with the disk: that is counted in `counters`."""
+    def note(self, *, bus: str, meter: str, at: int, reason: str, sent: bytes, seen: bytes) -> None:
+        """Keep an exchange (at: UTC ms). Never raises for trouble with the disk: that is counted in `counters`."""
         if self._rest:
             self._rest -= 1
             self.counters["dropped"] += 1
             return
-        line = json.dumps({"at": at_ms, "bus": bus, "meter": meter, "why": why, "sent": sent.hex().upper(),
-                           "received": received.hex().upper()}, ensure_ascii=False)  # fmt: skip
+        line = json.dumps({"at": at, "bus": bus, "meter": meter, "reason": reason, "sent": sent.hex().upper(),
+                           "seen": seen.hex().upper()}, ensure_ascii=False)  # fmt: skip
         try:
             self._write(line.encode() + b"\n")
         except OSError as error:
@@ -87,7 +88,8 @@ class Evidence:
         assert self._file is not None
         assert self._sizes is not None
         data = self._packer.compress(line) + self._packer.flush(zlib.Z_SYNC_FLUSH)
-        self._file.write(data)
+        if self._file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, "only a part was written")
         path = next(reversed(self._sizes))
         self._sizes[path] += len(data)
         if self._sizes[path] >= self._segment_bytes:
@@ -149,9 +151,13 @@ def _notes(data: bytes) -> Iterator[Note]:
             break  # Damage: what was read before it stands.
         *lines, text = text.split(b"\n")
         for line in lines:
-            yield _note(json.loads(line))
+            try:
+                note = _note(json.loads(line))
+            except (ValueError, KeyError):
+                return  # Damage that zlib did not see, as its checksum stands at the end of the file.
+            yield note
 
 
 def _note(fields: dict[str, Any]) -> Note:
-    return Note(at=fields["at"], bus=fields["bus"], meter=fields["meter"], why=fields["why"],
-                sent=bytes.fromhex(fields["sent"]), received=bytes.fromhex(fields["received"]))  # fmt: skip
+    return Note(at=fields["at"], bus=fields["bus"], meter=fields["meter"], reason=fields["reason"],
+                sent=bytes.fromhex(fields["sent"]), seen=bytes.fromhex(fields["seen"]))  # fmt: skip
