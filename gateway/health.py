@@ -18,8 +18,8 @@ ROUND_S = 10.0
 """Between two rounds: watchdog, floor of the clock."""
 PURGE_EVERY_S = 60.0
 """Between two steps of letting settled history go."""
-PUBLISH_EVERY_S = {"prompt": 60.0, "metered": 3600.0}
-"""Between two health messages, by the uplink's profile: about 1 kB each."""
+PUBLISH_EVERY_S = {"prompt": 300.0, "metered": 3600.0}
+"""Between two health messages, by the uplink's profile: some kB each, so 1 to 2 MB a month on a metered link."""
 CLOCK_FLOOR = "clock.floor"
 """The fact under which the floor of the clock is kept."""
 
@@ -58,8 +58,8 @@ class HealthWatch:
         self._now_ms = now_ms
 
     def counters(self) -> dict[str, int]:
-        """All counters by dotted names, such as `uplink.receipts`."""
-        return {f"{part}.{name}": value for part, get in self._parts.items() for name, value in _flat(get())}
+        """The counters that are not zero, by dotted names such as `uplink.receipts`."""
+        return {f"{part}.{name}": value for part, get in self._parts.items() for name, value in _flat(get()) if value}
 
     async def run(self) -> None:
         """For ever. Raises OutboxError."""

@@ -13,6 +13,8 @@ AGAIN_S = 30.0
 AGAIN_S_MAX = 900.0
 JITTER = 0.2
 """Each of these times is up to so much shorter or longer: a fleet that lost its centre must not call in step."""
+EARLY_S = 0.001
+"""What is due this soon is due: a timer may fire a rounding error early."""
 UNRECEIPTED_MAX = 256
 """Batches that may wait for their receipt; with so many, nothing more is offered until one comes or is due again."""
 
@@ -42,11 +44,11 @@ class Offers:
 
     def waiting(self, now: float) -> Set[Key]:
         """The batches not to offer now: under way, or offered a short while ago."""
-        return self._in_flight | {key for key, at in self._again_at.items() if at > now}
+        return self._in_flight | {key for key, at in self._again_at.items() if at > now + EARLY_S}
 
     def next_after(self, now: float) -> float | None:
         """When the next of those that wait for a receipt becomes due again."""
-        return min((at for at in self._again_at.values() if at > now), default=None)
+        return min((at for at in self._again_at.values() if at > now + EARLY_S), default=None)
 
     def begin(self, key: Key) -> bool:
         """The batch is being offered; says whether for the first time."""

@@ -16,6 +16,10 @@ AGE_S_MAX = {"prompt": 2.0, "metered": 3600.0}
 """How old a reading may grow before it is sealed, by the uplink's profile."""
 AGE_S_OFFLINE = 3600.0
 """The same while there is no session: sealing early would only make small batches of a long outage."""
+EARLY_S = 0.001
+"""What is due this soon is due: a timer may fire a rounding error early, and must not be set again for that."""
+CLOCK_STEP_S = 0.001
+"""Less than this to wait is nothing: a time-out below the loop's clock resolution would never come."""
 RECORDS_MAX = 1000
 """With this many waiting a batch is full (8000 values at 8 a capture), and sealed whatever its age."""
 
@@ -90,7 +94,7 @@ class Sealer:
             if not waiting.records:
                 return None
             due_in = self._age_s_max() - waiting.age_s
-            if due_in > 0 and not waiting.events and waiting.records < RECORDS_MAX:
+            if due_in > EARLY_S and not waiting.events and waiting.records < RECORDS_MAX:
                 return due_in
             key = await self.data_key()
 
