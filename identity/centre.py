@@ -70,9 +70,8 @@ class Centre:
         sign = ec.generate_private_key(ec.SECP256R1())
         wrap = rsa.generate_private_key(65537, RSA_BITS_MIN)
         made = cls.of(sign, wrap, id=id)
-        files.write(directory / SIGN_FILE, private_pem(sign))
-        files.write(directory / WRAP_FILE, private_pem(wrap))
-        files.write(directory / BUNDLE_FILE, made.public.encode(), replace=True)
+        keys = {WRAP_FILE: private_pem(wrap), SIGN_FILE: private_pem(sign)}
+        files.write_set(directory, {BUNDLE_FILE: made.public.encode()}, keys)
         return made
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,20 @@ def write(path: Path, data: bytes, *, replace: bool = False) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)
+
+
+def write_set(directory: Path, public: Mapping[str, bytes], private: Mapping[str, bytes]) -> None:
+    """Write the files of a new identity, the keys last, so that no key is ever there without its public half.
+
+    Raises IdentityError, before anything is written, if one of the keys is there.
+    """
+    for name in private:
+        if (directory / name).exists():
+            raise IdentityError(f"{directory / name}: already there; move it away first if you mean to replace it")
+    for name, data in public.items():
+        write(directory / name, data, replace=True)
+    for name, data in private.items():
+        write(directory / name, data)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -79,8 +79,7 @@ class GatewayIdentity:
         files.make_directory(directory)
         key = ec.generate_private_key(ec.SECP256R1())
         made = cls.of(gateway, key)
-        files.write(directory / KEY_FILE, private_pem(key))
-        files.write(directory / BUNDLE_FILE, made.public.encode(), replace=True)
+        files.write_set(directory, {BUNDLE_FILE: made.public.encode()}, {KEY_FILE: private_pem(key)})
         return made
 
     @classmethod
