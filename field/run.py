@@ -5,11 +5,18 @@ import logging
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
 
 from config.mistake import ConfigError
 from field import output
 from field.config import load_checked, site_option, tell
 from field.output import Exit, Output
+from field.truth import AcceptedLog
+
+if TYPE_CHECKING:
+    from gateway.daemon import Daemon
 
 log = logging.getLogger("gateway")
 
@@ -21,8 +28,14 @@ def wall_ms() -> int:
 
 @output.command("run")
 @site_option
-def command(out: Output, file: Path) -> Exit:
+@click.option(
+    "--accepted", type=click.Path(path_type=Path),
+    help="Append what the store has accepted to this file, as JSON lines; for the truth check.",
+)  # fmt: skip
+def command(out: Output, file: Path, accepted: Path | None) -> Exit:
     """Run the gateway of a site file, until SIGTERM or SIGINT.
+
+    SIGUSR1 drains it: nothing more is asked, and it stops once the centre has everything that was read.
 
     Polls the meters, keeps what they say, sends it sealed to the centre. Says when it is ready with one log line, and
     to the supervisor (sd_notify). Nothing is started while the configuration has a mistake or a key is not right.
@@ -54,11 +67,19 @@ def command(out: Output, file: Path) -> Exit:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
     async def main() -> None:
-        daemon = Daemon(site, sessions=sessions, identity=identity, trust=trust, now_ms=wall_ms)
+        observer = AcceptedLog(accepted) if accepted else None
+        daemon = Daemon(
+            site, sessions=sessions, identity=identity, trust=trust, now_ms=wall_ms, observer=observer
+        )  # fmt: skip
         loop = asyncio.get_running_loop()
+        drained = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.stop)
-        await daemon.run()
+        loop.add_signal_handler(signal.SIGUSR1, drained.set)
+        async with asyncio.TaskGroup() as group:
+            draining = group.create_task(_drain(daemon, drained), name="drain")
+            await daemon.run()
+            draining.cancel()
 
     try:
         asyncio.run(main())
@@ -69,3 +90,11 @@ def command(out: Output, file: Path) -> Exit:
         log.critical("ended by an error", exc_info=error)
         return Exit.NOTHING
     return Exit.GOOD
+
+
+async def _drain(daemon: "Daemon", asked: asyncio.Event) -> None:
+    """When asked to: wait until the centre has everything, then stop."""
+    await asked.wait()
+    await daemon.ready.wait()
+    await daemon.drain()
+    daemon.stop()

@@ -122,9 +122,8 @@ def planned_slots(site: Site, start: int, end: int) -> Iterator[SlotKey]:
     slots: dict[str, list[int]] = {}
     for task in site.tasks:
         every_ms = task.every_s * 1000
-        days = {
-            datetime.fromtimestamp(at / 1000, zone).date() for at in range(start - day_ms, end + 2 * day_ms, day_ms // 2)
-        }
+        around = range(start - day_ms, end + 2 * day_ms, day_ms // 2)
+        days = {datetime.fromtimestamp(at / 1000, zone).date() for at in around}
         midnights = sorted(int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp() * 1000) for d in days)
         grid = [
             slot

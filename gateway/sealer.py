@@ -18,8 +18,6 @@ AGE_S_OFFLINE = 3600.0
 """The same while there is no session: sealing early would only make small batches of a long outage."""
 EARLY_S = 0.001
 """What is due this soon is due: a timer may fire a rounding error early, and must not be set again for that."""
-CLOCK_STEP_S = 0.001
-"""Less than this to wait is nothing: a time-out below the loop's clock resolution would never come."""
 RECORDS_MAX = 1000
 """With this many waiting a batch is full (8000 values at 8 a capture), and sealed whatever its age."""
 

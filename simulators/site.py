@@ -5,7 +5,7 @@ Both know the site as a gateway's site file would have it, so that what is simul
 
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -26,17 +26,17 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class _Built:
-    """What both kinds of site share: the plan, and the meters as the gateway's archive names them."""
+class DescribedSite:
+    """A site as the gateway's files name it: the plan, and where each bus is reached, by its name."""
 
-    def __init__(self, plan: SitePlan, log: ServedLog | None) -> None:
+    def __init__(self, plan: SitePlan, ports: Mapping[str, str] | None = None) -> None:
         self.plan = plan
-        self.log = log if log is not None else ServedLog(plan.served)
+        self._ports = dict(ports or {})
 
     @property
     def ports(self) -> dict[str, str]:
         """Where each bus is reached, by its name."""
-        raise NotImplementedError
+        return self._ports
 
     def buses(self) -> tuple[BusEntry, ...]:
         """The buses as a site file has them."""
@@ -70,11 +70,12 @@ class _Built:
         )  # fmt: skip
 
 
-class MemorySite(_Built):
+class MemorySite(DescribedSite):
     """The site in memory: give `open_line` to whoever opens ports. No bus of it is Modbus TCP."""
 
     def __init__(self, plan: SitePlan, *, now_ms: Callable[[], int], log: ServedLog | None = None) -> None:
-        super().__init__(plan, log)
+        super().__init__(plan)
+        self.log = log if log is not None else ServedLog(plan.served)
         self.wires: dict[str, Wire] = {}
         for number, bus in enumerate(plan.buses):
             if bus.kind == "modbus-tcp":
@@ -95,13 +96,14 @@ class MemorySite(_Built):
         return MemoryLine(wire)
 
 
-class RealSite(_Built):
+class RealSite(DescribedSite):
     """The site in real time: an async context manager; its endpoints are there while it lasts."""
 
     def __init__(
         self, plan: SitePlan, *, now_ms: Callable[[], int] = wall_ms, log: ServedLog | None = None
     ) -> None:  # fmt: skip
-        super().__init__(plan, log)
+        super().__init__(plan)
+        self.log = log if log is not None else ServedLog(plan.served)
         self.endpoints: dict[str, Endpoint] = {}
         self._now_ms = now_ms
 
