@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -53,6 +54,7 @@ class Chain:
             self.sink, centre=self.centre, gateways=GatewayTrust.of(self.identity.public), now_ms=now_ms
         )
         self.seed = seed
+        self.settle_on: Literal["receipt", "puback"] = "receipt"
         self.started_at = now_ms()
         self._receipting: asyncio.Task[None] | None = None
         self.connect_centre()
@@ -88,6 +90,7 @@ class Chain:
             jitter=Random(self.seed),
             observer=self.accepted,
             writer="inline",
+            settle_on=self.settle_on,
             serve_status=False,
         )
 
