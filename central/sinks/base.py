@@ -121,6 +121,15 @@ class GapRow(NamedTuple):
     closed_at: int | None
 
 
+class Inbox(NamedTuple):
+    """What has been landed so far, in numbers."""
+
+    batches: int
+    captures: int
+    bytes: int
+    """Of the sealed messages, as they came."""
+
+
 class Sink(Protocol):
     """A database with the central tables. Used by one thread at a time. Any method may raise SinkAway."""
 
@@ -178,6 +187,10 @@ class Sink(Protocol):
         self, *, meter: str | None = None, since: int = 0, until: int | None = None, closed: bool = True
     ) -> Iterator[GapRow]:
         """Gap rows by meter and slot (since inclusive, until exclusive); without the closed ones if asked."""
+        ...
+
+    def inbox(self) -> Inbox:
+        """The sums over the inbox."""
         ...
 
     def close(self) -> None:

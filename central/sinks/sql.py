@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Any
 
-from central.sinks.base import Arrival, ClosedNumber, GapRow, Held, Landed, Letter, Outcome, ReadingRow
+from central.sinks.base import Arrival, ClosedNumber, GapRow, Held, Inbox, Landed, Letter, Outcome, ReadingRow
 from central.sinks.rows import ReadingTuple, event_detail, reading_rows, storable
 from protocols.capture import Capture, Event, Gap
 
@@ -226,6 +226,11 @@ class SqlSink(ABC):
         )
         for name, task, slot, fault, detail, opened_at, closed_at in rows:
             yield GapRow(name, task, self._at(slot), fault, detail, self._at(opened_at), self._ms(closed_at))
+
+    def inbox(self) -> Inbox:
+        """See Sink."""
+        sums = "SELECT count(*), coalesce(sum(captures), 0), coalesce(sum(bytes), 0) FROM inbox"
+        return Inbox(*(int(number) for number in self._one(sums, ())))
 
     def _one(self, statement: str, arguments: tuple[object, ...]) -> Any:
         with self._reading() as cursor:
