@@ -95,11 +95,11 @@ def read_public(path: Path) -> bytes:
 
 def _read(path: Path, *, private: bool) -> bytes:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold us up
     except OSError as error:
         hint = "make it with `meterwire keys init`" if private else "check the path"
         raise IdentityError(f"{path}: expected a key file, got {error.strerror}; {hint}") from None
-    with os.fdopen(handle, "rb") as file:
+    try:
         found = os.fstat(handle)  # of what was opened, so that nothing can be put in its place in between
         if not stat.S_ISREG(found.st_mode) or found.st_size > FILE_BYTES_MAX:
             raise IdentityError(f"{path}: expected a regular file of at most {FILE_BYTES_MAX} bytes")
@@ -109,4 +109,6 @@ def _read(path: Path, *, private: bool) -> bytes:
                 f"{path}: expected mode 0600, got {mode:04o}: others can read it; "
                 f"run `chmod 600 {path}`, and make a new key if anyone may have read it"
             )
-        return file.read()
+        return os.read(handle, FILE_BYTES_MAX)
+    finally:
+        os.close(handle)

@@ -10,7 +10,7 @@ A sealed message is a tagged COSE_Encrypt0 with AES-256-GCM, 54 bytes longer tha
 The additional data is the Enc_structure over the external data [version, gateway, epoch, kind], so a message opens
 only as what it was sealed as. The nonce repeats only if a sequence number is used twice under one data key.
 A signed message is a tagged COSE_Sign1 with ES256 whose protected content type says what it is: a receipt is never
-taken for a request. Both are read strictly: one byte sequence for each message, no other that means the same.
+taken for a request. Both are read strictly: shortest forms only, no other headers, nothing behind them.
 """
 
 from collections.abc import Callable
