@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiomqtt
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 
 from config.model import UplinkEntry
 from protocols.topics import DOWN, topic
@@ -121,13 +122,15 @@ def mqtt_sessions(uplink: UplinkEntry, gateway: str) -> SessionFactory:
     version = aiomqtt.ProtocolVersion.V5
 
     def client(will: bytes) -> _Client:
+        five = version is aiomqtt.ProtocolVersion.V5
         return _Client(
             host,
             port,
             identifier=gateway,
             protocol=version,
-            clean_session=None if version is aiomqtt.ProtocolVersion.V5 else True,
-            clean_start=True,
+            # Each version has its own word for a session without memory, and paho refuses the other's.
+            clean_session=None if five else True,
+            clean_start=True if five else MQTT_CLEAN_START_FIRST_ONLY,
             keepalive=KEEPALIVE_S[uplink.profile],
             timeout=CONNECT_TIMEOUT_S,
             tls_context=context,
