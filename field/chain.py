@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,71 +95,55 @@ class Part:
         raise RuntimeError(f"{self.name} said nothing\n{self.said()}")
 
 
-class Chain:
-    """A simulated site, its gateway and the centre, below one directory. The broker is the caller's."""
+class Installation:
+    """A gateway and its centre, below one directory. The site that is polled, and the broker, are the caller's."""
 
     def __init__(
-        self,
-        directory: Path,
-        *,
-        sim: str,
-        tasks: Sequence[TaskEntry],
-        uplink: UplinkEntry,
-        broker: Sequence[str] = (),
-        database: str | None = None,
-        gateway: str = GATEWAY,
-    ) -> None:
-        """Makes keys and files, and starts the simulated site.
+        self, directory: Path, site: Site, *, broker: Sequence[str] = (), database: str | None = None
+    ) -> None:  # fmt: skip
+        """Makes keys and files; starts nothing.
 
-        sim: the text of sim.toml. broker: lines of central.toml's [broker] table besides the url.
+        broker: lines of central.toml's [broker] table besides the url. database: SQLite in the directory, if None.
         """
         self.directory = directory
+        self.site = site
         self.database = database or f"sqlite:///{directory / 'central.db'}"
-        self._make_keys(gateway)
-        (directory / "sim.toml").write_text(sim, encoding="utf-8")
-        (directory / "central.toml").write_text(
-            "\n".join(
-                [
-                    f'[keys]\npath = "{directory / "centre-keys"}"',
-                    f'[database]\nurl = "{self.database}"',
-                    f'[broker]\nurl = "{uplink.url}"',
-                    *broker,
-                    "",
-                ]
-            ),
-            encoding="utf-8",
-        )
-        self.served = directory / "served.jsonl"
+        self._make_keys(site)
+        self._write_central(site.uplink.url, broker)
+        write_site_files(site, directory)
         self.accepted = directory / "accepted.jsonl"
-        self.sim = Part("sim", ["sim", "-c", f"{directory / 'sim.toml'}", "--served", f"{self.served}"], directory)
-        self.sim.start()
-        ready = json.loads(self.sim.first_line())
-        described = DescribedSite(load_plan(directory / "sim.toml"), ready["buses"])
-        self.site: Site = described.site(uplink=uplink, tasks=tasks, gateway=gateway, directory=directory)
-        write_site_files(self.site, directory)
         configuration = ["-c", f"{directory / 'site.toml'}"]
         self.gateway = Part("gateway", ["run", *configuration, "--accepted", f"{self.accepted}"], directory)
         self.centre = Part("central", ["central", "run", "-c", f"{directory / 'central.toml'}", "--json"], directory)
         self.started_at = 0
         self.ended_at = 0
 
-    def _make_keys(self, gateway: str) -> None:
-        ours, theirs = self.directory / "keys", self.directory / "centre-keys"
-        identity, centre = GatewayIdentity.create(ours, gateway), Centre.create(theirs)
-        trust(ours, centre.public)
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Its processes, in the order in which they are ended."""
+        return self.gateway, self.centre
+
+    def _make_keys(self, site: Site) -> None:
+        theirs = self.directory / "centre-keys"
+        identity, centre = GatewayIdentity.create(site.keys, site.gateway), Centre.create(theirs)
+        trust(site.keys, centre.public)
         trust(theirs, identity.public)
+
+    def _write_central(self, url: str, broker: Sequence[str]) -> None:
+        lines = [
+            f'[keys]\npath = "{self.directory / "centre-keys"}"',
+            f'[database]\nurl = "{self.database}"',
+            f'[broker]\nurl = "{url}"',
+            *broker,
+            "",
+        ]
+        (self.directory / "central.toml").write_text("\n".join(lines), encoding="utf-8")
 
     def start(self) -> None:
         """Start the centre and the gateway."""
         self.centre.start()
         self.started_at = wall_ms()
         self.gateway.start()
-
-    def narrow(self, tasks: dict[str, Sequence[str]]) -> None:
-        """Give meters tasks of their own: by meter id, the names of its tasks. Before `start`."""
-        meters = tuple(replace(meter, tasks=tuple(tasks[meter.id])) for meter in self.site.meters)
-        self.site = replace(self.site, meters=meters)
-        write_site_files(self.site, self.directory)
 
     def drain(self, *, within_s: float = 60.0) -> None:
         """Stop planning, and return when the centre has everything that was accepted and the gateway has ended."""
@@ -170,7 +154,7 @@ class Chain:
 
     def stop(self) -> None:
         """End what still runs."""
-        for part in (self.gateway, self.centre, self.sim):
+        for part in self.parts:
             if part.running:
                 part.end()
             else:
@@ -178,15 +162,18 @@ class Chain:
 
     def kill(self) -> None:
         """End what still runs, at once."""
-        for part in (self.gateway, self.centre, self.sim):
+        for part in self.parts:
             part.kill()
 
-    def truth(self) -> Truth:
-        """The verdict on the three logs, for every slot from the start to the drain."""
+    def verdict(self, served: Iterable[tuple[str, int, dict[str, str]]]) -> Truth:
+        """The verdict on the three logs, for every slot from the start to the drain.
+
+        served: what the meters did serve: meter, UTC ms, values by quantity.
+        """
         sink = open_sink(self.database)
         try:
             return check(
-                served=((one.meter, one.at_ms, one.values) for one in read_served(self.served) if one.intact),
+                served=served,
                 accepted=read_accepted(self.accepted),
                 landed=sink.readings(),
                 gaps=((gap.meter, gap.task, gap.slot) for gap in sink.gaps()),
@@ -203,3 +190,51 @@ class Chain:
             return sink.inbox()
         finally:
             sink.close()
+
+
+class Chain(Installation):
+    """The whole chain: an installation, and the simulated site that it polls."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        sim: str,
+        tasks: Sequence[TaskEntry],
+        uplink: UplinkEntry,
+        broker: Sequence[str] = (),
+        database: str | None = None,
+        gateway: str = GATEWAY,
+    ) -> None:
+        """Makes keys and files, and starts the simulated site.
+
+        sim: the text of sim.toml; the others as in `Installation`.
+        """
+        plan = directory / "sim.toml"
+        plan.write_text(sim, encoding="utf-8")
+        self.served = directory / "served.jsonl"
+        self.sim = Part("sim", ["sim", "-c", f"{plan}", "--served", f"{self.served}"], directory)
+        self.sim.start()
+        try:
+            ready = json.loads(self.sim.first_line())
+            described = DescribedSite(load_plan(plan), ready["buses"])
+            site = described.site(uplink=uplink, tasks=tasks, gateway=gateway, directory=directory)
+            super().__init__(directory, site, broker=broker, database=database)
+        except BaseException:
+            self.sim.kill()
+            raise
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Its processes, in the order in which they are ended."""
+        return *super().parts, self.sim
+
+    def narrow(self, tasks: dict[str, Sequence[str]]) -> None:
+        """Give meters tasks of their own: by meter id, the names of its tasks. Before `start`."""
+        meters = tuple(replace(meter, tasks=tuple(tasks[meter.id])) for meter in self.site.meters)
+        self.site = replace(self.site, meters=meters)
+        write_site_files(self.site, self.directory)
+
+    def truth(self) -> Truth:
+        """The verdict on the three logs, the simulator's own among them."""
+        return self.verdict((one.meter, one.at_ms, one.values) for one in read_served(self.served) if one.intact)
