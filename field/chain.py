@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,14 @@ class Installation:
                 planned=planned_slots(self.site, self.started_at, self.ended_at - SETTLE_MS),
                 items={task.name: frozenset(task.items) for task in self.site.tasks},
             )
+        finally:
+            sink.close()
+
+    def gap_reasons(self) -> Counter[str]:
+        """How many gaps there are for each fault."""
+        sink = open_sink(self.database)
+        try:
+            return Counter(gap.fault for gap in sink.gaps())
         finally:
             sink.close()
 
