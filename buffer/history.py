@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from buffer.outbox import STORE_NAME
+from buffer.rows import from_row
 from buffer.sqlite import open_reader, translated
-from protocols.batch import unpack
 from protocols.capture import Capture, Event, Gap
 
 EVENTS_MAX: Final = 1_000
@@ -54,7 +54,7 @@ class History:
             with translated(self._path):
                 row = self._connection.execute("SELECT body FROM record WHERE id = ?", (number,)).fetchone()
             if row is not None:  # else purged meanwhile
-                record = unpack(row[0])
+                record = from_row(row[0])
                 assert not isinstance(record, Event), "events have a table of their own"
                 yield record
 
@@ -62,5 +62,5 @@ class History:
         """The newest events, oldest of them first."""
         with translated(self._path):
             rows = self._connection.execute("SELECT body FROM event ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
-        records = [unpack(body) for (body,) in reversed(rows)]
+        records = [from_row(body) for (body,) in reversed(rows)]
         return [record for record in records if isinstance(record, Event)]

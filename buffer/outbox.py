@@ -19,14 +19,14 @@ from typing import Any, Final, Literal, Self, TypeVar
 import apsw
 
 from buffer import recovery, retention, sealing
-from buffer.errors import OutboxError, StoreBusy
+from buffer.errors import OutboxError, StoreBusy, StoreDamaged
+from buffer.rows import GAP, PLANNED, EventRow, Row, to_row
 from buffer.sealing import Encrypt
 from buffer.sqlite import integers, open_reader, open_store, translated
-from buffer.store import GAP, PLANNED, UNPLANNED, EventRow, OpenStore, Row, Store
+from buffer.store import OpenStore, Store
 from buffer.words import KeyEntry, Limits, Sealed, Settled, Unsealed
 from buffer.writer import make_writer
-from protocols.batch import pack
-from protocols.capture import Capture, Event, Record
+from protocols.capture import Record
 from protocols.messages import Receipt
 
 T = TypeVar("T")
@@ -141,17 +141,9 @@ class Outbox:
         """
         if not records:
             return
-        rows, events = [], []
-        for record in records:
-            body = pack(record)
-            if isinstance(record, Event):
-                events.append(EventRow(record.at, body))
-            elif isinstance(record, Capture):
-                slot = record.slot
-                rows.append(Row(record.meter, record.task, slot, record.stamp if slot is None else slot,
-                                UNPLANNED if slot is None else PLANNED, body))  # fmt: skip
-            else:
-                rows.append(Row(record.meter, record.task, record.slot, record.slot, GAP, body))
+        packed = [to_row(record) for record in records]
+        rows = [row for row in packed if isinstance(row, Row)]
+        events = [row for row in packed if isinstance(row, EventRow)]
         while self._pending >= self._store.limits.pending_records:
             self._store.counters["append_waits"] += 1
             await self.flush()
@@ -368,6 +360,27 @@ class Outbox:
             return gone
 
         return await self._run(lambda: self._store.run(work))
+
+    async def check(self) -> list[str]:
+        """Read through the whole store beside the writer; what is wrong with it, for people: empty when it is sound.
+
+        A small store is checked at every start, and any after an unclean stop; this is for the others, in the
+        background. What it finds is put right by the next start.
+        """
+
+        def look() -> list[str]:
+            try:
+                with translated(self._store.path):
+                    connection = open_reader(self._store.path)
+                    try:
+                        return recovery.findings(connection)
+                    finally:
+                        connection.close()
+            except StoreDamaged as error:
+                return [str(error)]
+
+        self._refuse_closed()
+        return look() if self._inline else await asyncio.to_thread(look)
 
     def _remember_age(self, records: int) -> None:
         self._ever_unsealed += records

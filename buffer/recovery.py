@@ -14,9 +14,9 @@ from typing import Final
 import apsw
 
 from buffer.errors import OutboxError, StoreDamaged
+from buffer.rows import to_row
 from buffer.salvage import Salvaged, readable, salvage
 from buffer.sqlite import open_reader, open_store, transaction, translated
-from protocols.batch import pack
 from protocols.capture import Event
 
 PARTS: Final = ("-wal", "-shm", "")
@@ -24,7 +24,7 @@ PARTS: Final = ("-wal", "-shm", "")
 CHECK_BYTES_MAX: Final = 32 * 1024 * 1024
 """A store up to this size is checked at every start; a larger one after an unclean stop, and by `Outbox.check`."""
 
-_FINDINGS_MAX: Final = 8
+_FINDINGS_MAX: Final = 4
 
 
 def prepare(
@@ -69,8 +69,9 @@ def _first_look(connection: apsw.Connection, path: Path) -> list[str]:
 
 def findings(connection: apsw.Connection) -> list[str]:
     """What a quick check finds wrong; empty when nothing is."""
-    rows = [str(text) for (text,) in connection.execute(f"PRAGMA quick_check({_FINDINGS_MAX})")]
-    return [] if rows == ["ok"] else rows
+    rows = [line for (text,) in connection.execute(f"PRAGMA quick_check({_FINDINGS_MAX})")
+            for line in str(text).splitlines()]  # fmt: skip
+    return [] if rows == ["ok"] else rows[:_FINDINGS_MAX]
 
 
 def _marker(path: Path) -> Path:
@@ -128,7 +129,7 @@ def _take_over(aside: Path, fresh: Path, why: str, now_ms: Callable[[], int]) ->
                 detail: dict[str, str | int] = {"file": aside.name, "why": why[:200], "records": saved.records,
                                                 "events": saved.events, "unreadable": saved.unreadable}  # fmt: skip
                 event = Event(name="store.damaged", at=at, detail=detail)
-                connection.execute("INSERT INTO event (moment, body) VALUES (?, ?)", (at, pack(event)))
+                connection.execute("INSERT INTO event (moment, body) VALUES (?, ?)", to_row(event))
                 # Whatever its stop was, it is checked at its first start.
                 connection.execute("UPDATE boot SET clean = 0")
         finally:

@@ -10,19 +10,19 @@ from typing import Any, Final
 
 import apsw
 
-from buffer.store import EPOCH_RANDOM_BITS, GAP, PLANNED, UNPLANNED
+from buffer.rows import EventRow, Row, from_row, row_of
+from buffer.store import EPOCH_RANDOM_BITS, Series
 from buffer.words import TABLES
-from protocols.batch import unpack
-from protocols.capture import Event
 from protocols.envelope import BatchKind
 from protocols.errors import Malformed
 
 CHUNK: Final = 256
-"""Rows read at a time; only where a chunk fails are its rows tried one by one."""
-EMPTY_CHUNKS_MAX: Final = 4096
-"""So many chunks without a row (a million numbers) end the scan where the highest number is not known."""
+"""Numbers that are passed over together where there are no rows."""
+EMPTY_CHUNKS_MAX: Final = 1 << 17
+"""So many chunks without a row (33 million numbers) end the scan: the highest number was damage, or is not known."""
 FAILED_CHUNKS_MAX: Final = 64
-"""So many chunks in a row of which no row can be read: the table's root is gone, and with it the way to any row."""
+"""So many chunks in a row of which no row can be read (more rows than an inner page leads to, about 400 leaves of 35):
+the table's root is gone, and with it the way to any row."""
 
 _ID_MAX: Final = (1 << 62) - 1
 """Numbers above are damage, not rows."""
@@ -56,71 +56,73 @@ def salvage(old: apsw.Connection, new: apsw.Connection) -> Salvaged:
     lanes: dict[int, int] = {k: v for k, v in _try(old, "SELECT kind, sealed_upto FROM lane")[0] if _sane(k, v)}
     saved.resend = not complete or set(lanes) != {int(kind) for kind in TABLES}
     _copy_boot(old, new)
-    series = _Series(old, new)
+    series = _Series(old)
     for kind, table in TABLES.items():
         mine = [] if saved.resend else [(first, last) for lane, first, last in covers if lane == kind]
         sealed_upto = 0 if saved.resend else lanes[kind]
         top = max([sealed_upto, *(last for _, last in mine)])
-        if kind is BatchKind.CAPTURES:
-            rows = (row for row in _scan(old, "record", "series, moment, kind, body", saved) if series.knows(row))
-            top = max(top, _insert(new, "INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?)", map(series.row, rows)))
-            (saved.records,) = new.execute("SELECT count(*) FROM record").fetchone() or (0,)
-        else:
-            events = (row for row in _scan(old, "event", "moment, body", saved) if _typed(row))
-            top = max(top, _insert(new, "INSERT OR IGNORE INTO event VALUES (?, ?, ?)", events))
-            (saved.events,) = new.execute("SELECT count(*) FROM event").fetchone() or (0,)
+        for number, row in _rows(old, table, saved):
+            top = max(top, number)
+            if isinstance(row, EventRow):
+                new.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?)", (number, *row))
+                saved.events += new.changes()
+            else:
+                new.execute(
+                    "INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?)",
+                    (number, series.number(row), row.moment, row.kind, row.body),
+                )
+                saved.records += new.changes()
         new.execute("UPDATE lane SET sealed_upto = ? WHERE kind = ?", (sealed_upto, int(kind)))
         new.executemany("INSERT INTO requeue (kind, first, last, attempts) VALUES (?, ?, ?, 0)",
                         [(int(kind), *cover) for cover in mine])  # fmt: skip
         # New rows must get numbers above every range that is sealed or queued, also where the rows of these are lost.
         new.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
         new.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, top))
-    series.write()
+    series.write(new)
     return saved
 
 
-class _Series:
-    """Which task of which meter a row belongs to: from the table, or, where that is lost, from the row itself."""
-
-    def __init__(self, old: apsw.Connection, new: apsw.Connection) -> None:
-        self._new = new
-        self._names: dict[int, tuple[str, str, int | None]] = {}
-        for number, meter, task, slot in _try(old, "SELECT id, meter, task, last_slot FROM series")[0]:
-            if _sane(number) and isinstance(meter, str) and isinstance(task, str):
-                self._names[number] = meter, task, slot if _sane(slot) else None
-        self._numbers = {(meter, task): number for number, (meter, task, _) in self._names.items()}
-        self._table = bool(self._names)
-
-    def knows(self, row: Sequence[Any]) -> bool:
-        """Whether the row is one at all, and its meter known."""
-        if not _typed(row) or row[3] not in (GAP, PLANNED, UNPLANNED):
-            return False
-        return (self._table and row[1] in self._names) or self._named(row) is not None
-
-    def _named(self, row: Sequence[Any]) -> tuple[str, str] | None:
+def _rows(old: apsw.Connection, table: str, saved: Salvaged) -> Iterator[tuple[int, Row | EventRow]]:
+    """The rows of a table whose checksum is right. Their other columns are made anew from the body."""
+    wanted = EventRow if table == TABLES[BatchKind.EVENTS] else Row
+    for number, body in _scan(old, table, saved):
         try:
-            record = unpack(row[4])
+            row = row_of(from_row(body if isinstance(body, bytes) else b""), body)
         except Malformed:
-            return None
-        return None if isinstance(record, Event) else (record.meter, record.task)
+            saved.unreadable += 1
+            continue
+        # On a damaged page a number may lead to bytes of another table.
+        if _sane(number) and isinstance(row, wanted):
+            yield number, row
 
-    def row(self, row: Sequence[Any]) -> Sequence[Any]:
-        """The row, with its series as numbered in the new store."""
-        number = row[1]
-        if not self._table or number not in self._names:
-            name = self._named(row)
-            assert name is not None, "only rows that knows() let through come here"
-            number = self._numbers.setdefault(name, max(self._names, default=0) + 1)
-            self._names.setdefault(number, (*name, None))
-        meter, task, slot = self._names[number]
-        if row[3] != UNPLANNED and (slot is None or row[2] > slot):
-            self._names[number] = meter, task, row[2]
-        return row[0], number, row[2], row[3], row[4]
 
-    def write(self) -> None:
+class _Series:
+    """The tasks of the meters: numbered as in the old table, or anew where that is lost."""
+
+    def __init__(self, old: apsw.Connection) -> None:
+        self._known: dict[tuple[str, str], Series] = {}
+        numbers = set()
+        for number, meter, task, slot in _try(old, "SELECT id, meter, task, last_slot FROM series")[0]:
+            if _sane(number) and isinstance(meter, str) and isinstance(task, str) and number not in numbers:
+                numbers.add(number)
+                self._known[meter, task] = Series(number, slot if _sane(slot) else None)
+        self._top = max(numbers, default=0)
+
+    def number(self, row: Row) -> int:
+        """The number of the row's series, which learns of its slot."""
+        known = self._known.get((row.meter, row.task))
+        if known is None:
+            self._top += 1
+            known = Series(self._top, None)
+        if row.slot is not None and (known.last_slot is None or row.slot > known.last_slot):
+            known = Series(known.number, row.slot)
+        self._known[row.meter, row.task] = known
+        return known.number
+
+    def write(self, new: apsw.Connection) -> None:
         """Fill the table of the new store."""
-        rows = [(self._numbers[meter, task], meter, task, slot) for meter, task, slot in self._names.values()]
-        self._new.executemany("INSERT OR IGNORE INTO series VALUES (?, ?, ?, ?)", rows)
+        new.executemany("INSERT INTO series VALUES (?, ?, ?, ?)",
+                        [(series.number, *name, series.last_slot) for name, series in self._known.items()])  # fmt: skip
 
 
 def _covers(old: apsw.Connection) -> tuple[list[tuple[int, int, int]], bool]:
@@ -143,20 +145,24 @@ def _copy_boot(old: apsw.Connection, new: apsw.Connection) -> None:
     new.executemany("INSERT OR IGNORE INTO fact VALUES (?, ?)", facts)
 
 
-def _scan(old: apsw.Connection, table: str, columns: str, saved: Salvaged) -> Iterator[Sequence[Any]]:
-    """Every row that can be read, by number, a chunk at a time, where a chunk fails row by row."""
-    sql = f"SELECT id, {columns} FROM {table} WHERE id BETWEEN ? AND ? ORDER BY id"
-    lowest = [low for (low,) in _try(old, f"SELECT min(id) FROM {table}")[0] if _sane(low)]
-    tops = [top for (top,) in _try(old, f"SELECT max(id) FROM {table}")[0] if _sane(top)]
-    tops += [top for (top,) in _try(old, f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")[0] if _sane(top)]
-    at, empty, failed = min(lowest, default=1), 0, 0
-    while failed < FAILED_CHUNKS_MAX and (at <= max(tops) if tops else empty < EMPTY_CHUNKS_MAX):
-        rows, whole = _try(old, sql, (at, at + CHUNK - 1))
-        if not whole:
-            rows = []
+def _scan(old: apsw.Connection, table: str, saved: Salvaged) -> Iterator[Sequence[Any]]:
+    """(number, body) of every row that can be reached, asked for one by one.
+
+    A range would be quicker, but it ends at the first number on a damaged page that is too high, without an error. For
+    the same reason the lowest number is not asked for: going through empty chunks costs next to nothing.
+    """
+    highest, whole = _try(old, f"SELECT max(id) FROM {table}")
+    given, all_given = _try(old, f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")
+    never_used = whole and all_given and not given
+    last = max((top for (top,) in [*highest, *given] if _sane(top)), default=0 if never_used else _ID_MAX)
+    at, empty, failed = 1, 0, 0
+    while at <= last and failed < FAILED_CHUNKS_MAX and empty < EMPTY_CHUNKS_MAX:
+        rows, whole = [], True
+        if _seems_filled(old, table, at):
             for number in range(at, at + CHUNK):
-                row, read = _try(old, sql, (number, number))
+                row, read = _try(old, f"SELECT id, body FROM {table} WHERE id = ?", (number,))
                 saved.unreadable += not read
+                whole = whole and read
                 rows += row
         yield from rows
         empty = 0 if rows else empty + 1
@@ -164,17 +170,14 @@ def _scan(old: apsw.Connection, table: str, columns: str, saved: Salvaged) -> It
         at += CHUNK
 
 
-def _insert(new: apsw.Connection, sql: str, rows: Iterator[Sequence[Any]]) -> int:
-    top = 0
-
-    def watched() -> Iterator[Sequence[Any]]:
-        nonlocal top
-        for row in rows:
-            top = max(top, row[0])
-            yield row
-
-    new.executemany(sql, watched())
-    return top
+def _seems_filled(old: apsw.Connection, table: str, at: int) -> bool:
+    """Whether a chunk has rows, looked at from both ends, or cannot be looked at."""
+    for order in ("ASC", "DESC"):
+        sql = f"SELECT 1 FROM {table} WHERE id BETWEEN ? AND ? ORDER BY id {order} LIMIT 1"
+        rows, whole = _try(old, sql, (at, at + CHUNK - 1))
+        if rows or not whole:
+            return True
+    return False
 
 
 def _try(old: apsw.Connection, sql: str, bindings: tuple[int, ...] = ()) -> tuple[list[Sequence[Any]], bool]:
@@ -190,7 +193,3 @@ def _try(old: apsw.Connection, sql: str, bindings: tuple[int, ...] = ()) -> tupl
 
 def _sane(*numbers: object) -> bool:
     return all(isinstance(number, int) and 0 <= number <= _ID_MAX for number in numbers)
-
-
-def _typed(row: Sequence[Any]) -> bool:
-    return isinstance(row[-1], bytes) and all(isinstance(number, int) for number in row[:-1]) and _sane(row[0])

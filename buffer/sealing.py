@@ -12,10 +12,11 @@ from typing import NamedTuple
 import apsw
 
 from buffer.errors import OutboxError
+from buffer.rows import from_row
 from buffer.sqlite import transaction
 from buffer.store import Prepared, Store
 from buffer.words import TABLES, KeyEntry, Sealed, Settled
-from protocols.batch import encode, unpack
+from protocols.batch import encode
 from protocols.capture import Capture, Record
 from protocols.envelope import BatchKind
 from protocols.errors import Malformed
@@ -100,7 +101,7 @@ def _choose(store: Store, connection: apsw.Connection, lane: _Range) -> tuple[_C
     )
     for number, packed in cursor:
         try:
-            record = unpack(packed)
+            record = from_row(packed)
         except Malformed as error:
             chosen.unreadable.append((number, str(error)))
             continue

@@ -44,8 +44,9 @@ def open_store(path: Path, *, vfs: str | None = None, synchronous: Synchronous =
         connection = apsw.Connection(str(path), vfs=vfs)
         try:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-            # Before the first table, or it has no effect; before WAL, or the header is written without it.
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            if _version(connection, path) == 0:
+                # Before the first table, or it has no effect; before WAL, or the header is written without it.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute(f"PRAGMA synchronous = {synchronous}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES}")
@@ -127,12 +128,11 @@ def schemas() -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-def _migrate(connection: apsw.Connection, path: Path) -> None:
-    """Bring the schema to the newest version, all steps in one transaction."""
+def _version(connection: apsw.Connection, path: Path) -> int:
+    """The schema's version, 0 for an empty file. Raises StoreForeign, before anything is written, if it is not ours."""
     version, application = pragma(connection, "user_version"), pragma(connection, "application_id")
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
-    steps = schemas()
-    newest = max(steps)
+    newest = max(schemas())
     assert isinstance(version, int)
     if application != APPLICATION_ID and not (empty and application == 0):
         raise StoreForeign(
@@ -141,6 +141,13 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
     if version > newest:
         raise StoreForeign(f"{path}: schema {version}, written by a newer Meterwire; this one knows up to {newest}. "
                            f"Install the newer one again: the file is untouched")  # fmt: skip
+    return version
+
+
+def _migrate(connection: apsw.Connection, path: Path) -> None:
+    """Bring the schema to the newest version, all steps in one transaction."""
+    steps = schemas()
+    version, newest = _version(connection, path), max(steps)
     if version < newest:
         with transaction(connection):
             for step in range(version + 1, newest + 1):

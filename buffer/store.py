@@ -13,34 +13,14 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 import apsw
 
 from buffer.errors import OutboxError, StoreDamaged
+from buffer.rows import EventRow, Row
 from buffer.sqlite import integers, transaction, translated
 from buffer.words import TABLES, Limits, Sealed, Standing
 from protocols.envelope import BatchKind
 
 T = TypeVar("T")
 
-GAP, PLANNED, UNPLANNED = 1, 2, 3
-"""What a row of `record` is, in its column `kind`."""
-
 EPOCH_RANDOM_BITS: Final = 32
-
-
-class Row(NamedTuple):
-    """A packed capture or gap."""
-
-    meter: str
-    task: str
-    slot: int | None
-    moment: int
-    kind: int
-    body: bytes
-
-
-class EventRow(NamedTuple):
-    """A packed event."""
-
-    moment: int
-    body: bytes
 
 
 class Series(NamedTuple):

@@ -1,0 +1,366 @@
+"""When the disk fails, is full, stalls or lies: what was acknowledged stays, and what was not is said to be not."""
+
+import asyncio
+import itertools
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from buffer import sqlite
+from buffer.errors import OutboxError, StoreDamaged, StoreFailed, StoreForeign, StoreFull
+from buffer.history import History
+from buffer.outbox import STORE_NAME
+from buffer.sqlite import open_store
+from buffer.words import Limits
+from protocols.batch import pack
+from protocols.capture import Capture, Record
+from protocols.errors import Malformed
+from tests.crash.recording import Recording
+from tests.crash.scenario import NOW, Keys, capture
+from tests.outbox import Sealer, open_outbox, settle
+
+SLOT = NOW + 900_000
+_numbers = itertools.count()
+
+
+def _names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.fixture
+def disk() -> Iterator[Recording]:
+    vfs = Recording(f"failing-{next(_numbers)}")
+    yield vfs
+    vfs.unregister()
+
+
+# ---- how a store is opened
+
+
+def test_every_setting_is_read_back(tmp_path: Path) -> None:
+    connection = open_store(tmp_path / "a.db")
+    settings = {name: sqlite.pragma(connection, name) for name in (
+        "journal_mode", "synchronous", "busy_timeout", "wal_autocheckpoint", "journal_size_limit", "mmap_size",
+        "temp_store", "auto_vacuum", "foreign_keys",
+    )}  # fmt: skip
+    connection.close()
+    assert settings == {
+        "journal_mode": "wal", "synchronous": 2, "busy_timeout": 5_000, "wal_autocheckpoint": 1_000,
+        "journal_size_limit": 16_777_216, "mmap_size": 0, "temp_store": 2, "auto_vacuum": 2, "foreign_keys": 1,
+    }  # fmt: skip
+
+
+def test_a_file_that_cannot_have_wal_is_refused() -> None:
+    with pytest.raises(StoreForeign, match="journal_mode is 'memory' where 'wal' was set"):
+        open_store(Path(":memory:"))
+
+
+def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / STORE_NAME
+    connection = open_store(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreForeign, match="schema 99, written by a newer Meterwire; this one knows up to 1"):
+        open_outbox(tmp_path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.glob("*damaged*")] == []
+
+
+def test_somebody_elses_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / STORE_NAME))
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    with pytest.raises(StoreForeign, match="not a store of Meterwire"):
+        open_outbox(tmp_path)
+    connection = apsw.Connection(str(tmp_path / STORE_NAME))
+    assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
+    connection.close()
+
+
+async def test_a_migration_is_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_outbox(tmp_path) as outbox:
+        await outbox.append([capture(1)], urgent=True)
+    first = sqlite.schemas()[1]
+    steps = {1: first, 2: "ALTER TABLE record ADD COLUMN extra INTEGER; CREATE TABLE more (x) STRICT, STRICT"}
+    monkeypatch.setattr(sqlite, "schemas", lambda: steps)
+    with pytest.raises(OutboxError):
+        open_outbox(tmp_path)
+    steps[2] = "ALTER TABLE record ADD COLUMN extra INTEGER; CREATE TABLE more (x INTEGER) STRICT"
+    async with open_outbox(tmp_path) as outbox:
+        sealer = Sealer(outbox)
+        assert sealer.open(await sealer.all()) == [capture(1)]
+    connection = apsw.Connection(str(tmp_path / STORE_NAME))
+    assert sqlite.pragma(connection, "user_version") == 2
+    assert connection.execute("SELECT count(*), count(extra) FROM record").fetchone() == (1, 0)
+    connection.close()
+
+
+# ---- when it fails
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", [apsw.IOError, apsw.FullError], ids=["io", "full"])
+async def test_a_failure_of_any_one_operation_loses_nothing_and_acknowledges_nothing_falsely(
+    tmp_path: Path, disk: Recording, failure: type[apsw.Error]
+) -> None:
+    """The n-th change of the file fails, for n = 0, 1, 2, ... until a life passes without."""
+    disk.failure = failure
+    failures = 0
+    for n in itertools.count():
+        directory = tmp_path / str(n)
+        outbox = open_outbox(directory, vfs=disk.name, limits=Limits(seal_values=4))
+        sealer = Sealer(outbox)
+        sealer.key = await sealer.keys.add(outbox)
+        disk.changes, disk.fail_at, disk.failed = 0, n, False
+        accepted: list[Record] = []
+        refused = 0
+        for number in range(4):
+            records: list[Record] = [capture(10 * number + k, slot=SLOT + number) for k in range(3)]
+            for attempt in range(2):
+                try:
+                    await outbox.append(records, urgent=True)
+                except (StoreFull, StoreFailed):
+                    refused += 1
+                    assert attempt == 0, "it failed once"
+                else:
+                    accepted += records
+                    break
+            for attempt in range(2):
+                try:
+                    await sealer.one()
+                except OutboxError:
+                    refused += 1
+                    assert attempt == 0, "it failed once"
+                else:
+                    break
+        failed, disk.fail_at = disk.failed, None
+        failures += failed
+        assert len(sealer.numbers) == len(set(sealer.numbers)), "no nonce twice"
+        await sealer.all()
+        batches = outbox.offers(1_000)
+        assert [batch.seq for batch in batches] == list(range(1, len(batches) + 1)), "no gap"
+        assert sealer.open(batches) == accepted
+        assert outbox.last_slot("meter-1", "curve") == SLOT + 3
+        # A failed checkpoint is made up for by the next: it is the one failure that nobody need hear of.
+        assert refused or not failed or outbox.counters["disk_errors"] == 0
+        await outbox.close()
+        reopened = open_outbox(directory)
+        assert reopened.damage == []
+        assert reopened.offers(1_000) == batches
+        await reopened.close()
+        if not failed:
+            break
+    assert failures > 20
+
+
+async def test_acknowledged_rows_that_are_gone_after_a_disk_error_stop_everything(
+    tmp_path: Path, disk: Recording
+) -> None:
+    outbox = open_outbox(tmp_path, vfs=disk.name)
+    await outbox.append([capture(1)], urgent=True)
+    disk.changes, disk.fail_at, disk.failed = 0, 0, False
+    with pytest.raises(StoreFailed):
+        await outbox.append([capture(2)], urgent=True)
+    connection = apsw.Connection(str(tmp_path / STORE_NAME))
+    connection.execute("DELETE FROM record")
+    connection.close()
+    for _ in range(2):
+        with pytest.raises(StoreDamaged, match="rows are missing that had been acknowledged"):
+            await outbox.append([capture(3)], urgent=True)
+    await outbox.close()
+
+
+async def test_the_loop_never_waits_for_the_disk(tmp_path: Path) -> None:
+    """The writer's sync stalls; meanwhile the loop goes on, looks things up, and takes more records."""
+    stalled, go_on = threading.Event(), threading.Event()
+
+    class Stalling(Recording):
+        def note(self, op: object) -> None:
+            if threading.current_thread() is not threading.main_thread() and getattr(op, "kind", "") == "sync":
+                stalled.set()
+                assert go_on.wait(30)
+
+    vfs = Stalling("stalling")
+    outbox = open_outbox(tmp_path, vfs=vfs.name, writer="thread")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(outbox.append([capture(1, slot=SLOT)], urgent=True), name="append 1")
+        await asyncio.to_thread(stalled.wait, 30)
+        assert not outbox.has_slot("meter-1", "curve", SLOT), "not committed yet"
+        assert outbox.unsealed().records == 0
+        assert outbox.offers(5) == []
+        group.create_task(outbox.append([capture(2)], urgent=True), name="append 2")
+        group.create_task(outbox.append([capture(3)], urgent=True), name="append 3")
+        await asyncio.sleep(0)
+        assert outbox.counters["commits"] == 0
+        go_on.set()
+    assert outbox.counters["commits"] == 2, "what came during the stall went together"
+    assert outbox.has_slot("meter-1", "curve", SLOT)
+    sealer = Sealer(outbox)
+    assert sealer.open(await sealer.all()) == [capture(1, slot=SLOT), capture(2), capture(3)]
+    await outbox.close()
+    vfs.unregister()
+    assert _names_in(tmp_path) == ["outbox.db", "outbox.lock"], "one file holds it all"
+
+
+# ---- when it lies
+
+
+async def _filled(directory: Path, *, clean: bool = True, keys: Keys | None = None) -> list[Record]:
+    """A store with settled, unsettled and unsealed records, 60 each; returns those that the centre does not have."""
+    outbox = open_outbox(directory, limits=Limits(seal_values=40))
+    sealer = Sealer(outbox)
+    sealer.keys = keys or sealer.keys
+    records: list[Record] = [capture(n, meter=f"meter-{n % 7}", slot=SLOT + n) for n in range(180)]
+    await outbox.append(records[:60], urgent=True)
+    await sealer.all()
+    await settle(outbox, 3)
+    await outbox.append(records[60:120], urgent=True)
+    await sealer.all()
+    await outbox.append(records[120:], urgent=True)
+    await outbox.set_fact("floor", "1")
+    await outbox.close()
+    if not clean:
+        connection = apsw.Connection(str(directory / STORE_NAME))
+        connection.execute("UPDATE boot SET clean = 0")
+        connection.close()
+    return records[60:]
+
+
+def _inner_pages(path: Path) -> set[int]:
+    """Pages, from 0, that lead to others: where one of these is hit, its subtree is not met."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    rows: list[int] = [row[0] for row in connection.execute("SELECT pageno FROM dbstat WHERE pagetype = 'internal'")]
+    connection.close()
+    return {0, 1, *(page - 1 for page in rows)}
+
+
+async def _left(directory: Path) -> tuple[list[str], list[Record], list[tuple[int, int]]]:
+    """Open after damage: what is said of it, what there is to send, and the voided numbers."""
+    async with open_outbox(directory) as outbox:
+        sealer = Sealer(outbox)
+        sent = sealer.open(await sealer.all())
+        assert outbox.next_seq > 1
+        return outbox.damage, sent, outbox.voided()
+
+
+async def test_a_sound_file_is_not_touched(tmp_path: Path) -> None:
+    wanted = await _filled(tmp_path, clean=False)
+    async with open_outbox(tmp_path) as outbox:
+        assert outbox.damage == []
+        assert outbox.pending == len(wanted)
+        assert await outbox.check() == []
+
+
+@pytest.mark.parametrize("writer", ["inline", "thread"])
+async def test_damage_that_comes_while_it_runs_is_found_by_a_check(tmp_path: Path, writer: str) -> None:
+    await _filled(tmp_path)
+    async with open_outbox(tmp_path, writer="thread" if writer == "thread" else "inline") as outbox:
+        with (tmp_path / STORE_NAME).open("r+b") as file:
+            file.seek((max(_inner_pages(tmp_path / STORE_NAME)) + 1) * 4096 + 8)
+            file.write(bytes(2_000))
+        assert await outbox.check()
+
+
+@pytest.mark.parametrize("size", [16, 100, 4096], ids=["magic", "header", "first page"])
+async def test_a_broken_header_loses_nothing(tmp_path: Path, size: int) -> None:
+    wanted = await _filled(tmp_path)
+    path = tmp_path / STORE_NAME
+    damaged = bytearray(path.read_bytes())
+    damaged[:size] = random.Random(size).randbytes(size)
+    path.write_bytes(damaged)
+    damage, sent, voided = await _left(tmp_path)
+    assert len(damage) == 1
+    assert "set aside as outbox.damaged-1.db; taken over: 180 records, 0 events" in damage[0]
+    assert [record for record in sent if record in wanted] == wanted, "all that is unsettled is sealed again"
+    assert [seq for _, seq in voided] == [4, 5, 6]
+    assert (tmp_path / "outbox.damaged-1.db").read_bytes() == damaged, "never deleted, never changed"
+    with History(tmp_path) as history:
+        assert len(list(history.read("meter-0", 0, 2 * NOW))) == 26
+        assert [event.name for event in history.events()] == ["store.damaged"]
+    async with open_outbox(tmp_path) as outbox:
+        assert outbox.damage == []
+        assert outbox.fact("floor") == "1"
+        assert outbox.has_capture("meter-0", "curve", SLOT)
+        assert outbox.last_slot("meter-0", "curve") == SLOT + 175
+        assert outbox.epoch >> 32 == 3, "the boot count went on"
+
+
+async def test_settled_records_are_not_sent_again_when_the_tables_that_say_so_are_whole(tmp_path: Path) -> None:
+    wanted = await _filled(tmp_path)
+    path = tmp_path / STORE_NAME
+    damaged = bytearray(path.read_bytes())
+    damaged[:100] = bytes(100)
+    path.write_bytes(damaged)
+    _, sent, _ = await _left(tmp_path)
+    assert sorted(map(str, sent[1:])) == sorted(map(str, wanted)), "besides the event that tells of it"
+
+
+async def test_a_second_case_gets_a_number_of_its_own(tmp_path: Path) -> None:
+    await _filled(tmp_path)
+    for number in (1, 2):
+        (tmp_path / STORE_NAME).write_bytes(b"not a database at all" * 500)
+        async with open_outbox(tmp_path) as outbox:
+            assert f"set aside as outbox.damaged-{number}.db" in outbox.damage[0]
+            await outbox.append([capture(1)], urgent=True)
+    assert {"outbox.damaged-1.db", "outbox.damaged-2.db"} <= set(_names_in(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(24))
+async def test_random_damage_stops_nothing_invents_nothing_and_spares_what_it_did_not_hit(
+    tmp_path: Path, seed: int
+) -> None:
+    former = Keys(random.Random(seed))
+    wanted = await _filled(tmp_path, clean=False, keys=former)
+    path = tmp_path / STORE_NAME
+    rng = random.Random(seed)
+    whole = path.read_bytes()
+    inner = _inner_pages(path)
+    hit = rng.sample([page for page in range(len(whole) // 4096) if page not in inner], 2)
+    damaged = bytearray(whole)
+    for page in hit:
+        at = page * 4096 + rng.randrange(3_000)
+        damaged[at : at + 600] = rng.randbytes(600)
+    path.write_bytes(damaged)
+    async with open_outbox(tmp_path) as outbox:
+        await outbox.append([capture(1_000)], urgent=True)
+        sealer = Sealer(outbox)
+        sealer.keys.keys.update(former.keys)
+        sealed: list[Record] = []
+        while await sealer.all() or outbox.unsettled:
+            for batch in outbox.offers(1_000):
+                try:
+                    sealed += sealer.open([batch])
+                except Malformed:
+                    await outbox.void(batch.epoch, batch.seq, "as the centre would say: bad_tag")
+                else:
+                    await settle(outbox, epoch=batch.epoch, ranges=((batch.seq, batch.seq),))
+        assert capture(1_000) in sealed
+        given = [capture(n, meter=f"meter-{n % 7}", slot=SLOT + n) for n in range(180)]
+        assert [record for record in sealed if isinstance(record, Capture) and record not in given] == [capture(1_000)]
+        lost = [record for record in wanted if record not in sealed]
+        assert {whole.find(pack(record)) // 4096 for record in lost} <= set(hit), outbox.damage
+        if outbox.damage:
+            assert (tmp_path / "outbox.damaged-1.db").read_bytes() == damaged
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2], ids=["nothing moved", "WAL moved", "all moved"])
+async def test_setting_aside_survives_a_power_cut(tmp_path: Path, moved: int) -> None:
+    wanted = await _filled(tmp_path)
+    path = tmp_path / STORE_NAME
+    (tmp_path / "outbox.damaged").write_text("1")
+    (tmp_path / "outbox.new.db").write_bytes(b"half made")
+    (tmp_path / "outbox.db-wal").write_bytes(b"")
+    for part in ("-wal", "")[:moved]:
+        path.with_name(path.name + part).rename(tmp_path / f"outbox.damaged-1.db{part}")
+    damage, sent, _ = await _left(tmp_path)
+    assert "an earlier start was cut off" in damage[0]
+    assert [record for record in sent if record in wanted] == wanted
+    assert not (tmp_path / "outbox.damaged").exists()
+    assert not (tmp_path / "outbox.new.db").exists()
