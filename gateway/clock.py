@@ -58,21 +58,26 @@ class Clock:
         self._trust = trust
         self._now_ms = now_ms
         self._synchronised = synchronised
+        self._vouched = False
         self.floor = floor
         self.reason = ""
         """Why time is not trusted, for people; empty while it is."""
 
     def trusted(self) -> bool:
-        """Whether time is to be trusted now. `reason` says why not."""
+        """Whether time is to be trusted now. `reason` says why not.
+
+        The kernel's word is asked for once in a run: a clock that was right and then hears from no server for some
+        hours drifts by seconds, while a gateway that stopped reading for it would lose days.
+        """
         now = self._now_ms()
         if self._trust == "always":
             self.reason = ""
         elif now < self.floor:
             self.reason = f"the clock says {now} ms, but it was {self.floor} ms already"
-        elif not self._synchronised():
+        elif not self._vouched and not self._synchronised():
             self.reason = "the kernel's clock is not synchronised"
         else:
-            self.reason = ""
+            self.reason, self._vouched = "", True
         return not self.reason
 
     def floor_moved(self) -> int | None:

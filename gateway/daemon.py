@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Literal
 
+from buffer.evidence import Evidence
 from buffer.outbox import Outbox
 from buffer.words import Limits
 from config.model import Site
@@ -20,7 +21,7 @@ from drivers.plan import ReadPlan, plan
 from drivers.port import OpenLine, open_line
 from drivers.profile import load_profile
 from gateway.checks import Checks
-from gateway.clock import Clock
+from gateway.clock import Clock, kernel_synchronised
 from gateway.commands import Commands
 from gateway.health import CLOCK_FLOOR, HealthWatch
 from gateway.intake import Intake, Observer
@@ -50,9 +51,17 @@ class Parts:
         site, now_ms = daemon.site, daemon.now_ms
         self.site = site
         self.outbox = outbox
-        self.clock = Clock(site.clock_trust, now_ms=now_ms, floor=int(outbox.fact(CLOCK_FLOOR) or 0))
+        self.clock = Clock(
+            site.clock_trust,
+            now_ms=now_ms,
+            floor=int(outbox.fact(CLOCK_FLOOR) or 0),
+            synchronised=kernel_synchronised,
+        )
+        self.evidence = Evidence(site.store / "evidence", megabytes=site.evidence_mb) if site.evidence_mb else None
         self.buses = {
-            entry.name: Bus(entry, open_line=daemon.open_line, now_ms=now_ms, jitter=daemon.jitter)
+            entry.name: Bus(
+                entry, open_line=daemon.open_line, now_ms=now_ms, evidence=self.evidence, jitter=daemon.jitter
+            )
             for entry in site.buses
         }
         entries = {entry.name: entry for entry in site.buses}
@@ -190,6 +199,8 @@ class Daemon:
             finally:
                 self.parts = None
                 await socket.close()
+                if parts.evidence is not None:
+                    parts.evidence.close()
 
     async def _run(self, parts: Parts) -> None:
         for damage in parts.outbox.damage:

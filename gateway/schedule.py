@@ -31,6 +31,8 @@ JUMP_MS = 2_000
 """The wall clock moved by this much more or less than the monotonic one: it was set."""
 UNTRUSTED_WAIT_S = 1.0
 """Between two questions whether time is trusted by now."""
+DEADLINE_MARGIN_S = 0.25
+"""A job ends this long before the next slot, so that the bus says why it has nothing before the next one is asked."""
 CATCH_UP_SLOTS_MAX = 3_000
 """Missed slots that are filed one by one for a task of a meter: a month of quarter hours. Older ones, in one event."""
 CATCH_UP_STEP = 256
@@ -218,7 +220,7 @@ class Schedule:
         for series in together:
             if series.running is not None:
                 self._file_gap(series, series.running, Fault.MISSED, "not answered before the next slot")
-            series.asked, series.running = slot, slot
+            series.asked, series.running = max(slot, series.asked), slot
         meter = together[0].meter
         plan = together[0].plan if len(together) == 1 else self._merge(together)
         self.counters.asked += len(together)
@@ -228,7 +230,7 @@ class Schedule:
                 meter=meter,
                 dialogue=plan.dialogue,
                 lane=lane,
-                deadline=asyncio.get_running_loop().time() + (min(ends.values()) - now) / 1000,
+                deadline=asyncio.get_running_loop().time() + (min(ends.values()) - now) / 1000 - DEADLINE_MARGIN_S,
                 done=partial(self._done, together, slot, ends),
                 name=f"{meter.id} {'+'.join(ends)}",
             )
@@ -248,7 +250,7 @@ class Schedule:
         if self._leaving and outcome.values is None:
             return
         now = self._now_ms()
-        in_time = now < min(ends.values())
+        cut_off = now + DEADLINE_MARGIN_S * 1000 >= min(ends.values())
         again = []
         for series in together:
             current = series.running == slot
@@ -257,7 +259,7 @@ class Schedule:
             if outcome.values is None:
                 if not current:
                     continue  # it was filed as a gap when the next slot came due
-                if not in_time and ends[series.task.name] > now and not self._paused:
+                if cut_off and ends[series.task.name] > min(ends.values()) and not self._paused:
                     again.append(series)  # it was asked with a task of a shorter period, whose time is over
                     continue
             elif not current:

@@ -26,6 +26,8 @@ from simulators.virtual import now_ms
 START = 1_790_000_100_000
 """2026-09-21 22:15:00 at Shanghai: a quarter hour."""
 GATEWAY = "gw-test"
+DRAIN_S = 6 * 3600.0
+"""Virtual seconds: many times the longest pause between two offers."""
 
 
 @cache
@@ -53,7 +55,7 @@ class Chain:
         self.landing = Landing(
             self.sink, centre=self.centre, gateways=GatewayTrust.of(self.identity.public), now_ms=now_ms
         )
-        self.seed = seed
+        self._random = Random(seed)
         self.settle_on: Literal["receipt", "puback"] = "receipt"
         self.started_at = now_ms()
         self._receipting: asyncio.Task[None] | None = None
@@ -86,8 +88,8 @@ class Chain:
             trust=self.trust,
             now_ms=now_ms,
             open_line=self.simulated.open_line,
-            random=Random(self.seed).randbytes,
-            jitter=Random(self.seed),
+            random=self._random.randbytes,
+            jitter=self._random,
             observer=self.accepted,
             writer="inline",
             settle_on=self.settle_on,
@@ -113,6 +115,11 @@ class Chain:
         """A gateway for so long."""
         async with self.running():
             await asyncio.sleep(seconds)
+
+    async def drain(self, daemon: Daemon) -> None:
+        """Drain a gateway, within hours of virtual time. Raises TimeoutError where it never comes to an end."""
+        async with asyncio.timeout(DRAIN_S):
+            await daemon.drain()
 
     def truth(self, *, end: int | None = None) -> Truth:
         """The verdict on all three logs, for every slot from the start of the chain to `end` (now where None)."""

@@ -32,11 +32,10 @@ def test_the_kernel_answers_the_question() -> None:
 
 def test_the_floor_moves_only_with_trusted_time_and_in_steps() -> None:
     now = NOW
-    sure = True
+    sure = False
     clock = Clock("kernel", now_ms=lambda: now, floor=NOW, synchronised=lambda: sure)
     assert clock.floor_moved() is None
     now += FLOOR_STEP_MS
-    sure = False
     assert clock.floor_moved() is None
     sure = True
     assert clock.floor_moved() == now
@@ -46,3 +45,14 @@ def test_the_floor_moves_only_with_trusted_time_and_in_steps() -> None:
 def test_a_way_of_trust_that_is_not_built_is_refused() -> None:
     with pytest.raises(ValueError, match="chrony"):
         Clock("chrony", now_ms=lambda: NOW)
+
+
+def test_a_clock_that_was_right_is_trusted_while_its_servers_are_away_but_not_below_the_floor() -> None:
+    sure = True
+    now = NOW
+    clock = Clock("kernel", now_ms=lambda: now, floor=NOW, synchronised=lambda: sure)
+    assert clock.trusted()
+    sure = False
+    assert clock.trusted()
+    now -= 1
+    assert not clock.trusted()

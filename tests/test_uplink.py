@@ -83,7 +83,7 @@ def test_a_puback_settles_nothing_and_a_receipt_does(tmp_path: Path) -> None:
             assert daemon.parts.outbox.unsettled >= 2
             chain.broker.lose_held()  # the broker is killed, and with it what it had acknowledged
             chain.connect_centre()
-            await daemon.drain()
+            await chain.drain(daemon)
             assert daemon.parts.outbox.unsettled == 0
             assert daemon.parts.uplink.counters.offered_again >= 2
         truth = chain.truth()
@@ -103,7 +103,7 @@ def test_settling_on_the_puback_loses_what_the_broker_forgets(tmp_path: Path) ->
             await asyncio.sleep(90)
             assert chain.broker.lose_held() >= 3
             chain.connect_centre()
-            await daemon.drain()
+            await chain.drain(daemon)
         assert chain.truth().missing == 4
         chain.close()
 
@@ -138,7 +138,7 @@ def test_nothing_forged_or_damaged_settles_a_batch_or_stops_the_uplink(tmp_path:
             assert parts.uplink.counters.malformed == len(messages)
             assert parts.outbox.unsettled == unsettled
             chain.connect_centre()
-            await daemon.drain()
+            await chain.drain(daemon)
         assert chain.truth().passed
         chain.close()
 
@@ -174,7 +174,7 @@ def test_a_centre_that_lost_its_keys_is_sent_them_again(tmp_path: Path) -> None:
         chain.broker.attach(deaf_to_keys)
         async with chain.running() as daemon:
             await asyncio.sleep(50)
-            await daemon.drain()
+            await chain.drain(daemon)
             assert dropped
             assert daemon.parts is not None
             assert daemon.parts.uplink.counters.keys_asked >= 1
@@ -204,7 +204,7 @@ def test_a_rejected_batch_is_sealed_again_and_lands(tmp_path: Path) -> None:
             chain.connect_centre()
             chain.broker.drop(GATEWAY)
             await asyncio.sleep(5)
-            await daemon.drain()
+            await chain.drain(daemon)
         truth = chain.truth()
         assert truth.passed, truth.examples
         chain.close()
@@ -264,7 +264,7 @@ def test_a_meter_is_read_on_request_and_the_reading_lands_too(tmp_path: Path) ->
             assert replies[0].sealed
             assert daemon.parts is not None
             assert daemon.parts.commands.counters.repeated == 4
-            await daemon.drain()
+            await chain.drain(daemon)
         rows = [row for row in chain.sink.readings() if row.task == "read_now"]
         assert {row.quantity for row in rows} == {"current.a", "frequency"}
         assert all(row.slot is None for row in rows)
