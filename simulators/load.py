@@ -12,7 +12,8 @@ from functools import lru_cache
 from math import acos, atan2, cos, degrees, hypot, radians, sin, sqrt
 
 from protocols.quantity import Form, Kind, Quantity, by_name, by_number
-from simulators.trace import DAY_MS, FLOWS, Flow, TraceName, load_trace
+from simulators.demand import Demand, Peak
+from simulators.trace import DAY_MS, FLOWS, QUARTER_MS, Flow, TraceName, load_trace
 
 Reading = int | str | None
 """Counts of the last digit, or ISO text in the meter's civil time, or None: this meter has no such register."""
@@ -25,8 +26,6 @@ _ROLLOVER = 100_000_000
 """An energy register holds 8 digits (XXXXXX.XX)."""
 _ORIGIN_MS = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
 """When, in local time, the registers stood at the meter's seeded start."""
-_BLOCK_MS = 900_000
-"""Demand is the mean over a quarter of an hour (DL/T 645-2007 item 04000103, 15 minutes here)."""
 
 _UNIT_DECIMALS = {"kWh": 2, "kvarh": 2, "kVAh": 2, "kW": 4, "kvar": 4, "kVA": 4, "V": 1, "A": 3, "Hz": 2, "deg": 1,
                   "°C": 1, "%": 2, "CNY": 2, "CNY/kWh": 4}  # fmt: skip
@@ -95,7 +94,7 @@ class Load:
             flow: [[self._started(flow, phase, tariff, rng) for tariff in range(tariffs)] for phase in range(phases)]
             for flow in FLOWS
         }
-        self._peaks: dict[tuple[str, int | None, int], list[tuple[int, int]]] = {}
+        self._demands: dict[tuple[str, int | None], Demand] = {}
         self._latest: tuple[tuple[str, int | None, int], list[int]] = (("", None, 0), [])
 
     def _started(self, flow: Flow, phase: int, tariff: int, rng: random.Random) -> int:
@@ -154,9 +153,10 @@ class Load:
         return ((-lag if lead else lag) + 180 * self.reverse) % 360
 
     def mean(self, nature: str, phase: int | None, local_ms: int, span_ms: int) -> int:
-        """0.1 W, the mean over the time before this instant."""
+        """0.1 W, the mean over the time before this instant. Demand is that of a quarter of an hour (DL/T 645-2007 item
+        04000103)."""
         after, before = self._integral(nature, phase, local_ms), self._integral(nature, phase, local_ms - span_ms)
-        return round((after - before) * 10 / (span_ms * SCALE))
+        return _mean_power(after - before, span_ms)
 
     def _integral(self, nature: str, phase: int | None, local_ms: int) -> int:
         return sum(
@@ -165,34 +165,31 @@ class Load:
             for p in (range(self.phases) if phase is None else (phase,))
         )
 
-    def demand(self, nature: str, phase: int | None, tariff: int, since_ms: int, until_ms: int) -> tuple[int, int]:
-        """The highest quarter of an hour of a month so far: 0.1 W, and its end in local milliseconds."""
-        key = (nature, phase, tariff)
-        peaks = self._peaks.get(key)
-        if peaks is None:  # the curve repeats, so the peak of each of its days says all about whole days
-            peaks = [self._peak(*key, day * DAY_MS, DAY_MS) for day in range(4, 4 + self.trace.days)]
-            self._peaks[key] = peaks
-        found = (0, since_ms)
-        for day in range(since_ms // DAY_MS, until_ms // DAY_MS):
-            power, end = peaks[(day - 4) % len(peaks)]
-            if power > found[0]:
-                found = (power, day * DAY_MS + end)
-        today = until_ms // DAY_MS * DAY_MS
-        power, end = self._peak(*key, today, until_ms - today)
-        return (power, today + end) if power > found[0] else found
+    def demand(self, nature: str, phase: int | None, tariff: int, since_ms: int, until_ms: int) -> Peak:
+        """The highest quarter of an hour from a midnight on: 0.1 W, and its end in local milliseconds."""
+        demand = self._demands.get((nature, phase))
+        if demand is None:
+            demand = self._demands[nature, phase] = self._demand(nature, phase)
+        return demand.registers(since_ms, until_ms)[tariff]
 
-    def _peak(self, nature: str, phase: int | None, tariff: int, day_ms: int, until_ms: int) -> tuple[int, int]:
-        """The highest whole quarter of an hour of a day up to a time in it, and its end in that day."""
-        tariff_of = self.trace.flows["p"].tariff_of
-        per_step = self.trace.flows["p"].step_ms
-        best = (0, 0)
-        for end in range(_BLOCK_MS, until_ms + 1, _BLOCK_MS):
-            if tariff and tariff_of[(end - _BLOCK_MS) // per_step] != tariff - 1:
-                continue
-            power = self.mean(nature, phase, day_ms + end, _BLOCK_MS)
-            if power > best[0]:
-                best = (power, end)
-        return best
+    def _demand(self, nature: str, phase: int | None) -> Demand:
+        flows = self.trace.flows
+        sums = [0] * len(flows["p"].quarters)
+        for flow in _PARTS[nature][self.reverse]:
+            quarters = flows[flow].quarters
+            for p in range(self.phases) if phase is None else (phase,):
+                scale, first = self._scale[p], self._shift[p] // QUARTER_MS
+                shifted = quarters[first:] + quarters[:first]
+                sums = [so_far + scale * energy for so_far, energy in zip(sums, shifted, strict=True)]
+        means = [_mean_power(energy, QUARTER_MS) for energy in sums]
+        per_quarter = QUARTER_MS // flows["p"].step_ms
+        tariff_of = flows["p"].tariff_of[: DAY_MS // QUARTER_MS * per_quarter : per_quarter]
+        return Demand(means, tariff_of, self.tariffs)
+
+
+def _mean_power(energy: int, span_ms: int) -> int:
+    """0.1 W that give this energy (scaled W·ms) in so long."""
+    return round(energy * 10 / (span_ms * SCALE))
 
 
 _PHASES = {"a": 0, "b": 1, "c": 2}
@@ -333,9 +330,9 @@ _OF_METER: dict[str, _Reader] = {
     "frequency": lambda load, now: 4997 + (now // 60_000 * 2_654_435_761 >> 12) % 7,
     "temperature": lambda load, now: 180 + load.seed % 40 + (now // 3_600_000) % 24 * 3,
     "power.active.mean_1min": lambda load, now: _signed(load, load.mean("active.sum", None, now, 60_000)),
-    "demand.active.present": lambda load, now: _signed(load, load.mean("active.sum", None, now, _BLOCK_MS)),
-    "demand.reactive.present": lambda load, now: load.mean("reactive.sum", None, now, _BLOCK_MS),
-    "demand.apparent.present": lambda load, now: load.mean("apparent.sum", None, now, _BLOCK_MS),
+    "demand.active.present": lambda load, now: _signed(load, load.mean("active.sum", None, now, QUARTER_MS)),
+    "demand.reactive.present": lambda load, now: load.mean("reactive.sum", None, now, QUARTER_MS),
+    "demand.apparent.present": lambda load, now: load.mean("apparent.sum", None, now, QUARTER_MS),
     "battery.clock.voltage": lambda load, now: 360,
     "battery.reading.voltage": lambda load, now: 600,
     "battery.run_time": lambda load, now: 1200 + load.seed % 1000,

@@ -16,7 +16,7 @@ from typing import Literal
 TraceName = Literal["household", "steelplant"]
 Flow = Literal["p", "lag", "lead", "s"]
 
-DAY_MS = 86_400_000
+DAY_MS, QUARTER_MS = 86_400_000, 900_000
 MONDAY_MS = 4 * DAY_MS
 """1970-01-05 was a Monday, and so is the first day of both traces: weekdays stay weekdays."""
 
@@ -32,6 +32,8 @@ class Curve:
     tariff_of: tuple[int, ...]
     """Tariff (from 0) of each step."""
     sums: tuple[tuple[int, ...], ...]
+    quarters: tuple[int, ...]
+    """W·ms of each quarter of an hour: the span over which demand is taken."""
     period_ms: int
     """After so long the curve begins again."""
 
@@ -97,7 +99,9 @@ def _curve(step_ms: int, steps: tuple[int, ...], tariff_of: tuple[int, ...], tar
         )
         for tariff in range(tariffs)
     )
-    return Curve(step_ms, steps, tariff_of, sums, step_ms * len(steps))
+    size = QUARTER_MS // step_ms
+    quarters = tuple(sum(steps[at : at + size]) * step_ms for at in range(0, len(steps), size))
+    return Curve(step_ms, steps, tariff_of, sums, quarters, step_ms * len(steps))
 
 
 def _rows(name: TraceName) -> list[dict[str, str]]:
@@ -123,7 +127,7 @@ def _steelplant() -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...
     rows = _rows("steelplant")
     balance = [round(4000 * (float(row["er_lag_kvarh"]) - float(row["er_lead_kvarh"]))) for row in rows]
     return (
-        900_000,
+        QUARTER_MS,
         tuple(round(4000 * float(row["ea_imp_kwh"])) for row in rows),
         tuple(max(0, q) for q in balance),
         tuple(max(0, -q) for q in balance),

@@ -100,6 +100,15 @@ def test_the_maximum_demand_is_the_highest_quarter_of_an_hour_of_the_month(load:
     assert demand * 10_000 == max(means, default=0)
 
 
+@settings(max_examples=30, deadline=None)
+@given(load=loads, at=times, again=times)
+def test_the_demand_of_the_total_is_the_highest_of_the_tariffs(load: Load, at: int, again: int) -> None:
+    stem = f"demand.active.{'export' if load.reverse else 'import'}"
+    for moment in (at, again, at):  # what one reading remembers must not show in another
+        tariffs = [number(load, f"{stem}.t{n}", moment) for n in range(1, load.tariffs + 1)]
+        assert number(load, f"{stem}.total", moment) == max(tariffs)
+
+
 def test_a_seed_gives_the_same_meter_again_and_another_seed_another() -> None:
     name = "energy.active.import.total"
     assert Load(5).read(name, START) == Load(5).read(name, START)
