@@ -209,9 +209,7 @@ class Store:
         try:
             self._check_tail(connection)
             with transaction(connection):
-                # Rows behind the tail belong to an append that was reported as failed, so its caller has them still.
-                for kind, table in TABLES.items():
-                    connection.execute(f"DELETE FROM {table} WHERE id > ?", (self._tail[kind][0],))
+                self._forget_behind_tail(connection)
             self._read(connection)
         except BaseException:
             connection.close()
@@ -219,6 +217,16 @@ class Store:
         self._connection = connection
         self.counters["reopened"] += 1
         return connection
+
+    def _forget_behind_tail(self, connection: apsw.Connection) -> None:
+        """Take back an append that was reported as failed and yet went through: its caller has the records still."""
+        known = {series.number: series.last_slot for series in self.series.values()}
+        (tail, _) = self._tail[BatchKind.CAPTURES]
+        touched = connection.execute("SELECT DISTINCT series FROM record WHERE id > ?", (tail,)).fetchall()
+        for (number,) in touched:
+            connection.execute("UPDATE series SET last_slot = ? WHERE id = ?", (known.get(int(str(number))), number))
+        for kind, table in TABLES.items():
+            connection.execute(f"DELETE FROM {table} WHERE id > ?", (self._tail[kind][0],))
 
     def _check_tail(self, connection: apsw.Connection) -> None:
         (epoch,) = integers(connection, "SELECT epoch FROM boot")

@@ -9,17 +9,20 @@ from pathlib import Path
 
 import apsw
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from buffer import sqlite
 from buffer.errors import OutboxError, StoreDamaged, StoreFailed, StoreForeign, StoreFull
 from buffer.history import History
 from buffer.outbox import STORE_NAME
+from buffer.rows import from_row, to_row
 from buffer.sqlite import open_store
 from buffer.words import Limits
 from protocols.batch import pack
 from protocols.capture import Capture, Record
 from protocols.errors import Malformed
-from tests.crash.recording import Recording
+from tests.crash.recording import Op, Recording
 from tests.crash.scenario import NOW, Keys, capture
 from tests.outbox import Sealer, open_outbox, settle
 
@@ -159,6 +162,35 @@ async def test_a_failure_of_any_one_operation_loses_nothing_and_acknowledges_not
     assert failures > 20
 
 
+async def test_a_commit_that_went_through_although_its_sync_failed_leaves_no_trace(tmp_path: Path) -> None:
+    """Rows that were refused are not there, nor do they count as a slot that is known."""
+
+    class Unsyncable(Recording):
+        broken = False
+
+        def note(self, op: Op) -> None:
+            if self.broken and op.kind == "sync":
+                raise apsw.IOError("made to fail: sync")
+
+    vfs = Unsyncable("unsyncable")
+    outbox = open_outbox(tmp_path, vfs=vfs.name)
+    await outbox.append([capture(1, slot=SLOT)], urgent=True)
+    vfs.broken = True
+    with pytest.raises(StoreFailed, match="nothing was accepted"):
+        await outbox.append([capture(2, slot=SLOT + 1), capture(3, meter="meter-2", slot=SLOT)], urgent=True)
+    with pytest.raises(StoreFailed):
+        await outbox.append([capture(4)], urgent=True)
+    vfs.broken = False
+    assert not outbox.has_slot("meter-1", "curve", SLOT + 1)
+    assert outbox.last_slot("meter-1", "curve") == SLOT
+    assert outbox.last_slot("meter-2", "curve") is None
+    await outbox.append([capture(5, meter="meter-2")], urgent=True)
+    sealer = Sealer(outbox)
+    assert sealer.open(await sealer.all()) == [capture(1, slot=SLOT), capture(5, meter="meter-2")]
+    await outbox.close()
+    vfs.unregister()
+
+
 async def test_acknowledged_rows_that_are_gone_after_a_disk_error_stop_everything(
     tmp_path: Path, disk: Recording
 ) -> None:
@@ -181,8 +213,8 @@ async def test_the_loop_never_waits_for_the_disk(tmp_path: Path) -> None:
     stalled, go_on = threading.Event(), threading.Event()
 
     class Stalling(Recording):
-        def note(self, op: object) -> None:
-            if threading.current_thread() is not threading.main_thread() and getattr(op, "kind", "") == "sync":
+        def note(self, op: Op) -> None:
+            if threading.current_thread() is not threading.main_thread() and op.kind == "sync":
                 stalled.set()
                 assert go_on.wait(30)
 
@@ -209,6 +241,16 @@ async def test_the_loop_never_waits_for_the_disk(tmp_path: Path) -> None:
 
 
 # ---- when it lies
+
+
+@given(number=st.integers(0, 10**9), bit=st.integers(0, 10**6))
+def test_a_flipped_bit_in_a_row_is_never_a_reading(number: int, bit: int) -> None:
+    row = to_row(capture(number))
+    assert from_row(row.body) == capture(number)
+    flipped = bytearray(row.body)
+    flipped[bit // 8 % len(flipped)] ^= 1 << bit % 8
+    with pytest.raises(Malformed, match="checksum"):
+        from_row(bytes(flipped))
 
 
 async def _filled(directory: Path, *, clean: bool = True, keys: Keys | None = None) -> list[Record]:
