@@ -1,0 +1,128 @@
+"""docs/wire-vectors.json stays true: the code gives it, and takes it."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from identity import Centre, GatewayIdentity, GatewayTrust
+from identity.datakey import open_key_record
+from protocols import batch, envelope, messages
+from protocols.batch.codes import (
+    FAULTS,
+    FORMS,
+    QUALITIES,
+    RECORDS_MAX,
+    SIDES,
+    SOURCES,
+    STRINGS_MAX,
+    TEXT_MAX,
+    TIME_STATES,
+    VALUES_MAX,
+)
+from protocols.batch.codes import KINDS as KINDS_OF
+from protocols.batch.ints import Reader, Runs
+from protocols.capture import Record
+from protocols.envelope import BatchKind, DataKey, SignedKind
+from tests import wire_reader, wire_vectors
+from tests.records import RECORDS, reference_load, series
+from tests.wire_vectors import FILE, GATEWAY, build, told, written
+
+KINDS: dict[str, type[Any]] = {
+    "key": messages.KeyRecord, "hello": messages.Hello, "receipt": messages.Receipt, "request": messages.Request,
+    "reply": messages.Reply, "manifest": messages.Manifest,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def vectors() -> dict[str, Any]:
+    """The file."""
+    loaded: dict[str, Any] = json.loads(FILE.read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def data_key(vectors: dict[str, Any]) -> DataKey:
+    """Its data key."""
+    told_key = vectors["data_key"]
+    return DataKey(
+        kid=bytes.fromhex(told_key["kid"]), key=bytes.fromhex(told_key["key"]), salt=bytes.fromhex(told_key["salt"]),
+        epoch=told_key["epoch"], day=told_key["day"],
+    )  # fmt: skip
+
+
+def test_the_code_gives_the_file(vectors: dict[str, Any]) -> None:
+    assert written(build(vectors)) == FILE.read_text(), "run python -m tests.wire_vectors and look at what changed"
+
+
+def test_every_column_and_body_of_the_file_reads_as_it_says(vectors: dict[str, Any]) -> None:
+    for column in vectors["columns"]:
+        reader = Reader(bytes.fromhex(column["bytes"]))
+        numbers = reader.column(Runs(list(map(len, column["runs"]))))
+        assert numbers == [number for run in column["runs"] for number in run]
+        reader.end()
+    for body in vectors["bodies"]:
+        assert list(map(told, batch.decode(bytes.fromhex(body["body"])))) == body["records"]
+
+
+def test_every_batch_of_the_file_opens(vectors: dict[str, Any], data_key: DataKey) -> None:
+    for sealed in vectors["sealed"]:
+        opened = envelope.open(bytes.fromhex(sealed["message"]), data_key=data_key, gateway=sealed["gateway"])
+        assert (opened.seq, opened.kind, opened.body.hex()) == (
+            int(sealed["seq"]),
+            sealed["content_type"],
+            sealed["body"],
+        )
+
+
+def test_every_signed_message_of_the_file_verifies(vectors: dict[str, Any], data_key: DataKey) -> None:
+    keys = vectors["keys"]
+    gateway = GatewayIdentity.of(GATEWAY, wire_vectors._p256(keys["gateway_sign"]))
+    centre = Centre.of(wire_vectors._p256(keys["centre_sign"]), wire_vectors._rsa(keys["centre_wrap_pkcs8"]))
+    signers = {"gateway_sign": gateway.public, "centre_sign": centre.public}
+    for signed in vectors["signed"]:
+        message, kind = bytes.fromhex(signed["message"]), KINDS[signed["kind"]]
+        found = messages.verified(kind, message, gateway=GATEWAY, verify=signers[signed["signer"]].verify)
+        assert found.encode().hex() == signed["payload"]
+    record = bytes.fromhex(vectors["signed"][0]["message"])
+    known = GatewayTrust.of(gateway.public)
+    assert open_key_record(record, gateway=GATEWAY, centre=centre, gateways=known) == data_key
+
+
+def test_the_page_about_the_wire_names_every_part_of_the_file(vectors: dict[str, Any]) -> None:
+    page = (FILE.parent / "wire.md").read_text()
+    for name in vectors:
+        assert name == "about" or f"`{name}`" in page, name
+
+
+def test_the_page_has_the_numbers_of_the_words() -> None:
+    page = (FILE.parent / "wire.md").read_text()
+    for what, words in {
+        "quality": QUALITIES, "fault": FAULTS, "source": SOURCES, "time state": TIME_STATES,
+        "kind of a quantity": KINDS_OF, "form of a quantity": FORMS, "side of a quantity": SIDES,
+    }.items():  # fmt: skip
+        numbers = ", ".join(f"{number} {word.value}" for number, word in enumerate(words))
+        assert f"- {what}: {numbers}\n" in page
+    for kind in SignedKind:
+        assert f"{kind.name.lower()} {kind:d}" in page
+    for sealed in BatchKind:
+        assert f"| {sealed:d} |" in page
+    for limit in (RECORDS_MAX, STRINGS_MAX, TEXT_MAX, VALUES_MAX):
+        assert f"{limit:,}" in page
+
+
+@given(st.lists(RECORDS, max_size=6) | series())
+@settings(max_examples=60)
+def test_a_reader_written_from_the_page_alone_reads_the_same(records: list[Record]) -> None:
+    assert wire_reader.Reader(batch.encode(records)).records() == list(map(told, records))
+
+
+def test_a_reader_written_from_the_page_alone_reads_the_file(vectors: dict[str, Any]) -> None:
+    for body in vectors["bodies"]:
+        assert wire_reader.Reader(bytes.fromhex(body["body"])).records() == body["records"]
+    numbers = wire_reader.Reader(bytes.fromhex(vectors["bodies"][0]["body"]))
+    assert [numbers.name(each["number"]) for each in vectors["variants"]] == [e["name"] for e in vectors["variants"]]
+    records = reference_load(meters=10)
+    assert wire_reader.Reader(batch.encode(records)).records() == list(map(told, records))
