@@ -58,6 +58,8 @@ class Chain:
         self._random = Random(seed)
         self.settle_on: Literal["receipt", "puback"] = "receipt"
         self.started_at = now_ms()
+        self.drained_at: int | None = None
+        """When the last drain began: slots after that are not planned any more."""
         self._receipting: asyncio.Task[None] | None = None
         self.connect_centre()
 
@@ -118,11 +120,13 @@ class Chain:
 
     async def drain(self, daemon: Daemon) -> None:
         """Drain a gateway, within hours of virtual time. Raises TimeoutError where it never comes to an end."""
+        self.drained_at = now_ms()
         async with asyncio.timeout(DRAIN_S):
             await daemon.drain()
 
-    def truth(self, *, end: int | None = None) -> Truth:
-        """The verdict on all three logs, for every slot from the start of the chain to `end` (now where None)."""
+    def truth(self) -> Truth:
+        """The verdict on all three logs, for every slot from the start of the chain to the last drain (or now)."""
+        end = now_ms() if self.drained_at is None else self.drained_at
         return check(
             served=(
                 (served.meter, served.at_ms, served.values) for served in self.simulated.log.entries if served.intact
@@ -130,7 +134,7 @@ class Chain:
             accepted=self.accepted.captures,
             landed=self.sink.readings(),
             gaps=((gap.meter, gap.task, gap.slot) for gap in self.sink.gaps()),
-            planned=planned_slots(self.site, self.started_at, now_ms() if end is None else end),
+            planned=planned_slots(self.site, self.started_at, end),
             items={task.name: frozenset(task.items) for task in self.site.tasks},
         )
 
