@@ -128,7 +128,7 @@ def _take_over(aside: Path, fresh: Path, why: str, now_ms: Callable[[], int]) ->
                 at = now_ms()
                 detail: dict[str, str | int] = {"file": aside.name, "why": why[:200], "records": saved.records,
                                                 "events": saved.events, "unreadable": saved.unreadable}  # fmt: skip
-                event = Event(name="store.damaged", at=at, detail=detail)
+                event = Event(name="store_damaged", at=at, detail=detail)
                 connection.execute("INSERT INTO event (moment, body) VALUES (?, ?)", to_row(event))
                 # Whatever its stop was, it is checked at its first start.
                 connection.execute("UPDATE boot SET clean = 0")

@@ -324,7 +324,7 @@ async def test_a_broken_header_loses_nothing(tmp_path: Path, size: int) -> None:
     assert (tmp_path / "outbox.damaged-1.db").read_bytes() == damaged, "never deleted, never changed"
     with History(tmp_path) as history:
         assert len(list(history.read("meter-0", 0, 2 * NOW))) == 26
-        assert [event.name for event in history.events()] == ["store.damaged"]
+        assert [event.name for event in history.events()] == ["store_damaged"]
     async with open_outbox(tmp_path) as outbox:
         assert outbox.damage == []
         assert outbox.fact("floor") == "1"

@@ -217,7 +217,7 @@ async def judge(directory: Path, point: int, life: Life, rng: random.Random, *, 
             )
         ) is not None:
             found.update(pack(record) for record in keys.open(batch_now)
-                         if not (isinstance(record, Event) and record.name == "store.damaged"))  # fmt: skip
+                         if not (isinstance(record, Event) and record.name == "store_damaged"))  # fmt: skip
     finally:
         await outbox.close()
     for at, packed in life.accepted:
