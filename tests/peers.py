@@ -1,51 +1,29 @@
-"""Meters that were not written here, as processes of their own: `python -m tests.peers KIND ENDPOINT`.
+"""Meters that were not written here, as processes of their own: `python -m tests.peers NAME ENDPOINT`.
 
 The package `dlt645` (its meter server) and pymodbus (its SimDevice server), on TCP or on a tty. Each is told to serve
-the values of the tables below, prints `ready`, and serves until it is ended. The tables are what must land, exactly.
+the values of its table in `tests.told`, prints `ready`, and serves until it is ended.
 """
 
 import asyncio
 import os
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Final
 
-DLT645_ADDRESS: Final = "202411110002"
-DLT645_VALUES: Final = {
-    "energy.active.import.total": (0x00010000, "1234.56"),
-    "energy.active.export.total": (0x00020000, "7.08"),
-    "energy.active.import.t1": (0x00010100, "234.50"),
-    "voltage.a": (0x02010100, "231.7"),
-    "current.a": (0x02020100, "4.999"),
-    "power.active.total": (0x02030000, "1.1583"),
-    "power_factor.total": (0x02060000, "0.987"),
-    "frequency": (0x02800002, "50.03"),
-}
-"""Quantity, data identifier, and the value that the server is told to serve."""
-
-MODBUS_UNITS: Final = (1, 17)
-SDM630_VALUES: Final = {
-    "voltage.a": (0x0000, "230.1"),
-    "voltage.b": (0x0002, "229.9"),
-    "voltage.c": (0x0004, "231.25"),
-    "current.a": (0x0006, "4.125"),
-    "frequency": (0x0046, "50.02"),
-    "energy.active.import.total": (0x0048, "12345.67"),
-    "energy.active.export.total": (0x004A, "0.5"),
-}
-"""Quantity, 0-based input register of an SDM630, and the float32 that is served there (as its shortest decimal)."""
-SDM630_REGISTERS: Final = 0x180
+from tests.told import PEERS, Told
 
 
-def serve_dlt645(endpoint: str) -> None:
+def serve_dlt645(endpoint: str, told: Told) -> None:
     """The package's own meter server, on `tcp://127.0.0.1:PORT` or a tty."""
     from dlt645 import MeterServerService
+    from dlt645.model.types.dlt645_type import Demand
 
     if endpoint.startswith("tcp://"):
         host, port = endpoint.removeprefix("tcp://").rsplit(":", 1)
@@ -55,44 +33,57 @@ def serve_dlt645(endpoint: str) -> None:
             port=endpoint, data_bits=8, stop_bits=1, baud_rate=9600, parity="N", timeout=1.0
         )
     # The package takes the address in wire order.
-    server.set_address(bytes.fromhex(DLT645_ADDRESS)[::-1])
-    for di, text in DLT645_VALUES.values():
-        setter = server.set_00 if di >> 24 == 0 else server.set_02
-        assert setter(di, float(text)), f"the peer refused {di:08X}"
-    server.server.start()
+    server.set_address(bytes.fromhex(told.address)[::-1])
+    for di, group in groupby(told.items, key=attrgetter("at")):
+        values = [item.told for item in group]
+        match di >> 24:
+            case 0:
+                taken = server.set_00(di, float(values[0]))
+            case 1:
+                taken = server.set_01(di, Demand(float(values[0]), datetime.fromisoformat(values[1])))
+            case 2:
+                taken = server.set_02(di, float(values[0]))
+            case _:
+                taken = server.set_04(di, values[0])
+        assert taken, f"the peer refused {di:08X}"
+    assert server.server.start(), f"the peer did not start at {endpoint}"
     print("ready", flush=True)
     while True:
         time.sleep(3600)
 
 
-async def serve_modbus(endpoint: str) -> None:
-    """pymodbus's server with SimDevices: input registers of an SDM630, two units."""
+async def serve_modbus(endpoint: str, meters: Sequence[Told]) -> None:
+    """pymodbus's server with a SimDevice for each meter. Registers of which it was told nothing are refused."""
     from pymodbus.server import ModbusSerialServer, ModbusTcpServer
     from pymodbus.simulator import DataType, SimData, SimDevice
 
-    registers = [0] * SDM630_REGISTERS
-    for register, text in SDM630_VALUES.values():
-        registers[register : register + 2] = struct.unpack(">HH", struct.pack(">f", float(text)))
-    bits = [SimData(0, values=[False] * 16, datatype=DataType.BITS)]
-    words = [SimData(0, values=registers, datatype=DataType.REGISTERS)]
-    devices = [SimDevice(id=unit, simdata=(bits, bits, words, words)) for unit in MODBUS_UNITS]
+    devices = []
+    for told in meters:
+        registers = [
+            SimData(item.at, values=float(item.told) if "FLOAT" in item.kind else int(item.told),
+                    datatype=DataType[item.kind])
+            for item in told.items
+        ]  # fmt: skip
+        bits = [SimData(0, values=[False] * 16, datatype=DataType.BITS)]
+        nothing = [SimData(0xFFFF, values=0, datatype=DataType.REGISTERS)]
+        holding, inputs = (registers, nothing) if told.table == "holding" else (nothing, registers)
+        devices.append(SimDevice(id=int(told.address), simdata=(bits, bits, holding, inputs)))
     server: ModbusTcpServer | ModbusSerialServer
     if endpoint.startswith("tcp://"):
         host, port = endpoint.removeprefix("tcp://").rsplit(":", 1)
         server = ModbusTcpServer(devices, address=(host, int(port)))
     else:
         server = ModbusSerialServer(devices, port=endpoint, baudrate=9600, parity="N")
-    serving = asyncio.create_task(server.serve_forever(), name="serve")
-    await asyncio.sleep(0.2)
+    await server.serve_forever(background=True)
     print("ready", flush=True)
-    await serving
+    await server.serving
 
 
 @contextmanager
-def peer(kind: str, endpoint: str) -> Iterator[None]:
+def peer(name: str, endpoint: str) -> Iterator[None]:
     """Run an independent meter in a process of its own until the block ends."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.peers", kind, endpoint],
+        [sys.executable, "-m", "tests.peers", name, endpoint],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -105,7 +96,7 @@ def peer(kind: str, endpoint: str) -> Iterator[None]:
             if line.strip() == "ready":
                 break
         else:
-            raise RuntimeError(f"{kind} at {endpoint} did not start: {process.stderr.read()}")
+            raise RuntimeError(f"{name} at {endpoint} did not start: {process.stderr.read()}")
         yield
     finally:
         process.kill()
@@ -166,16 +157,14 @@ async def serve_cable() -> None:
     await asyncio.Event().wait()
 
 
-def main(kind: str, endpoint: str) -> None:
+def main(name: str, endpoint: str) -> None:
     """Serve what was asked for."""
-    if kind == "dlt645":
-        serve_dlt645(endpoint)
-    elif kind == "modbus":
-        asyncio.run(serve_modbus(endpoint))
-    elif kind == "cable":
+    if name == "cable":
         asyncio.run(serve_cable())
+    elif name.startswith("dlt645"):
+        serve_dlt645(endpoint, *PEERS[name])
     else:
-        raise SystemExit(f"expected dlt645, modbus or cable, got {kind!r}")
+        asyncio.run(serve_modbus(endpoint, PEERS[name]))
 
 
 if __name__ == "__main__":

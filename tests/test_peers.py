@@ -1,0 +1,175 @@
+"""Meters that were not written here, polled for real: what they were told to serve is what lands, to the digit.
+
+The package `dlt645` behind a serial server and on a tty, pymodbus on a tty and over Modbus TCP, each as a process of
+its own. All are on the site of one gateway (`meterwire run`), which publishes over TLS with a client certificate to
+mosquitto; `meterwire central run` lands. The tables are then read with plain SQL.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings, Site, TaskEntry, UplinkEntry
+from field.chain import Installation
+from field.main import main
+from field.truth import read_accepted
+from tests.broker import CENTRE, Broker
+from tests.peers import cable, peer
+from tests.processes import free_port
+from tests.told import PEERS, Told
+
+pytestmark = pytest.mark.slow
+
+GATEWAY = "gw-peers"
+EVERY_S = 5
+CAPTURES_MIN = 2
+RUN_S_MAX = 40.0
+LINE = SerialSettings.parse("9600-8N1")
+PROTOCOLS: dict[str, ProtocolName] = {
+    "dlt645-tcp": "dlt645-2007", "dlt645-pty": "dlt645-2007", "modbus-rtu": "modbus-rtu", "modbus-tcp": "modbus-tcp",
+}  # fmt: skip
+METERS = [pytest.param(name, told, id=f"{name}-{told.address}") for name, told in
+          ((name, told) for name, meters in PEERS.items() for told in meters)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ports() -> Iterator[dict[str, str]]:
+    """All four servers, by name; where the gateway reaches each."""
+    reached: dict[str, str] = {}
+    with ExitStack() as running:
+        for name in PEERS:
+            if name.endswith("tcp"):
+                reached[name] = served = f"tcp://127.0.0.1:{free_port()}"
+            else:
+                wire = running.enter_context(cable())
+                reached[name], served = wire.near, wire.far
+            running.enter_context(peer(name, served))
+        yield reached
+
+
+def site(directory: Path, ports: dict[str, str], uplink: UplinkEntry) -> Site:
+    """A bus for each server, every meter with a task of its own model."""
+    told = [(name, meter) for name, meters in PEERS.items() for meter in meters]
+    items = {meter.profile: tuple(meter.expected) for _, meter in told}
+    return Site(
+        gateway=GATEWAY, clock_trust="always", uplink=uplink, store=directory / "store", keys=directory / "keys",
+        socket=directory / "meterwire.sock", origin=directory / "site.toml",
+        buses=tuple(BusEntry(name=name, port=port, serial=LINE) for name, port in ports.items()),
+        meters=tuple(
+            MeterEntry(id=meter_id(name, meter), point="", bus=name, address=meter.address, profile=meter.profile,
+                       protocol=PROTOCOLS[name], tasks=(meter.profile,))
+            for name, meter in told
+        ),
+        tasks=tuple(TaskEntry(name=profile, every_s=EVERY_S, items=names) for profile, names in items.items()),
+    )  # fmt: skip
+
+
+def meter_id(bus: str, told: Told) -> str:
+    return f"{bus}-{told.address}"
+
+
+class Row(NamedTuple):
+    """A row of the central table, its value as the database spells it."""
+
+    meter: str
+    quantity: str
+    value: str | None
+    text: str | None
+    quality: str
+    fault: str | None
+
+
+SELECT = "SELECT meter, quantity, CAST(value AS text), text, quality, fault FROM reading"
+
+
+def landed(database: str) -> list[Row]:
+    if database.startswith("sqlite"):
+        with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as file:
+            return [Row(*row) for row in file.execute(SELECT)]
+    with psycopg.connect(database) as server:
+        return [Row(*row) for row in server.execute(SELECT)]
+
+
+def number(plain: str) -> Decimal | None:
+    try:
+        return Decimal(plain)
+    except InvalidOperation:
+        return None
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_what_independent_meters_were_told_to_serve_is_what_lands(
+    ports: dict[str, str], tls_broker: Broker, tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    assert tls_broker.certificates is not None
+    ours, theirs = tls_broker.certificates.client(GATEWAY), tls_broker.certificates.client(CENTRE)
+    ca = tls_broker.certificates.ca
+    uplink = UplinkEntry(url=tls_broker.url, ca=ca, certificate=ours.certificate, key=ours.key)
+    polled = Installation(
+        tmp_path, site(tmp_path, ports, uplink),
+        broker=[f'ca = "{ca}"', f'certificate = "{theirs.certificate}"', f'key = "{theirs.key}"'],
+        database=None if database == "sqlite" else request.getfixturevalue("postgres"),
+    )  # fmt: skip
+    try:
+        polled.start()
+        wait_for_captures(polled, CAPTURES_MIN)
+        polled.drain()
+        polled.stop()
+    finally:
+        polled.kill()
+
+    told = {
+        meter_id(name, meter): meter.expected for name, meters in PEERS.items() for meter in meters
+    }  # fmt: skip
+    rows = landed(polled.database)
+    assert {(row.quality, row.fault) for row in rows} == {("good", None)}
+    for row in rows:
+        plain = told[row.meter][row.quantity]
+        if number(plain) is None or row.quantity == "address":
+            assert (row.value, row.text) == (None, plain)
+        else:
+            assert (row.value, row.text) == (plain, None)
+            assert Decimal(row.value or "") == Decimal(plain)
+    times = range(polled.started_at, polled.ended_at + 10_000, 1_000)  # they serve the same all the time
+    truth = polled.verdict((meter, at, values) for meter, values in told.items() for at in times)
+    assert truth.passed, dict(truth.examples)
+    assert (truth.gaps, truth.landed) == (0, len(rows))
+    assert {(row.meter, row.quantity) for row in rows} == {(m, q) for m in told for q in told[m]}
+    assert truth.accepted >= CAPTURES_MIN * len(told)
+
+
+def wait_for_captures(polled: Installation, count: int) -> None:
+    """Return when every meter has been captured so often."""
+    end = time.monotonic() + RUN_S_MAX
+    meters = [meter.id for meter in polled.site.meters]
+    while time.monotonic() < end:
+        captured = [capture.meter for capture in read_accepted(polled.accepted)] if polled.accepted.exists() else []
+        if all(captured.count(meter) >= count for meter in meters):
+            return
+        assert polled.gateway.running, polled.gateway.said()
+        time.sleep(0.1)  # another process's file has no event to wait on
+    raise AssertionError(f"not every meter was captured {count} times: {captured}\n{polled.gateway.said()}")
+
+
+@pytest.mark.parametrize(("name", "told"), METERS)
+def test_a_live_read_shows_the_same_values(ports: dict[str, str], name: str, told: Told) -> None:
+    protocol = PROTOCOLS[name]
+    options = ["--profile", told.profile] if protocol.startswith("modbus") else []
+    result = CliRunner().invoke(
+        main,
+        ["read", "--port", ports[name], "--protocol", protocol, "--serial", str(LINE), "--meter", told.address,
+         *options, "--json", *told.expected],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {line["quantity"]: line["value"] for line in lines} == told.expected
+    assert {(line["quality"], line["fault"]) for line in lines} == {("good", None)}
