@@ -8,7 +8,7 @@ that quantity within 2 s of its read_at, and every planned slot is landed or has
 
 import json
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -185,29 +185,24 @@ def check(
     for meter, at, values in served:
         truth.served += 1
         for quantity, text in values.items():
-            said[meter, quantity].append((at, _norm(text)))
+            said[meter, quantity].append((at, text))
     for answers in said.values():
         answers.sort()
 
-    rows: Counter[tuple[str, str, int, str]] = Counter()
     table: dict[tuple[str, str, int, str], str | None] = {}
     at_slot: dict[tuple[str, int], set[str]] = defaultdict(set)
     for row in landed:
         truth.landed += 1
         key = (row.meter, row.quantity, row.stamp, row.source)
-        rows[key] += 1
-        plain = None if row.plain is None else _norm(row.plain)
-        table[key] = plain
+        if key in table:
+            truth.duplicate += 1
+            truth.blame("duplicate", key)
+        plain = table[key] = row.plain
         if row.slot is not None:
             at_slot[row.meter, row.slot].add(row.quantity)
         if plain is not None and not _was_served(said.get((row.meter, row.quantity), []), row.read_at, plain):
             truth.different += 1
             truth.blame("not served", (key, plain, row.read_at))
-    for key, count in rows.items():
-        if count > 1:
-            truth.duplicate += count - 1
-            truth.blame("duplicate", key)
-
     for capture in accepted:
         truth.accepted += 1
         for quantity, value in capture.values.items():
@@ -216,9 +211,10 @@ def check(
                 truth.missing += 1
                 truth.blame("missing", key)
                 break
-            if value is not None and table[key] != _norm(value):
+            landed_value = table[key]
+            if value is not None and (landed_value is None or not _equal(value, landed_value)):
                 truth.different += 1
-                truth.blame("differs from accepted", (key, value, table[key]))
+                truth.blame("differs from accepted", (key, value, landed_value))
 
     gap_keys = {SlotKey(*gap) for gap in gaps}
     truth.gaps = len(gap_keys)
@@ -228,6 +224,10 @@ def check(
             truth.unexplained += 1
             truth.blame("neither landed nor a gap", slot)
     return truth
+
+
+def _equal(a: str, b: str) -> bool:
+    return a == b or _norm(a) == _norm(b)
 
 
 def _norm(plain: str) -> str:
@@ -244,6 +244,6 @@ def _was_served(answers: list[tuple[int, str]], read_at: int, plain: str) -> boo
     for at, said in answers[first:]:
         if at > read_at + SERVED_WINDOW_MS:
             return False
-        if said == plain:
+        if _equal(said, plain):
             return True
     return False

@@ -28,23 +28,32 @@ class Demand:
         self._size = tariffs + 1
         self._days = len(quarters) * QUARTER_MS // DAY_MS
         self._of_day = [self._raised([Peak(0, 0)] * self._size, day, DAY_MS, starts_ms=0) for day in range(self._days)]
-        self._latest: tuple[tuple[int, int], list[Peak]] = ((0, 0), [Peak(0, 0)] * self._size)
+        nothing = [Peak(0, 0)] * self._size
+        self._whole_days: tuple[tuple[int, int], list[Peak]] = ((0, 0), nothing)
+        self._latest: tuple[tuple[int, int], list[Peak]] = ((0, 0), nothing)
 
     def registers(self, since_ms: int, until_ms: int) -> list[Peak]:
         """The total and every tariff, from a midnight to an instant. Of equal quarters the first one stands; before
         the first quarter is over, zero at the midnight."""
         key = since_ms, until_ms // QUARTER_MS
         if self._latest[0] != key:  # a block asks for all of them at one instant
+            today = until_ms // DAY_MS * DAY_MS
+            peaks = self._of_whole_days(since_ms, today)
+            self._latest = key, self._raised(peaks, self._day(today), until_ms - today, starts_ms=today)
+        return self._latest[1]
+
+    def _of_whole_days(self, since_ms: int, today_ms: int) -> list[Peak]:
+        key = since_ms, today_ms
+        if self._whole_days[0] != key:
             peaks = [Peak(0, since_ms)] * self._size
-            for start in range(since_ms, until_ms - DAY_MS + 1, DAY_MS):
+            for start in range(since_ms, today_ms, DAY_MS):
                 of_day = self._of_day[self._day(start)]
                 peaks = [
                     Peak(new.power, start + new.end_ms) if new.power > peak.power else peak
                     for peak, new in zip(peaks, of_day, strict=True)
                 ]
-            today = until_ms // DAY_MS * DAY_MS
-            self._latest = key, self._raised(peaks, self._day(today), until_ms - today, starts_ms=today)
-        return self._latest[1]
+            self._whole_days = key, peaks
+        return self._whole_days[1]
 
     def _day(self, start_ms: int) -> int:
         return (start_ms - MONDAY_MS) // DAY_MS % self._days

@@ -58,6 +58,7 @@ def number(counts: int, width: int) -> bytes:
     return data if counts >= 0 else data[:-1] + bytes((data[-1] | 0x80,))
 
 
+@lru_cache(maxsize=4096)
 def when(iso: str, order: str) -> bytes:
     """ISO text as BCD, in an order of parts such as `YYMMDDhhmm`, read high byte first."""
     days, _, time = iso.rpartition("T") if "T" in iso else ((iso, "", "") if "-" in iso else ("", "", iso))

@@ -345,6 +345,7 @@ _OF_METER: dict[str, _Reader] = {
 }
 
 
+@lru_cache(maxsize=4096)  # meters are asked for the same demand's time again and again
 def _iso(local_ms: int, pattern: str) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=local_ms)).strftime(pattern)
 

@@ -6,6 +6,7 @@ years are of this century. The names of parts: YY MM DD WW (weekday, 0 = Sunday)
 
 from collections.abc import Mapping
 from datetime import date
+from functools import lru_cache
 from itertools import takewhile
 
 Parts = dict[str, int | None]
@@ -28,6 +29,13 @@ def split(text: str, order: str) -> Parts | None:
         else:
             return None
     return found
+
+
+@lru_cache(maxsize=4096)  # the time of a demand stays for days, and is read each quarter of an hour
+def read(text: str, order: str) -> tuple[str | None, int | None]:
+    """ISO text of digits that stand in this order, None when they are no time; and the weekday, where it is known."""
+    found = split(text, order)
+    return (None, None) if found is None else (iso(found), found.get("WW"))
 
 
 def join(found: Mapping[str, int | None], order: str) -> str:

@@ -125,13 +125,11 @@ class When:
             return [unavailable(quantity) for quantity in quantities]
         if "DD" in self.parts and not text.strip("0"):
             return [unavailable(quantity, "all zeros: never set") for quantity in quantities]
-        found = moment.split(text, self.parts)
-        iso = moment.iso(found) if found is not None else None
-        if found is None or iso is None:
+        iso, day = moment.read(text, self.parts)
+        if iso is None:
             return [invalid(quantity, f"no time: {text} as {self.parts}") for quantity in quantities]
         values = [Value(quantity=quantities[0], time=iso)]
         if len(quantities) > 1:
-            day = found["WW"]
             values.append(
                 unavailable(quantities[1]) if day is None else Value(quantity=quantities[1], number=Decimal(day))
             )
