@@ -6,9 +6,9 @@ The position of a word in its table is its number on the wire and in the store: 
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from protocols.capture import Fault, Quality, Source, TimeState
+from protocols.capture import Fault, Quality, Source, TimeState, Value
 from protocols.errors import Malformed
 from protocols.quantity import Form, Kind, Quantity, Side, by_number
 
@@ -93,6 +93,29 @@ def read_number(text: str) -> Decimal:
 def _beyond(number: Decimal) -> bool:
     exponent = number.as_tuple().exponent
     return not isinstance(exponent, int) or abs(exponent) > DIGITS_MAX or number.adjusted() > DIGITS_MAX
+
+
+_NEW: Any = Value.__new__
+_SLOTS = [Value.__dict__[name].__set__ for name in Value.__slots__]
+_SET_QUANTITY, _SET_NUMBER, _SET_TIME, _SET_TEXT, _SET_QUALITY, _SET_FAULT, _SET_DETAIL = _SLOTS
+assert Value.__slots__ == ("quantity", "number", "time", "text", "quality", "fault", "detail")
+
+
+def good(quantity: Quantity, number: Decimal) -> Value:
+    """A good value without detail, of a number that is finite: what nearly every value is.
+
+    The same as Value(quantity=..., number=...), whose checks cannot fail here, at a third of its time: building values
+    is most of what reading rows and bodies costs.
+    """
+    value: Value = _NEW(Value)
+    _SET_QUANTITY(value, quantity)
+    _SET_NUMBER(value, number)
+    _SET_TIME(value, None)
+    _SET_TEXT(value, None)
+    _SET_QUALITY(value, Quality.GOOD)
+    _SET_FAULT(value, None)
+    _SET_DETAIL(value, None)
+    return value
 
 
 def catalogued(quantity: Quantity) -> bool:

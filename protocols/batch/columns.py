@@ -25,6 +25,7 @@ from protocols.batch.codes import (
     QUALITY_CODES,
     STRINGS_MAX,
     WHOLE_MAX,
+    good,
     read_number,
     short,
     word,
@@ -200,7 +201,7 @@ def read_values(reader: Reader, quantity: Quantity, runs: Runs, texts: list[str]
         exponent = reader.byte() - EXPONENT_BIAS
         wholes = _bounded(reader.column(runs), quantity)
         drops = reader.column(runs) if head & 4 else []
-        values = [Value(quantity=quantity, number=number) for number in _numbers_of(wholes, exponent, drops)]
+        values = list(map(good, repeat(quantity), _numbers_of(wholes, exponent, drops)))
     elif what == TIMES:
         values = [Value(quantity=quantity, time=text) for text in _texts_of(reader.column(runs), texts)]
     else:

@@ -15,7 +15,6 @@ from typing import Final
 import cbor2
 
 from protocols.batch.codes import (
-    DIGITS_MAX,
     FAULT_CODES,
     FAULTS,
     KEYS_MAX,
@@ -27,8 +26,8 @@ from protocols.batch.codes import (
     TIME_MAX,
     TIME_STATES,
     VALUES_MAX,
-    WHOLE_MAX,
     catalogued,
+    good,
     inline,
     instant,
     numbered,
@@ -93,6 +92,8 @@ def _capture_parts(capture: Capture) -> list[object]:
     for time in (slot, stamp, read_at, error):
         if time is not None and not -TIME_MAX < time < TIME_MAX:
             instant(time, f"a time of {capture.meter}")
+    if len(capture.values) > VALUES_MAX:
+        raise ValueError(f"capture of {capture.meter}: more than {VALUES_MAX} values")
     flat: list[object] = []
     for value in capture.values:
         known = _codes.get(id(value.quantity))
@@ -137,9 +138,9 @@ def _value_parts(value: Value) -> list[object]:
 
 
 def unpack(row: bytes) -> Record:
-    """The record in a row. Raises Malformed."""
-    if row[:1] != _HEAD:
-        raise Malformed(f"row: expected version {VERSION}, got {row[:8].hex().upper()}")
+    """The record in a row, which any body can take. Raises Malformed."""
+    if row[:1] != _HEAD or len(row) > ROW_MAX:
+        raise Malformed(f"row: expected version {VERSION} and at most {ROW_MAX} bytes, got {row[:8].hex().upper()}...")
     try:
         parts = cbor2.loads(row[1:])
         kind = parts[0] if isinstance(parts, list) and parts else None
@@ -151,22 +152,26 @@ def unpack(row: bytes) -> Record:
 
 
 def _capture(parts: list[object]) -> Capture:
-    fields = Fields("row of a capture", parts, 12)
-    fields.integer("kind", 0, 0)
-    meter, point, task = (fields.text(name, TEXT_MAX) for name in ("meter", "point", "task"))
-    stamp = fields.integer("stamp", *_TIMES)
-    ahead = fields.optional("slot", -WHOLE_MAX, WHOLE_MAX)
-    read_at = instant(stamp + fields.integer("read_at", -WHOLE_MAX, WHOLE_MAX), "read_at")
-    source, state = _STAMPED[fields.integer("source", 0, len(_STAMPED) - 1)]
-    error = fields.optional("clock error", *_TIMES)
-    ct, pt = fields.text("ct", DIGITS_MAX), fields.text("pt", DIGITS_MAX)
-    flat = fields.array("values", 2 * VALUES_MAX)
-    if len(flat) % 2:
-        raise Malformed(f"row: {len(flat)} quantities and values, expected pairs")
+    if len(parts) != 12:
+        raise Malformed(f"row of a capture: expected 12 parts, got {len(parts)}")
+    _, meter, point, task, stamp, ahead, behind, source, error, ct, pt, flat = parts
+    if not (type(meter) is type(point) is type(task) is type(ct) is type(pt) is str and type(flat) is list):
+        raise Malformed(f"row of a capture: expected texts and a list of values, got {parts!r:.120}")
+    if not (type(stamp) is type(behind) is type(source) is int and source in _STAMPED and not len(flat) % 2):
+        raise Malformed(f"row of a capture: expected times, source and pairs of values, got {parts!r:.120}")
+    if not ((ahead is None or type(ahead) is int) and (error is None or type(error) is int)):
+        raise Malformed(f"row of a capture: expected a slot and a clock error, got {ahead!r:.40}, {error!r:.40}")
+    if len(flat) > 2 * VALUES_MAX:
+        raise Malformed(f"row of a capture: {len(flat) // 2} values, expected at most {VALUES_MAX}")
+    slot, read_at = None if ahead is None else stamp + ahead, stamp + behind
+    for time in (stamp, slot, read_at, error):
+        if time is not None and not -TIME_MAX < time < TIME_MAX:
+            instant(time, "a time of a capture")
+    kind, state = _STAMPED[source]
     return Capture(
-        meter=meter, point=point, task=task, slot=None if ahead is None else instant(stamp + ahead, "slot"),
-        stamp=stamp, read_at=read_at, source=source, time_state=state, clock_error_ms=error,
-        ct=_ONE if ct == "1" else read_number(ct), pt=_ONE if pt == "1" else read_number(pt),
+        meter=short(meter), point=short(point), task=short(task), slot=slot, stamp=stamp, read_at=read_at,
+        source=kind, time_state=state,
+        clock_error_ms=error, ct=_ONE if ct == "1" else read_number(ct), pt=_ONE if pt == "1" else read_number(pt),
         values=tuple(map(_value, flat[::2], flat[1::2])),
     )  # fmt: skip
 
@@ -175,14 +180,14 @@ def _value(code: object, told: object) -> Value:
     quantity = by_number(code) if type(code) is int else _quantity(code)
     if type(told) is str:
         if len(told) > SHORT_NUMBER or "E" in told:
-            return Value(quantity=quantity, number=read_number(told))
+            return good(quantity, read_number(told))
         number = Decimal(told)
-        if str(number) != told:
+        if str(number) != told or not number.is_finite():
             raise Malformed(f"row: not a number in its own form: {told!r}")
-        return Value(quantity=quantity, number=number)
+        return good(quantity, number)
     fields = Fields("row of a value", told, 5)
     what = fields.integer("what", 0, 3)
-    text = fields.optional_text("text", TEXT_MAX)
+    text = _optional(fields.optional_text("text", TEXT_MAX))
     if (text is None) != (what == 0):
         raise Malformed(f"row: a value of kind {what} with text {text!r:.40}")
     quality = word(QUALITIES, fields.integer("quality"))
@@ -194,15 +199,15 @@ def _value(code: object, told: object) -> Value:
         text=text if what == 3 else None,
         quality=quality,
         fault=None if fault is None else word(FAULTS, fault),
-        detail=fields.optional_text("detail", TEXT_MAX),
+        detail=_optional(fields.optional_text("detail", TEXT_MAX)),
     )
 
 
 def _quantity(code: object) -> Quantity:
     fields = Fields("row of a quantity", code, 14)
     numbers = tuple(fields.integer(name) for name in ("number", "kind", "form", "side", "tariff", "last"))
-    texts = tuple(fields.text(name, TEXT_MAX) for name in ("name", "unit", "zh"))
-    options = tuple(fields.optional_text(name, TEXT_MAX) for name in ("phase", "obis", "di", "oad", "cim"))
+    texts = tuple(short(fields.text(name, TEXT_MAX)) for name in ("name", "unit", "zh"))
+    options = tuple(_optional(fields.optional_text(name, TEXT_MAX)) for name in ("phase", "obis", "di", "oad", "cim"))
     return outlined(numbers, texts, options)
 
 
@@ -210,11 +215,11 @@ def _gap(parts: list[object]) -> Gap:
     fields = Fields("row of a gap", parts, 7)
     fields.integer("kind", 1, 1)
     return Gap(
-        meter=fields.text("meter", TEXT_MAX),
-        task=fields.text("task", TEXT_MAX),
+        meter=short(fields.text("meter", TEXT_MAX)),
+        task=short(fields.text("task", TEXT_MAX)),
         slot=fields.integer("slot", *_TIMES),
         fault=word(FAULTS, fields.integer("fault")),
-        detail=fields.optional_text("detail", TEXT_MAX),
+        detail=_optional(fields.optional_text("detail", TEXT_MAX)),
         opened_at=fields.integer("opened_at", *_TIMES),
     )
 
@@ -222,11 +227,11 @@ def _gap(parts: list[object]) -> Gap:
 def _event(parts: list[object]) -> Event:
     fields = Fields("row of an event", parts, 5)
     fields.integer("kind", 2, 2)
-    name, at = fields.text("name", TEXT_MAX), fields.integer("at", *_TIMES)
-    meter = fields.optional_text("meter", TEXT_MAX)
+    name, at = short(fields.text("name", TEXT_MAX)), fields.integer("at", *_TIMES)
+    meter = _optional(fields.optional_text("meter", TEXT_MAX))
     detail: dict[str, str | int] = {}
     for key, item in fields.map("detail", KEYS_MAX).items():
         if not isinstance(key, str) or not isinstance(item, str | int) or isinstance(item, bool):
             raise Malformed(f"row of an event: {key!r:.40}: expected a text or an integer, got {item!r:.40}")
-        detail[key] = item if isinstance(item, str) else whole(item, key)
+        detail[short(key)] = short(item) if isinstance(item, str) else whole(item, key)
     return Event(name=name, at=at, meter=meter, detail=detail)
