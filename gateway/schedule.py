@@ -6,6 +6,7 @@ gaps, and slots that come a second time are looked up before they are read again
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from config.model import Site, TaskEntry
 from drivers.bus import Bus, Job, Lane, Outcome
 from drivers.meter import Meter
 from drivers.plan import ReadPlan
+from gateway.beginnings import Beginnings, FactBook
 from gateway.clock import Clock
 from gateway.intake import Intake
 from gateway.slots import Slots
@@ -39,7 +41,7 @@ CATCH_UP_STEP = 256
 """Gaps that are appended together while catching up: the outbox commits at that many."""
 
 
-class SlotBook(Protocol):
+class SlotBook(FactBook, Protocol):
     """What the outbox knows of earlier slots."""
 
     def has_capture(self, meter: str, task: str, slot: int) -> bool: ...
@@ -124,6 +126,8 @@ class Schedule:
         self._paused = self._leaving = False
         self._catch_up_wanted = asyncio.Event()
         self._missing_because = Fault.MISSED
+        self._beginnings = Beginnings(book)
+        self._made_at = asyncio.get_running_loop().time()
         self._running = 0
 
     @property
@@ -141,9 +145,9 @@ class Schedule:
 
     async def run(self) -> None:
         """Schedule for ever. Raises OutboxError."""
-        began = asyncio.get_running_loop().time()
         waited = await self._until_trusted()
-        start = self._now_ms() - round((asyncio.get_running_loop().time() - began) * 1000)
+        start = self._now_ms() - math.ceil((asyncio.get_running_loop().time() - self._made_at) * 1000)
+        await self._note_beginnings(start)
         await self._catch_up(start if waited else None)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick_for_ever(), name="schedule:tick")
@@ -160,6 +164,17 @@ class Schedule:
             await asyncio.sleep(UNTRUSTED_WAIT_S)
         self.waiting = ""
         return waited
+
+    async def _note_beginnings(self, start: int) -> None:
+        """Keep where the series begin that the store has nothing of: from the slot in force at the start."""
+        await self._beginnings.note(
+            {
+                (series.meter.id, name): self._slots.current(task.every_s, start - task.offset_s * 1000)
+                for name, task in self._tasks.items()
+                for series in self._series[name]
+                if self._book.last_slot(series.meter.id, name) is None
+            }
+        )
 
     async def _tick_for_ever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -334,9 +349,8 @@ class Schedule:
             series.running = None
         else:
             slots = []
-        since = known
-        if known is None and untrusted_since is not None:
-            since = self._slots.current(task.every_s, untrusted_since - task.offset_s * 1000) - 1
+        first = self._beginnings.first(series.meter.id, task.name)
+        since = known if known is not None or first is None else first - 1
         if since is not None and since < current:
             slots += self._slots.between(task.every_s, since, current)
         records: list[Record] = []

@@ -61,6 +61,28 @@ def test_slots_that_the_gateway_was_down_for_become_gaps_and_the_current_one_is_
     virtual.run(scenario(), start_ms=START)
 
 
+def test_a_gateway_killed_before_its_first_answer_still_owes_its_first_slots(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=2), [MINUTE])
+        await asyncio.sleep(30)
+        task = asyncio.get_running_loop().create_task(chain.daemon().run())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait({task})
+        assert chain.accepted.captures == []
+        await asyncio.sleep(100)  # slots 1 and 2 come; it starts again in slot 2
+        async with chain.running() as daemon:
+            await asyncio.sleep(10)
+            await chain.drain(daemon)
+        truth = chain.truth()
+        assert truth.passed, truth.examples
+        assert {(gap.slot - START) // MINUTE_MS: gap.fault for gap in chain.sink.gaps()} == {0: "missed", 1: "missed"}
+        assert truth.accepted == 2
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
 def test_a_restart_within_a_slot_reads_nothing_twice(tmp_path: Path) -> None:
     async def scenario() -> None:
         chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=3), [MINUTE])
