@@ -4,6 +4,7 @@ The site is simulated by `meterwire sim`, polled by `meterwire run` and landed b
 commands that run in the field, with keys, configuration and logs as files.
 """
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from central.sinks import open_sink
 from central.sinks.base import Inbox
 from config.model import Site, TaskEntry, UplinkEntry
 from field.truth import Truth, check, planned_slots, read_accepted
+from gateway.status import ask
 from identity.centre import Centre
 from identity.gateway import GatewayIdentity
 from identity.trust import trust
@@ -141,10 +143,17 @@ class Installation:
         (self.directory / "central.toml").write_text("\n".join(lines), encoding="utf-8")
 
     def start(self) -> None:
-        """Start the centre and the gateway."""
+        """Start the centre and the gateway; returns when the gateway plans: from then on slots are asked for."""
         self.centre.start()
-        self.started_at = wall_ms()
         self.gateway.start()
+        deadline = time.monotonic() + READY_S_MAX
+        while not self.started_at:
+            if not self.gateway.running or time.monotonic() > deadline:
+                raise RuntimeError(f"the gateway was not ready within {READY_S_MAX:g} s\n{self.gateway.said()}")
+            try:
+                self.started_at = int(str(asyncio.run(ask(self.site.socket))["started_at"]))
+            except OSError:
+                time.sleep(0.05)  # there is no socket to wait on yet
 
     def drain(self, *, within_s: float = 60.0) -> None:
         """Stop planning, and return when the centre has everything that was accepted and the gateway has ended."""
