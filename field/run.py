@@ -83,10 +83,12 @@ def command(out: Output, file: Path, accepted: Path | None) -> Exit:
 
     try:
         asyncio.run(main())
-    except StoreBusy as error:
-        out.error(str(error), str(error))
-        return Exit.BUSY
     except (OutboxError, OSError, ExceptionGroup) as error:
+        busy = error.subgroup(StoreBusy) if isinstance(error, ExceptionGroup) else None
+        if isinstance(error, StoreBusy) or busy is not None:
+            reason = str(busy.exceptions[0] if busy is not None else error)
+            out.error(reason, reason)
+            return Exit.BUSY
         log.critical("ended by an error", exc_info=error)
         return Exit.NOTHING
     return Exit.GOOD

@@ -56,3 +56,12 @@ def test_a_clock_that_was_right_is_trusted_while_its_servers_are_away_but_not_be
     assert clock.trusted()
     now -= 1
     assert not clock.trusted()
+
+
+def test_a_kernel_that_must_not_be_asked_vouches_for_nothing() -> None:
+    def forbidden() -> bool:
+        raise PermissionError(1, "adjtimex: Operation not permitted")
+
+    clock = Clock("kernel", now_ms=lambda: NOW, synchronised=forbidden)
+    assert not clock.trusted()
+    assert "adjtimex" in clock.reason
