@@ -7,6 +7,7 @@ that quantity within 2 s of its read_at, and every planned slot is landed or has
 """
 
 import json
+import os
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -69,6 +70,10 @@ class AcceptedLog:
     """The daemon's observer: appends what was accepted to a file, a JSON object a line, or keeps it in memory."""
 
     def __init__(self, path: Path | None = None) -> None:
+        """Goes on with a file that is there. A line that a kill cut short is taken off: it would spoil the next."""
+        if path is not None and path.exists():
+            written = path.read_bytes()
+            os.truncate(path, written.rfind(b"\n") + 1)
         self._file: IO[str] | None = path.open("a", encoding="utf-8") if path else None
         self.captures: list[AcceptedCapture] = []
         self.gaps: list[SlotKey] = []

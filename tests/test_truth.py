@@ -104,7 +104,10 @@ def test_the_observer_writes_what_it_was_told_and_a_torn_last_line_is_no_record(
     AcceptedLog(log)([capture, Gap(meter="m1", task="curve", slot=SLOT, fault=Fault.SILENT, opened_at=SLOT)])
     with log.open("a") as file:
         file.write('{"meter": "m1", "ta')
-    assert read_accepted(log) == [AcceptedCapture("m1", "curve", SLOT, SLOT, "meter_live", {"voltage.a": "230.0"})]
+    accepted = AcceptedCapture("m1", "curve", SLOT, SLOT, "meter_live", {"voltage.a": "230.0"})
+    assert read_accepted(log) == [accepted]
+    AcceptedLog(log)([capture])  # the next life of the gateway
+    assert read_accepted(log) == [accepted, accepted]
 
 
 def test_planned_slots_stand_on_the_local_clock_and_include_the_one_in_force_at_the_start() -> None:
