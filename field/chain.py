@@ -45,7 +45,9 @@ class Part:
         self.name = name
         self.out = directory / f"{name}.out"
         self.log = directory / f"{name}.log"
-        self._command = [sys.executable, "-c", "from field.main import main; main()", *arguments]
+        self.program = [sys.executable, "-c", "from field.main import main; main()"]
+        """What runs the arguments: `meterwire`, or a test's own variant of it."""
+        self._arguments = list(arguments)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,7 +64,8 @@ class Part:
         """Start it, or start it again; does not wait until it is ready."""
         assert self._process is None, f"{self.name} runs already"
         with self.out.open("ab") as out, self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=out, stderr=log)
+            command = [*self.program, *self._arguments]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=log)
 
     def kill(self) -> None:
         """SIGKILL: no goodbye."""
