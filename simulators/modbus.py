@@ -4,6 +4,7 @@ Pure: a request in, a reply or silence out. Sources: "MODBUS Application Protoco
 """
 
 from decimal import Decimal
+from functools import lru_cache
 from struct import Struct
 from typing import Literal
 
@@ -41,6 +42,7 @@ class ModbusMeter:
         for items in self._items.values():
             items.sort(key=lambda item: item.address)
         self._ends = {function: max(item.end for item in items) for function, items in self._items.items()}
+        self._among = lru_cache(maxsize=64)(self._find_among)
 
     def handle(self, frame: Frame, now_ms: int) -> bytes | None:
         """The reply to one frame, or None for silence."""
@@ -58,10 +60,11 @@ class ModbusMeter:
         address, count = int.from_bytes(frame.data[:2], "big"), int.from_bytes(frame.data[2:], "big")
         if not 1 <= count <= min(_REGISTERS_MAX, self.profile.max_registers):
             return self._exception(frame, _ILLEGAL_VALUE)
-        if not self._readable(frame.function, address, address + count):
+        items = self._among(frame.function, address, address + count)
+        if items is None:
             return self._exception(frame, _ILLEGAL_ADDRESS)
         try:
-            registers, values = self._registers(frame.function, address, address + count, now_ms)
+            registers, values = self._registers(items, address, address + count, now_ms)
         except ValueError:  # a register that cannot hold its number: the meter is too small for its load
             return self._exception(frame, _FAILURE)
         data = bytes((2 * count,)) + registers
@@ -72,6 +75,12 @@ class ModbusMeter:
 
     def _exception(self, frame: Frame, code: int) -> Answer:
         return Answer(self._reply(frame, frame.function | ERROR_BIT, bytes((code,))), {})
+
+    def _find_among(self, function: int, first: int, end: int) -> list[Item] | None:
+        """The items of which a register is among these; None when a request may not span them."""
+        if not self._readable(function, first, end):
+            return None
+        return [item for item in self._items[function] if item.address < end and item.end > first]
 
     def _readable(self, function: int, first: int, end: int) -> bool:
         """Whether one request may span these registers: as the profile says, and never outside the map."""
@@ -86,13 +95,11 @@ class ModbusMeter:
         ranges = self.profile.readable
         return not ranges or any(low <= first and end - 1 <= high for low, high in ranges)
 
-    def _registers(self, function: int, first: int, end: int, now_ms: int) -> tuple[bytes, dict[str, str]]:
+    def _registers(self, items: list[Item], first: int, end: int, now_ms: int) -> tuple[bytes, dict[str, str]]:
         """The bytes of the registers, and what the items that are wholly among them say."""
         registers = bytearray(2 * (end - first))
         values: dict[str, str] = {}
-        for item in self._items[function]:
-            if item.end <= first or item.address >= end:
-                continue
+        for item in items:
             name = item.quantity.name
             counts = self.load.read(name, now_ms)
             number = Decimal(counts).scaleb(-decimals(name)) if isinstance(counts, int) else None
