@@ -79,9 +79,8 @@ class HealthWatch:
                 floor = self._clock.floor_moved()
                 if floor is not None:
                     await self._outbox.set_fact(CLOCK_FLOOR, str(floor))
-            if now >= publish_at:
+            if now >= publish_at and await self._say("health", self.message()):
                 publish_at = now + PUBLISH_EVERY_S[self._site.uplink.profile]
-                await self._say("health", self.message())
             await asyncio.sleep(round_s)
 
     def message(self) -> bytes:

@@ -24,7 +24,8 @@ class _MemorySession:
         self.in_flight_max = IN_FLIGHT_MAX
         self.gateway = gateway
         self.will = will
-        self.incoming: asyncio.Queue[tuple[str, bytes] | _Lost] = asyncio.Queue()
+        self.incoming: asyncio.Queue[tuple[float, str, bytes] | _Lost] = asyncio.Queue()
+        """Messages in their order, each with the loop time at which it is there."""
         self.live = True
         self._broker = broker
 
@@ -39,7 +40,9 @@ class _MemorySession:
             message = await self.incoming.get()
             if isinstance(message, _Lost):
                 raise SessionLost("the broker went away")
-            yield message
+            due, name, payload = message
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+            yield name, payload
 
     def end(self) -> None:
         if self.live:
@@ -106,7 +109,7 @@ class MemoryBroker:
             return
         session = self._sessions.get(parse_topic(name).gateway)
         if session is not None:
-            asyncio.get_running_loop().call_later(self.delay_s, session.incoming.put_nowait, (name, payload))
+            session.incoming.put_nowait((asyncio.get_running_loop().time() + self.delay_s, name, payload))
 
     def drop(self, gateway: str) -> None:
         """End a gateway's session as a network failure does: the broker gives out its will."""

@@ -19,6 +19,7 @@ from gateway.daemon import Daemon
 from gateway.memory_session import MemoryBroker
 from identity.centre import Centre, GatewayTrust
 from identity.gateway import CentreTrust, GatewayIdentity
+from protocols.capture import Event, Record
 from simulators.describe import SitePlan
 from simulators.site import MemorySite
 from simulators.virtual import now_ms
@@ -49,6 +50,7 @@ class Chain:
         self.site: Site = self.simulated.site(uplink=uplink, tasks=tasks, gateway=GATEWAY, directory=directory)
         self.broker = MemoryBroker()
         self.accepted = AcceptedLog()
+        self.events: list[Event] = []
         self.sink: Sink = SqliteSink(directory / "central.db")
         self.identity, self.centre = keys()
         self.trust = CentreTrust.of(self.centre.public)
@@ -81,6 +83,10 @@ class Chain:
             for topic, payload in self.landing.receipts():
                 self.broker.deliver(topic, payload)
 
+    def _observe(self, records: Sequence[Record]) -> None:
+        self.accepted(records)
+        self.events += [record for record in records if isinstance(record, Event)]
+
     def daemon(self) -> Daemon:
         """A gateway on this site, not yet running."""
         return Daemon(
@@ -92,7 +98,7 @@ class Chain:
             open_line=self.simulated.open_line,
             random=self._random.randbytes,
             jitter=self._random,
-            observer=self.accepted,
+            observer=self._observe,
             writer="inline",
             settle_on=self.settle_on,
             serve_status=False,

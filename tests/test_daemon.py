@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from buffer.errors import StoreFull
-from config.model import TaskEntry
+from config.model import BusEntry, TaskEntry
+from drivers.line import Line, PortLost
+from gateway.schedule import CATCH_UP_SLOTS_MAX
 from gateway.status import StatusSocket, ask
 from protocols.capture import Fault
 from simulators import virtual
 from simulators.describe import BusPlan, MeterGroup, SitePlan, uniform
 from simulators.virtual import now_ms
+from simulators.wire import MemoryLine
 from tests.chain import START, Chain
 
 ITEMS = ("energy.active.import.total", "voltage.a", "current.a", "power.active.total")
@@ -165,6 +168,69 @@ def test_tasks_that_share_a_slot_read_what_they_have_in_common_once(tmp_path: Pa
     virtual.run(scenario(), start_ms=START)
 
 
+def test_a_task_of_a_longer_period_outlives_the_slot_that_it_shared(tmp_path: Path) -> None:
+    hour = TaskEntry(name="hour", every_s=3600, items=("frequency",), lane="billing")
+    lines: list[MemoryLine] = []
+    pulled = False
+
+    async def scenario() -> None:
+        nonlocal pulled
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=2), [MINUTE, hour])
+
+        async def open_line(bus: BusEntry) -> Line:
+            if pulled:
+                raise PortLost("the adapter is not there")
+            line = await chain.simulated.open_line(bus)
+            assert isinstance(line, MemoryLine)
+            lines.append(line)
+            return line
+
+        daemon = chain.daemon()
+        daemon.open_line = open_line
+        task = asyncio.get_running_loop().create_task(daemon.run())
+        await asyncio.sleep(44.5 * 60)  # 22:59:30
+        pulled = True
+        lines[-1].tear()
+        await asyncio.sleep(150)
+        pulled = False  # 23:02:00
+        await asyncio.sleep(3 * 60)
+        await chain.drain(daemon)
+        daemon.stop()
+        await task
+        truth = chain.truth()
+        assert truth.passed, truth.examples
+        assert {((gap.slot - START) // MINUTE_MS, gap.task, gap.fault) for gap in chain.sink.gaps()} == {
+            (45, "minute", "bus"),
+            (46, "minute", "bus"),
+        }
+        late = [row for row in chain.sink.readings() if row.task == "hour" and row.slot == START + 45 * MINUTE_MS]
+        assert len(late) == 2
+        assert all(row.stamp == row.read_at > START + 47 * MINUTE_MS for row in late)
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
+def test_after_a_long_absence_the_newest_slots_become_gaps_and_the_rest_one_event(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=1), [MINUTE])
+        await chain.run(20)
+        await asyncio.sleep(4 * 86_400)
+        async with chain.running() as daemon:
+            await asyncio.sleep(20)
+            await chain.drain(daemon)
+        gaps = sorted(gap.slot for gap in chain.sink.gaps())
+        assert len(gaps) == CATCH_UP_SLOTS_MAX
+        assert gaps[-1] == chain.accepted.captures[-1].slot - MINUTE_MS  # type: ignore[operator]
+        assert chain.truth().unexplained == 4 * 1440 - 1 - CATCH_UP_SLOTS_MAX
+        assert [event.name for event in chain.events] == ["slots_missed"]
+        detail = chain.events[0].detail
+        assert (detail["first"], detail["slots"]) == (START + MINUTE_MS, 4 * 1440 - 1 - CATCH_UP_SLOTS_MAX)
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
 def test_without_trusted_time_nothing_is_read_and_the_slots_become_clock_gaps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +270,7 @@ def test_a_clock_that_is_set_leaves_gaps_and_no_slot_twice(tmp_path: Path) -> No
         daemon = chain.daemon()
         daemon.now_ms = lambda: now_ms() + shift
         task = asyncio.get_running_loop().create_task(daemon.run())
-        await asyncio.sleep(90)
+        await asyncio.sleep(95)
         shift = 5 * MINUTE_MS  # from slot 1 it goes to slot 6, which passes before anybody looks
         await asyncio.sleep(70)
         shift = 2 * MINUTE_MS  # and from slot 7 it goes back to slot 4
