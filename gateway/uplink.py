@@ -14,7 +14,7 @@ from typing import Literal
 from buffer.outbox import Outbox
 from buffer.words import Sealed
 from config.model import UplinkProfile
-from gateway.offers import Offers
+from gateway.offers import EARLY_S, Offers
 from gateway.sealer import Sealer
 from gateway.session import Session, SessionFactory, SessionLost
 from identity.gateway import CentreTrust, GatewayIdentity
@@ -29,7 +29,7 @@ BACK_OFF_S, BACK_OFF_S_MAX = 1.0, 60.0
 REQUESTS_MAX = 16
 """Requests that may wait to be obeyed; a further one is counted and dropped, and its sender asks again."""
 KEY_AGAIN_S = 5.0
-"""A key record that the centre asks for is sent at most this often."""
+"""A key record that the centre asks for is sent at most this often: asked for sooner, it is sent when it may be."""
 FAREWELL_S = 3.0
 """What a clean stop spends on saying that the gateway goes offline."""
 
@@ -93,6 +93,8 @@ class Uplink:
         self._offers = Offers(random)
         self._session: Session | None = None
         self._keys_sent: dict[bytes, float] = {}
+        self._keys_wanted: frozenset[bytes] = frozenset()
+        """What the latest receipt asked for."""
         self._wake = sealer.sealed
         self._stopping = asyncio.Event()
         self._fruitful = False
@@ -162,6 +164,7 @@ class Uplink:
         self.counters.sessions += 1
         self._session = session
         self._keys_sent.clear()
+        self._keys_wanted = frozenset()
         if self._profile == "prompt":
             self._offers.at_once()
         self._lost_because = ""
@@ -215,6 +218,7 @@ class Uplink:
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
+            await self._send_wanted_keys(session)
             now = loop.time()
             room = self._offers.room(session.in_flight_max, now)
             found = self._outbox.offers(room, self._offers.waiting(now)) if room else []
@@ -225,8 +229,11 @@ class Uplink:
                 self.counters.offered += 1
                 self.counters.offered_again += again
                 group.create_task(self._offer(session, sealed), name=f"uplink:batch {sealed.seq}")
+            timers = [self._key_due(kid) for kid in self._keys_wanted]
+            if (offer_at := self._offers.next_after(now)) is not None:
+                timers.append(offer_at)
             try:
-                async with asyncio.timeout_at(self._offers.next_after(now)):
+                async with asyncio.timeout_at(min(timers, default=None)):
                     await self._wake.wait()
             except TimeoutError:
                 continue
@@ -255,17 +262,29 @@ class Uplink:
         await session.publish(self._up("key"), message)
         self._keys_sent[kid] = asyncio.get_running_loop().time()
 
+    async def _send_wanted_keys(self, session: Session) -> None:
+        now = asyncio.get_running_loop().time()
+        due = {kid for kid in self._keys_wanted if self._key_due(kid) <= now + EARLY_S}
+        if due:
+            self._keys_wanted -= due
+            self.counters.keys_asked += len(due)
+            await self._send_keys(session, due)
+
+    def _key_due(self, kid: bytes) -> float:
+        """From when on, in loop time, the key record may be sent if it is asked for."""
+        return self._keys_sent.get(kid, -KEY_AGAIN_S) + KEY_AGAIN_S
+
     # Coming down.
 
     async def _hear(self, session: Session) -> None:
         async for name, payload in session.messages():
             try:
-                await self._take(session, name, payload)
+                await self._take(name, payload)
             except Malformed as error:
                 self.counters.malformed += 1
                 log.warning("message from above refused topic=%r detail=%r", name[:120], str(error))
 
-    async def _take(self, session: Session, name: str, payload: bytes) -> None:
+    async def _take(self, name: str, payload: bytes) -> None:
         """One message from above. Raises Malformed for what is not truly from the centre to us."""
         where = parse_topic(name)
         if where.gateway != self._identity.gateway or where.direction != "down":
@@ -280,8 +299,8 @@ class Uplink:
         receipt = verified(Receipt, payload, gateway=self._identity.gateway, verify=self._trust.verify)
         self.counters.receipts += 1
         self._fruitful = True
+        self._keys_wanted = frozenset(receipt.need_key)
         await self._settle(receipt)
-        await self._send_asked_keys(session, receipt.need_key)
 
     async def _settle(self, receipt: Receipt) -> None:
         settled = await self._outbox.settle(receipt)
@@ -291,10 +310,3 @@ class Uplink:
         self.counters.rejected += len(settled.voided)
         self.settled.set()
         self._wake.set()
-
-    async def _send_asked_keys(self, session: Session, kids: tuple[bytes, ...]) -> None:
-        now = asyncio.get_running_loop().time()
-        due = {kid for kid in kids if now - self._keys_sent.get(kid, -KEY_AGAIN_S) >= KEY_AGAIN_S}
-        if due:
-            self.counters.keys_asked += len(due)
-            await self._send_keys(session, due)

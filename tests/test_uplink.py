@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from config.model import TaskEntry, UplinkEntry
 from gateway.offers import AGAIN_S, AGAIN_S_MAX, JITTER, UNRECEIPTED_MAX, Offers
 from gateway.session import SessionLost, mqtt_sessions, tls_context
+from gateway.uplink import KEY_AGAIN_S
 from identity.centre import Centre
 from protocols.messages import Receipt, Reply, Request, State, signed, topic, verified
 from simulators import virtual
@@ -179,6 +180,35 @@ def test_a_centre_that_lost_its_keys_is_sent_them_again(tmp_path: Path) -> None:
             assert daemon.parts is not None
             assert daemon.parts.uplink.counters.keys_asked >= 1
         assert chain.truth().passed
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
+def test_a_key_that_was_asked_for_too_soon_is_sent_when_it_may_be(tmp_path: Path) -> None:
+    """A gateway that greets before the centre has ever subscribed: the ask comes right after the key was sent."""
+
+    async def scenario() -> None:
+        chain = chain_of(tmp_path)
+        receive = chain.landing.receive
+        keys_sent: list[float] = []
+
+        def deaf_to_the_first_key(name: str, payload: bytes) -> None:
+            if name.endswith("/key"):
+                keys_sent.append(asyncio.get_running_loop().time())
+            if not name.endswith("/key") or len(keys_sent) > 1:
+                receive(name, payload)
+
+        chain.broker.attach(deaf_to_the_first_key)
+        async with chain.running() as daemon:
+            await asyncio.sleep(2 * KEY_AGAIN_S)
+            assert daemon.parts is not None
+            assert daemon.parts.uplink.counters.acknowledged > 0
+            assert daemon.parts.uplink.unreceipted == 0
+            assert daemon.parts.uplink.counters.offered_again == 0
+            await asyncio.sleep(10 * KEY_AGAIN_S)
+        assert len(keys_sent) == 2
+        assert keys_sent[1] - keys_sent[0] == pytest.approx(KEY_AGAIN_S, abs=0.1)
         chain.close()
 
     virtual.run(scenario(), start_ms=START)
