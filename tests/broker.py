@@ -59,6 +59,11 @@ class Certificates:
         return self._issued[""]
 
 
+def make_certificates(directory: Path) -> Certificates:
+    """A new authority with its files below the directory."""
+    return Certificates(directory, make_ca(directory / "ca"))
+
+
 class Broker:
     """A broker that can be stopped, killed (SIGKILL) and started again on the same port with what it had saved."""
 
@@ -90,6 +95,11 @@ class Broker:
     def pid(self) -> int | None:
         """Of the running process."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
 
     def _mosquitto(self, autosave_s: int) -> list[str]:
         lines = [
@@ -149,7 +159,7 @@ class Broker:
 def certificates() -> Iterator[Certificates]:
     """An authority for this run, which issues client certificates by name."""
     directory = Path(tempfile.mkdtemp(prefix="mw-ca-"))
-    yield Certificates(directory, make_ca(directory / "ca"))
+    yield make_certificates(directory)
     shutil.rmtree(directory)
 
 
