@@ -6,14 +6,14 @@ What a meter refuses as a block is read in parts within the same dialogue, and t
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import cycle
 from typing import Any
 
 from config.mistake import ConfigError, Mistake
-from config.model import BusEntry, MeterEntry, SerialSettings, Site, TaskEntry
+from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings, Site, TaskEntry
 from drivers.cost import Cost, cost_of, merge
-from drivers.identifiers import IdentifierReads, steps_for
+from drivers.identifiers import IdentifierReads, Step, steps_for
 from drivers.notation import is_register, parse_registers
 from drivers.profile import Profile, ProfileItem, load_profile, profile_names
 from protocols.dialogue import Dialogue
@@ -80,16 +80,40 @@ def plan(profile: Profile, meter: MeterEntry, items: Sequence[str], settings: Se
     settings are those of the line (of the line behind it, for a serial server). Raises ConfigError, naming every item
     that the profile does not have.
     """
+    try:
+        recipe = _shared_recipe(profile, meter.protocol, tuple(items), settings)
+    except ConfigError as error:
+        wrong = (Mistake(m.file, f"meter {meter.id}", m.expected, m.got) for m in error.mistakes)
+        raise ConfigError(wrong) from None
+    return _addressed(recipe, profile, meter, tuple(items))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recipe:
+    """A plan without an address: what meters of one model share that are asked for the same."""
+
+    quantities: tuple[Quantity, ...]
+    steps: tuple[Step, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    wire_ms: float
+    cost_ms: float
+
+
+@lru_cache(maxsize=256)
+def _shared_recipe(
+    profile: Profile, protocol: ProtocolName, items: tuple[str, ...], settings: SerialSettings
+) -> _Recipe:  # fmt: skip
+    """Worked out once for all meters of a site that are alike. Raises ConfigError."""
     found: list[ProfileItem] = []
     mistakes: list[Mistake] = []
     for item in items:
         try:
             found += _resolve(profile, item)
         except ValueError as error:
-            mistakes.append(Mistake(f"profile {profile.name}", f"meter {meter.id}", str(error), item))
+            mistakes.append(Mistake(f"profile {profile.name}", "items", str(error), item))
     if mistakes or not found:
-        raise ConfigError(mistakes or [Mistake(f"profile {profile.name}", f"meter {meter.id}", "items", "none")])
-    return _planned(profile, meter, tuple(items), found, _cost(profile, meter, settings))
+        raise ConfigError(mistakes or [Mistake(f"profile {profile.name}", "items", "items", "none")])
+    return _recipe(profile, protocol, found, _cost(profile, protocol, settings))
 
 
 def _resolve(profile: Profile, item: str) -> list[ProfileItem]:
@@ -103,38 +127,39 @@ def _resolve(profile: Profile, item: str) -> list[ProfileItem]:
     return [known]
 
 
-def _cost(profile: Profile, meter: MeterEntry, settings: SerialSettings) -> Cost:
-    return cost_of(
-        settings, protocol=meter.protocol, turnaround_ms=profile.turnaround_ms, min_gap_ms=profile.min_gap_ms
-    )
+def _cost(profile: Profile, protocol: ProtocolName, settings: SerialSettings) -> Cost:
+    return cost_of(settings, protocol=protocol, turnaround_ms=profile.turnaround_ms, min_gap_ms=profile.min_gap_ms)
 
 
-def _planned(
-    profile: Profile, meter: MeterEntry, items: tuple[str, ...], found: Sequence[ProfileItem], cost: Cost
-) -> ReadPlan:
+def _recipe(profile: Profile, protocol: ProtocolName, found: Sequence[ProfileItem], cost: Cost) -> _Recipe:
     wanted = tuple(item.quantity for item in found)
-    dialogue: Callable[[], Dialogue[Any]]
     if profile.family == "dlt645":
-        edition = Edition(meter.protocol)
         pairs = [(item.di, item.quantity) for item in found if item.di is not None]
-        steps = steps_for(pairs, profile, edition, cost)
-        reads = IdentifierReads(meter.address, edition, steps, profile.preamble)
-        wire_ms, exchanges, dialogue = sum(step.wire_ms for step in steps), len(steps), reads.dialogue
+        steps = tuple(steps_for(pairs, profile, Edition(protocol), cost))
+        wire_ms = sum(step.wire_ms for step in steps)
+        return _Recipe(quantities=wanted, steps=steps, wire_ms=wire_ms, cost_ms=wire_ms + len(steps) * cost.exchange)
+    registers = [item.register for item in found if item.register is not None]
+    blocks = tuple(_blocks(registers, profile, cost))
+    wire_ms = sum(cost.modbus_wire(block.count) for block in blocks)
+    return _Recipe(quantities=wanted, blocks=blocks, wire_ms=wire_ms, cost_ms=wire_ms + len(blocks) * cost.exchange)
+
+
+def _addressed(recipe: _Recipe, profile: Profile, meter: MeterEntry, items: tuple[str, ...]) -> ReadPlan:
+    reads: IdentifierReads | RegisterReads
+    if profile.family == "dlt645":
+        reads = IdentifierReads(meter.address, Edition(meter.protocol), recipe.steps, profile.preamble)
     else:
-        registers = [item.register for item in found if item.register is not None]
-        blocks = _blocks(registers, int(meter.address), profile, cost)
         transactions = TRANSACTIONS if meter.protocol == "modbus-tcp" else None
-        dialogue = RegisterReads(blocks, transactions).dialogue
-        wire_ms, exchanges = sum(cost.modbus_wire(block.count) for block in blocks), len(blocks)
-    return ReadPlan(items=items, quantities=wanted, wire_ms=wire_ms, cost_ms=wire_ms + exchanges * cost.exchange,
-                    exchanges=exchanges, dialogue=dialogue)  # fmt: skip
+        reads = RegisterReads([block.of_unit(int(meter.address)) for block in recipe.blocks], transactions)
+    return ReadPlan(items=items, quantities=recipe.quantities, wire_ms=recipe.wire_ms, cost_ms=recipe.cost_ms,
+                    exchanges=len(recipe.steps) + len(recipe.blocks), dialogue=reads.dialogue)  # fmt: skip
 
 
-def _blocks(registers: Sequence[Item], unit: int, profile: Profile, cost: Cost) -> list[Block]:
-    """Merged by cost, then ordered so that neighbours differ in size where that can be: an answer that comes late
-    then has the wrong length for the next question."""
+def _blocks(registers: Sequence[Item], profile: Profile, cost: Cost) -> list[Block]:
+    """Of no unit yet. Merged by cost, then ordered so that neighbours differ in size where that can be: an answer that
+    comes late then has the wrong length for the next question."""
     merged = merge(registers, cost, max_registers=profile.max_registers, readable=profile.readable)
-    waiting = [Block(unit, [registers[n] for n in group], group) for group in merged]
+    waiting = [Block(0, [registers[n] for n in group], group) for group in merged]
     ordered: list[Block] = []
     while waiting:
         before = ordered[-1].count if ordered else 0
@@ -150,7 +175,7 @@ def plan_items(meter: MeterEntry, items: Sequence[str], settings: SerialSettings
     identifier of a block gives as many Values as come. Raises ConfigError with every item that cannot be read.
     """
     profile = load_profile(meter.profile or _STAND_IN.get(meter.protocol, "modbus-generic"))
-    cost = _cost(profile, meter, settings or meter.serial or SerialSettings(baud=2400, parity="E"))
+    cost = _cost(profile, meter.protocol, settings or meter.serial or SerialSettings(baud=2400, parity="E"))
     parts: list[ReadPlan] = []
     mistakes: list[Mistake] = []
     for item in items:
@@ -158,7 +183,8 @@ def plan_items(meter: MeterEntry, items: Sequence[str], settings: SerialSettings
             if profile.family == "dlt645":
                 parts.append(_identifier(item, profile, meter, cost))
             else:
-                parts.append(_planned(profile, meter, (item,), _resolve(profile, item), cost))
+                recipe = _recipe(profile, meter.protocol, _resolve(profile, item), cost)
+                parts.append(_addressed(recipe, profile, meter, (item,)))
         except ValueError as error:
             mistakes.append(Mistake("items", item, str(error), repr(item)))
     if mistakes or not parts:
@@ -183,7 +209,7 @@ def _identifier(item: str, profile: Profile, meter: MeterEntry, cost: Cost) -> R
     edition = Edition(meter.protocol)
     if len(item) != 2 * edition.di_length or not set(item) <= set("0123456789abcdefABCDEF"):
         found = profile.items.get(item) or _from_catalogue(item, edition)
-        return _planned(profile, meter, (item,), [found], cost)
+        return _addressed(_recipe(profile, meter.protocol, [found], cost), profile, meter, (item,))
     di = item.upper()
     (step,) = steps_for([(di, opaque(di))], profile, edition, cost)
     read = v2007.read if edition is Edition.E2007 else v1997.read

@@ -6,7 +6,7 @@ names the file, the key, what was expected and what stands there.
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from importlib.resources import files
@@ -76,7 +76,7 @@ class Profile:
     blocks: tuple[str, ...] = ()
     max_registers: int = 125
     readable: tuple[tuple[int, int], ...] = ()
-    items: Mapping[str, ProfileItem]
+    items: Mapping[str, ProfileItem] = field(hash=False)
 
 
 @cache

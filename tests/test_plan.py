@@ -50,6 +50,25 @@ def test_a_refused_block_is_read_in_parts_and_the_parts_are_remembered() -> None
     assert len(second.asked) < len(first.asked)
 
 
+def test_meters_of_one_model_share_a_plan_and_are_asked_and_refuse_for_themselves() -> None:
+    items = ("voltage.a", "voltage.b", "voltage.c", "current.a", "frequency")
+    one, other = (plan(load_profile("eastron-sdm630"), replace(SDM630, address=unit), items, FAST) for unit in "17")
+    assert one.quantities is other.quantities
+    picky, willing = Registers(frozenset({4})), Registers()
+    read_modbus(one, picky)
+    units: list[int] = []
+
+    def answering(question: bytes) -> bytes:
+        units.append(question[0])
+        frame = willing(question)
+        return modbus.reply([int.from_bytes(frame[n : n + 2], "big") for n in range(3, len(frame) - 2, 2)], unit=7,
+                            function=4).encode()  # fmt: skip
+
+    assert read_modbus(other, answering) == ["0", "2", "4", "6", "70"]
+    assert willing.asked[0] == picky.asked[0] and len(willing.asked) < len(picky.asked)
+    assert set(units) == {7}
+
+
 def test_modbus_tcp_never_repeats_a_transaction_number_soon() -> None:
     entry = meter("eastron-sdm630", "modbus-tcp")
     answering = Registers(tcp=True)

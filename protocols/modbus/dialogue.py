@@ -1,6 +1,7 @@
 """Reading registers: one question and one answer, and whole blocks that become Values."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -37,6 +38,8 @@ class Item:
 class Block:
     """Neighbouring items read in one request, which is encoded once. Not changed after it is made.
 
+    A site has hundreds of meters of one model: `of_unit` makes their blocks from one, sharing all but the request.
+
     places: where the Value of each item stands in the result of the dialogue; by default in the order of the items.
     """
 
@@ -59,6 +62,13 @@ class Block:
             (place, item.quantity, item.format.decoder(), 1 + 2 * (item.address - first), 1 + 2 * (item.end - first))
             for place, item in zip(self.places, items, strict=True)
         ]
+
+    def of_unit(self, unit: int) -> "Block":
+        """The same block of another meter."""
+        other = copy(self)
+        other.unit = unit
+        other._data = read_request(unit, self.function, self.address, self.count).encode()
+        return other
 
     def ask(self, transaction: int | None = None) -> Ask[Frame]:
         """The question; with a transaction number it goes over TCP."""
