@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from buffer.outbox import Outbox
@@ -95,5 +95,8 @@ class HealthWatch:
 
 
 def _flat(counters: Any) -> list[tuple[str, int]]:
-    items = counters.items() if isinstance(counters, Mapping) else asdict(counters).items()
+    if isinstance(counters, Mapping):
+        items = list(counters.items())
+    else:
+        items = [(field.name, getattr(counters, field.name)) for field in fields(counters)]
     return [(name, value) for name, value in items if type(value) is int]
