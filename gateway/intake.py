@@ -42,7 +42,7 @@ class Intake:
         self._outbox = outbox
         self._observer = observer
         self._gathered: list[Record] = []
-        self._urgent = False
+        self._urgent = True  # what comes first after a start is committed at once: it shows that the whole way works
         self._more = asyncio.Event()
         self._appending = asyncio.Lock()
         self._idle = asyncio.Event()
