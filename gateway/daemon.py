@@ -7,34 +7,21 @@ class that runs in a substation runs a simulated month in seconds.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Literal
 
-from buffer.evidence import Evidence
 from buffer.outbox import Outbox
 from buffer.words import Limits
 from config.model import Site
-from drivers.bus import Bus
-from drivers.meter import Meter
-from drivers.plan import ReadPlan, plan
 from drivers.port import OpenLine, open_line
-from drivers.profile import load_profile
-from gateway.checks import Checks
-from gateway.clock import Clock, kernel_synchronised
-from gateway.commands import Commands
-from gateway.health import CLOCK_FLOOR, HealthWatch
-from gateway.intake import Intake, Observer
+from gateway.health import HealthWatch
+from gateway.intake import Observer
 from gateway.notify import notify
-from gateway.progress import Progress
-from gateway.schedule import Schedule
-from gateway.sealer import Sealer
+from gateway.parts import Parts, World
 from gateway.session import SessionFactory
-from gateway.slots import Slots
 from gateway.snapshot import Snapshot
 from gateway.status import StatusSocket
-from gateway.today import Today
-from gateway.uplink import Uplink
 from identity.gateway import CentreTrust, GatewayIdentity
 from protocols.capture import Event
 
@@ -42,95 +29,6 @@ log = logging.getLogger(__name__)
 
 STOP_S = 10.0
 """What a clean stop allows a bus to finish the exchange in hand, and the uplink to say goodbye."""
-
-
-class Parts:
-    """Everything that a gateway is made of, around its open outbox."""
-
-    def __init__(self, daemon: "Daemon", outbox: Outbox) -> None:
-        site, now_ms = daemon.site, daemon.now_ms
-        self.site = site
-        self.outbox = outbox
-        self.clock = Clock(
-            site.clock_trust,
-            now_ms=now_ms,
-            floor=int(outbox.fact(CLOCK_FLOOR) or 0),
-            synchronised=kernel_synchronised,
-        )
-        self.evidence = Evidence(site.store / "evidence", megabytes=site.evidence_mb) if site.evidence_mb else None
-        self.buses = {
-            entry.name: Bus(
-                entry, open_line=daemon.open_line, now_ms=now_ms, evidence=self.evidence, jitter=daemon.jitter
-            )
-            for entry in site.buses
-        }
-        entries = {entry.name: entry for entry in site.buses}
-        self.meters = {entry.id: Meter(entry, load_profile(entry.profile), entries[entry.bus]) for entry in site.meters}
-        self.intake = Intake(outbox, daemon.observer)
-        self.checks = Checks()
-        self.today = Today(Slots(site.zone), list(self.meters))
-        self.schedule = Schedule(
-            site,
-            meters=self.meters,
-            buses=self.buses,
-            plan=_plan,
-            book=outbox,
-            intake=self.intake,
-            clock=self.clock,
-            now_ms=now_ms,
-            check=self.checks.flag,
-            today=self.today,
-        )
-        self.sealer = Sealer(
-            outbox,
-            identity=daemon.identity,
-            trust=daemon.trust,
-            profile=site.uplink.profile,
-            zone=site.zone,
-            now_ms=now_ms,
-            random=daemon.random,
-        )
-        self.uplink = Uplink(
-            outbox,
-            sessions=daemon.sessions,
-            sealer=self.sealer,
-            identity=daemon.identity,
-            trust=daemon.trust,
-            profile=site.uplink.profile,
-            now_ms=now_ms,
-            random=daemon.jitter,
-            settle_on=daemon.settle_on,
-        )
-        self.commands = Commands(
-            requests=self.uplink.requests,
-            say=self.uplink.say,
-            meters=self.meters,
-            buses=self.buses,
-            plan=_plan,
-            intake=self.intake,
-            sealer=self.sealer,
-            identity=daemon.identity,
-            trust=daemon.trust,
-            epoch=outbox.epoch,
-            clock=self.clock,
-            now_ms=now_ms,
-        )
-        self.progress = Progress(self.buses, self.intake)
-        self.snapshot = Snapshot(self, now_ms=now_ms)
-        self.health = HealthWatch(
-            site,
-            outbox=outbox,
-            clock=self.clock,
-            parts=self.snapshot.counters,
-            facts=self.snapshot.facts,
-            say=self.uplink.say,
-            progressing=self.progress,
-            now_ms=now_ms,
-        )
-
-
-def _plan(meter: Meter, items: Sequence[str]) -> ReadPlan:
-    return plan(meter.profile, meter.entry, items, meter.settings)
 
 
 class Daemon:
@@ -157,16 +55,11 @@ class Daemon:
         serve_status: bool = True,
     ) -> None:
         self.site = site
-        self.sessions = sessions
-        self.identity = identity
-        self.trust = trust
-        self.now_ms = now_ms
-        self.open_line = open_line
-        self.random = random
-        self.jitter = jitter or Random()
-        self.observer = observer
-        self.writer: Literal["thread", "inline"] = writer
-        self.settle_on: Literal["receipt", "puback"] = settle_on
+        self.world = World(
+            sessions=sessions, identity=identity, trust=trust, now_ms=now_ms, open_line=open_line, random=random,
+            jitter=jitter or Random(), observer=observer, settle_on=settle_on,
+        )  # fmt: skip
+        self._writer: Literal["thread", "inline"] = writer
         self.parts: Parts | None = None
         """What it is made of, while it runs."""
         self.ready = asyncio.Event()
@@ -184,28 +77,32 @@ class Daemon:
         outbox = Outbox.open(
             site.store,
             gateway=site.gateway,
-            random=self.random,
-            now_ms=self.now_ms,
-            writer=self.writer,
+            random=self.world.random,
+            now_ms=self.world.now_ms,
+            writer=self._writer,
             limits=Limits(history_days=site.history_days),
         )
         async with outbox:
-            parts = Parts(self, outbox)
-            socket = StatusSocket(site.socket, parts.snapshot)
+            parts = Parts(site, self.world, outbox)
+            snapshot = Snapshot(parts, now_ms=self.world.now_ms)
+            socket = StatusSocket(site.socket, snapshot)
             if self._serve_status:
                 await socket.open()
             try:
-                await self._run(parts)
+                await self._run(parts, snapshot)
             finally:
                 self.parts = None
                 await socket.close()
                 if parts.evidence is not None:
                     parts.evidence.close()
 
-    async def _run(self, parts: Parts) -> None:
+    async def _run(self, parts: Parts, snapshot: Snapshot) -> None:
         for damage in parts.outbox.damage:
             log.error("store damaged detail=%r", damage)
-            parts.intake.add(Event(name="store_damaged", at=self.now_ms(), detail={"what": damage[:500]}))
+        health = HealthWatch(
+            self.site, outbox=parts.outbox, clock=parts.clock, parts=snapshot.counters, facts=snapshot.facts,
+            say=parts.uplink.say, progressing=parts.progress, now_ms=self.world.now_ms,
+        )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             buses = [group.create_task(bus.run(), name=f"bus:{name}") for name, bus in parts.buses.items()]
             uplink = group.create_task(parts.uplink.run(), name="uplink")
@@ -213,7 +110,8 @@ class Daemon:
                 group.create_task(parts.intake.run(), name="intake"),
                 group.create_task(parts.schedule.run(), name="schedule"),
                 group.create_task(parts.commands.run(), name="commands"),
-                group.create_task(parts.health.run(), name="health"),
+                group.create_task(health.run(), name="health"),
+                group.create_task(_check(parts), name="check"),
             ]
             self.parts = parts
             self.ready.set()
@@ -261,6 +159,13 @@ class Daemon:
                     await parts.uplink.settled.wait()
             except TimeoutError:
                 continue
+
+
+async def _check(parts: Parts) -> None:
+    """Read through the store once, beside the work. What is wrong with it is put right by the next start."""
+    for found in await parts.outbox.check():
+        log.error("store damaged detail=%r: restart to have it set aside", found)
+        parts.intake.add(Event(name="store_damaged", at=parts.world.now_ms(), detail={"why": found[:200]}))
 
 
 async def _within(seconds: float, tasks: "list[asyncio.Task[None]]") -> None:

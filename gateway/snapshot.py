@@ -3,18 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drivers.bus import Bus
-
-if TYPE_CHECKING:
-    from gateway.daemon import Parts
+from gateway.parts import Parts
 
 
 class Snapshot:
     """Looks at the parts of a running gateway, and changes nothing."""
 
-    def __init__(self, parts: "Parts", *, now_ms: Callable[[], int]) -> None:
+    def __init__(self, parts: Parts, *, now_ms: Callable[[], int]) -> None:
         self._parts = parts
         self._now_ms = now_ms
         self._started_at = now_ms()

@@ -10,6 +10,7 @@ from buffer.errors import StoreFull
 from config.model import BusEntry, TaskEntry
 from drivers.line import Line, PortLost
 from gateway.schedule import CATCH_UP_SLOTS_MAX
+from gateway.snapshot import Snapshot
 from gateway.status import StatusSocket, ask
 from protocols.capture import Fault
 from simulators import virtual
@@ -129,7 +130,9 @@ def test_a_silent_meter_costs_its_own_slots_and_no_others(tmp_path: Path) -> Non
         async with chain.running() as daemon:
             await asyncio.sleep(5 * 60 + 30)
             assert daemon.parts is not None
-            meters = {meter["meter"]: meter for meter in daemon.parts.snapshot()["meters"]}  # type: ignore[attr-defined]
+            said = Snapshot(daemon.parts, now_ms=now_ms)()["meters"]
+            assert isinstance(said, list)
+            meters = {meter["meter"]: meter for meter in said}
             assert meters["b-000000000009"]["silent"] is True
             assert meters["b-000000000009"]["rate"] == 0.0
             assert meters["b-000000000001"]["rate"] == 1.0
@@ -186,7 +189,7 @@ def test_a_task_of_a_longer_period_outlives_the_slot_that_it_shared(tmp_path: Pa
             return line
 
         daemon = chain.daemon()
-        daemon.open_line = open_line
+        daemon.world = replace(daemon.world, open_line=open_line)
         task = asyncio.get_running_loop().create_task(daemon.run())
         await asyncio.sleep(44.5 * 60)  # 22:59:30
         pulled = True
@@ -235,7 +238,7 @@ def test_without_trusted_time_nothing_is_read_and_the_slots_become_clock_gaps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synchronised = False
-    monkeypatch.setattr("gateway.daemon.kernel_synchronised", lambda: synchronised)
+    monkeypatch.setattr("gateway.parts.kernel_synchronised", lambda: synchronised)
 
     async def scenario() -> None:
         nonlocal synchronised
@@ -245,7 +248,7 @@ def test_without_trusted_time_nothing_is_read_and_the_slots_become_clock_gaps(
             await asyncio.sleep(150)
             assert daemon.parts is not None
             assert not chain.simulated.log.entries
-            assert daemon.parts.snapshot()["clock"] == {
+            assert Snapshot(daemon.parts, now_ms=now_ms)()["clock"] == {
                 "trusted": False,
                 "reason": "the kernel's clock is not synchronised",
             }
@@ -268,7 +271,7 @@ def test_a_clock_that_is_set_leaves_gaps_and_no_slot_twice(tmp_path: Path) -> No
         nonlocal shift
         chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=2), [MINUTE])
         daemon = chain.daemon()
-        daemon.now_ms = lambda: now_ms() + shift
+        daemon.world = replace(daemon.world, now_ms=lambda: now_ms() + shift)
         task = asyncio.get_running_loop().create_task(daemon.run())
         await asyncio.sleep(95)
         shift = 5 * MINUTE_MS  # from slot 1 it goes to slot 6, which passes before anybody looks
