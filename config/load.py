@@ -85,7 +85,7 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
     """Every mistake in both files, and what could be read of the site, so that further checks can name theirs too.
 
     While there are mistakes the site is only good for those checks: it has the buses, tasks and meters that are right
-    in themselves. None where not even its gateway and uplink could be read.
+    in themselves, and defaults in place of a table that is not. None where the file is no TOML.
     """
     mistakes: list[Mistake] = []
     file, base = str(site_file), site_file.absolute().parent
@@ -93,18 +93,19 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
     if mistakes:
         return None, mistakes
 
-    top = {key: value for key, value in raw.items() if key not in TABLES and key not in ARRAYS}
+    known = [*(key.name for key in TOP), *TABLES, *ARRAYS]
+    expected = f"one of the keys {', '.join(known)}"
+    mistakes += [Mistake(file, name, expected, "an unknown key") for name in raw if name not in known]
+    top = {key.name: raw[key.name] for key in TOP if key.name in raw}
     values = read_table(top, TOP, file=file, where="", mistakes=mistakes) or {}
     meters_file = base / values.pop("meters", Path("meters.csv"))
-    usable = True
     for table, keys in TABLES.items():
         read = read_table(raw.get(table, {}), keys, file=file, where=table, mistakes=mistakes)
         if read is None:
-            usable = False
+            read = _stand_in(keys)
         elif table == "uplink":
-            values["uplink"] = _uplink(read, base, file, mistakes)
-        else:
-            values |= read
+            _certificates(read, base, file, mistakes)
+        values |= {"uplink": UplinkEntry(**read)} if table == "uplink" else read
     buses = [BusEntry(**v) for v in _array(raw, "bus", file, mistakes) if v is not None]
     tasks = [_task(v, where, file, mistakes) for where, v in _numbered(_array(raw, "task", file, mistakes), "task")]
     _unique((bus.name for bus in buses), "bus", "name", file, mistakes)
@@ -117,8 +118,6 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
         complete=not mistakes,
         mistakes=mistakes,
     )
-    if not usable:
-        return None, mistakes
     for key in ("store", "keys", "socket"):
         values[key] = base / values[key]
     site = Site(**values, buses=tuple(buses), meters=tuple(meters), tasks=tuple(tasks), origin=site_file)
@@ -142,13 +141,19 @@ def _task(values: dict[str, Any], where: str, file: str, mistakes: list[Mistake]
     return task
 
 
-def _uplink(values: dict[str, Any], base: Path, file: str, mistakes: list[Mistake]) -> UplinkEntry:
+def _stand_in(keys: Iterable[Key]) -> dict[str, Any]:
+    """The defaults of a table that could not be read: nothing runs with them, but the rest can be checked."""
+    return {
+        key.field or key.name: key.default if key.default in (REQUIRED, None) else key.read(key.default) for key in keys
+    }
+
+
+def _certificates(values: dict[str, Any], base: Path, file: str, mistakes: list[Mistake]) -> None:
     for key in ("ca", "certificate", "key"):
         if values[key] is not None:
             values[key] = base / values[key]
         elif values["url"].startswith("mqtts:"):
             mistakes.append(Mistake(file, f"uplink.{key}", "a file, because the url is mqtts", "nothing"))
-    return UplinkEntry(**values)
 
 
 def _unique(found: Iterable[str], table: str, key: str, file: str, mistakes: list[Mistake]) -> None:

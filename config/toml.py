@@ -34,9 +34,17 @@ def load_toml(path: Path, file: str, mistakes: list[Mistake]) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         mistakes.append(Mistake(file, "file", "a readable file", error.strerror or str(error)))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        mistakes.append(Mistake(file, "file", "TOML in UTF-8", not_utf8(error)))
+    except tomllib.TOMLDecodeError as error:
         mistakes.append(Mistake(file, "file", "TOML in UTF-8", str(error)))
     return {}
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """What came instead of text, and in which line, so that an editor can go there."""
+    byte, line = error.object[error.start], error.object.count(b"\n", 0, error.start) + 1
+    return f"byte {byte:02X}, which is not UTF-8, in line {line}"
 
 
 def read_table(

@@ -15,6 +15,7 @@ from central.sinks.base import SinkAway, SinkUnfit
 from config.mistake import ConfigError
 from field import output
 from field.output import Exit, Output
+from field.usage import SpokenGroup
 
 if TYPE_CHECKING:
     from central.sinks.base import Sink
@@ -33,8 +34,7 @@ def _load(out: Output, file: Path) -> CentralSite | None:
     try:
         return load_central(file)
     except ConfigError as error:
-        for mistake in error.mistakes:
-            out.error(str(mistake), f"{mistake.file}: {mistake.where}: 应为 {mistake.expected}, 实为 {mistake.got}")
+        out.mistakes(error.mistakes)
         return None
 
 
@@ -78,7 +78,7 @@ def run(out: Output, file: Path) -> Exit:
 
         subscriber = Subscriber(site.broker, landing, ready=ready)
     except (IdentityError, SinkUnfit, OSError) as error:
-        out.error(f"{error}", f"{error}")
+        out.wrong(str(error))
         return Exit.USAGE
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: subscriber.stop())
@@ -158,7 +158,7 @@ def gaps(out: Output, file: Path, meter: str | None, since: int, until: int | No
             for row in find(site.database, meter=meter, since=since, until=until, closed=closed)
         ]
     except (SinkAway, SinkUnfit) as error:
-        out.error(f"{error}", f"{error}")
+        out.wrong(str(error))
         return Exit.NOTHING
     for row in found:
         out.object(row)
@@ -168,19 +168,17 @@ def gaps(out: Output, file: Path, meter: str | None, since: int, until: int | No
 
 
 def _table(out: Output, found: list[dict[str, object]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None)
-    for en, zh in (
+    table = out.table(
         ("meter", "电能表"), ("task", "任务"), ("slot", "时段"), ("fault", "故障"), ("detail", "说明"),
         ("opened", "发现于"), ("closed", "补齐于"),
-    ):  # fmt: skip
-        table.add_column(out.say(en, zh), no_wrap=en != "detail")
+    )  # fmt: skip
     for row in found:
-        table.add_row(*("" if cell is None else str(cell) for cell in row.values()))
-    Console().print(table)
-    out.line(f"{len(found)} gaps", f"{len(found)} 个缺口")
+        cells = {key: "" if cell is None else str(cell) for key, cell in row.items()}
+        cells["fault"], cells["detail"] = out.fault(cells["fault"]), out.told(cells["detail"])
+        table.add_row(*cells.values())
+    if found:
+        out.show(table)
+    out.line(f"{len(found)} {'gap' if len(found) == 1 else 'gaps'}", f"{len(found)} 个缺口")
 
 
 def _iso(ms: int | None) -> str | None:
@@ -191,9 +189,12 @@ def _iso(ms: int | None) -> str | None:
     )
 
 
-@click.group("central", context_settings={"help_option_names": ["-h", "--help"]})
-def command() -> None:
-    """The centre's side: land readings from the broker, look at what is missing."""
+@click.group("central", cls=SpokenGroup)
+def command(lang: str | None) -> None:
+    """The centre's side: land readings from the broker, look at what is missing.
+
+    Example: meterwire central gaps -c central.toml
+    """
 
 
 command.add_command(run)

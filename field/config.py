@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from config.load import survey_site
-from config.mistake import ConfigError, Mistake
+from config.mistake import ConfigError
 from config.model import SerialSettings, Site
 from drivers import plan
 from field import output
 from field.output import Exit, Output
+from field.usage import SpokenGroup
 
 DEFAULT = Path("/etc/meterwire/site.toml")
 """Where the site file of an installed gateway is."""
@@ -37,15 +38,19 @@ def load_checked(file: Path) -> Site:
     return site
 
 
-def tell(out: Output, mistakes: tuple[Mistake, ...]) -> None:
-    """Say every mistake: a sentence each, or an object each."""
-    for mistake in mistakes:
-        out.error(str(mistake), f"{mistake.file}: {mistake.where}: 应为 {mistake.expected}, 实为 {mistake.got}")
-        out.object(asdict(mistake))
+def refuse(out: Output, file: Path, error: ConfigError) -> Exit:
+    """Say every mistake, and that nothing was started for it."""
+    out.mistakes(error.mistakes)
+    count = len(error.mistakes)
+    out.error(
+        f"{file}: {count} {'mistake' if count == 1 else 'mistakes'}; nothing was started",
+        f"{file}：{count} 处错误；什么也没有启动",
+    )
+    return Exit.USAGE
 
 
-@click.group("config")
-def command() -> None:
+@click.group("config", cls=SpokenGroup)
+def command(lang: str | None) -> None:
     """The site file and the meter archive.
 
     Example: meterwire config check -c site.toml
@@ -67,13 +72,14 @@ def check(out: Output, file: Path) -> Exit:
     try:
         site = load_checked(file)
     except ConfigError as error:
-        tell(out, error.mistakes)
-        out.line(f"{len(error.mistakes)} mistakes", f"{len(error.mistakes)} 处错误")
+        out.mistakes(error.mistakes)
+        count = len(error.mistakes)
+        out.line(f"{count} {'mistake' if count == 1 else 'mistakes'}", f"{count} 处错误")
         return Exit.USAGE
     buses, meters, tasks = len(site.buses), len(site.meters), len(site.tasks)
     out.line(
-        f"{file}: good: {buses} buses, {meters} meters, {tasks} tasks",
-        f"{file}: 正确: {buses} 条总线, {meters} 块电能表, {tasks} 个任务",
+        f"{file}: good: buses {buses}, meters {meters}, tasks {tasks}",
+        f"{file}：正确：总线 {buses}，电能表 {meters}，任务 {tasks}",
     )
     out.object({"file": str(file), "good": True, "buses": buses, "meters": meters, "tasks": tasks})
     return Exit.GOOD
@@ -91,7 +97,7 @@ def show(out: Output, file: Path) -> Exit:
     try:
         site = load_checked(file)
     except ConfigError as error:
-        tell(out, error.mistakes)
+        out.mistakes(error.mistakes)
         return Exit.USAGE
     loads = plan.loads(site)
     if out.as_json:
@@ -101,44 +107,35 @@ def show(out: Output, file: Path) -> Exit:
     return Exit.GOOD
 
 
-def table(out: Output, *heads: tuple[str, str]) -> Any:
-    """A table for people, its heads (English, Chinese) in the language asked for."""
-    from rich.table import Table
-
-    return Table(*(out.say(*head) for head in heads))
-
-
 def _show(out: Output, site: Site, loads: Mapping[str, float]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    facts = Table(show_header=False, box=None)
+    facts = out.table()
     for name, value in {
         out.say("gateway", "网关"): site.gateway,
         out.say("zone", "时区"): site.zone,
         out.say("clock trust", "时钟信任"): site.clock_trust,
-        out.say("store", "存储"): f"{site.store} ({site.history_days} d, {site.evidence_mb} MiB)",
+        out.say("store", "存储"): out.say(
+            f"{site.store} (history {site.history_days} days, evidence {site.evidence_mb} MiB)",
+            f"{site.store}（历史 {site.history_days} 天，原始报文 {site.evidence_mb} MiB）",
+        ),
         out.say("keys", "密钥"): site.keys,
         out.say("status socket", "状态接口"): site.socket,
         out.say("uplink", "上行"): f"{site.uplink.url} ({site.uplink.profile})",
     }.items():
         facts.add_row(name, str(value))
-    console.print(facts)
-    buses = table(out, ("bus", "总线"), ("port", "端口"), ("serial", "串口"), ("meters", "电能表"), ("load", "负载"))
+    buses = out.table(("bus", "总线"), ("port", "端口"), ("serial", "串口"), ("meters", "电能表"), ("load", "负载"),
+                      right=("meters", "load"))  # fmt: skip
     for bus in site.buses:
         count = sum(meter.bus == bus.name for meter in site.meters)
         buses.add_row(bus.name, bus.port, str(bus.serial), str(count), f"{loads.get(bus.name, 0.0):.1%}")
-    console.print(buses)
-    tasks = table(out, ("task", "任务"), ("every", "周期"), ("offset", "偏移"), ("lane", "优先级"), ("items", "项目"))
+    tasks = out.table(("task", "任务"), ("every", "周期"), ("offset", "偏移"), ("lane", "优先级"), ("items", "数据项"),
+                      right=("every", "offset"))  # fmt: skip
     for task in site.tasks:
         tasks.add_row(task.name, f"{task.every_s} s", f"{task.offset_s} s", task.lane, ", ".join(task.items))
-    console.print(tasks)
-    meters = table(out, ("meter", "电能表"), ("point", "计量点"), ("bus", "总线"), ("address", "地址"),
-                   ("profile", "型号"), ("tasks", "任务"))  # fmt: skip
+    meters = out.table(("meter", "电能表"), ("point", "计量点"), ("bus", "总线"), ("address", "地址"),
+                       ("profile", "型号"), ("tasks", "任务"))  # fmt: skip
     for meter in site.meters:
         meters.add_row(meter.id, meter.point, meter.bus, meter.address, meter.profile, ", ".join(meter.tasks))
-    console.print(meters)
+    out.show(facts, "", buses, "", tasks, "", meters)
 
 
 def _plain(value: dict[str, object]) -> dict[str, object]:

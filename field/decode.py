@@ -23,9 +23,11 @@ _GROUP = 8
 def from_hex(text: str) -> bytes:
     """The bytes of a line of hex, in whatever dress. Raises Malformed, saying where it is none."""
     bare = _DRESSING.sub("", text)
-    wrong = re.search(r"[^0-9a-fA-F]", bare)
+    if not bare:
+        raise Malformed("hex: expected a frame, got nothing")
+    wrong = re.search(r"[^0-9a-fA-F]", _DRESSING.sub(lambda dress: "0" * len(dress[0]), text))
     if wrong:
-        raise Malformed(f"hex: expected digits 0-9 A-F, got {wrong[0]!r} after {bare[: wrong.start()][-8:]!r}")
+        raise Malformed(f"hex: expected digits 0-9 A-F, got {wrong[0]!r} at character {wrong.start() + 1}")
     if len(bare) % 2:
         raise Malformed(f"hex: expected whole bytes, got {len(bare)} digits")
     return bytes.fromhex(bare)
@@ -81,7 +83,7 @@ def _print(out: Output, title: str, rows: Iterable[Row], error: Malformed | None
         for at in range(0, len(row.raw), _GROUP):
             click.echo(f"  {row.raw[at : at + _GROUP].hex(' ').upper():<{3 * _GROUP}} {'' if at else text}".rstrip())
     if error:
-        click.echo(f"  {out.say('not valid', '无效')}: {error}")
+        click.echo(f"  {out.say('not valid: ', '无效：')}{out.told(str(error))}")
 
 
 def _dlt645(out: Output, line: str, edition: Edition | None) -> Malformed | None:
@@ -133,6 +135,8 @@ def command(out: Output, protocol: str | None, frames: Sequence[str]) -> Exit:
 
     Exit codes: 0 all are whole frames, 1 some are not, 3 none is.
     """
+    if not frames and sys.stdin.isatty():
+        out.error("frames in hex, one a line; ends with Ctrl-D", "请输入十六进制报文，每行一帧，以 Ctrl-D 结束")
     good = bad = 0
     for line in lines_of(frames, sys.stdin.buffer):
         if protocol in decode_modbus.MODBUS:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from field.annotate import Row
+from field.chinese import chinese
 from protocols.checksum import crc16_modbus
 from protocols.errors import Malformed
 from protocols.modbus.frame import ERROR_BIT, EXCEPTIONS
@@ -14,8 +15,6 @@ _FUNCTIONS = {
     0x05: ("write one coil", "写单个线圈"), 0x06: ("write one register", "写单个寄存器"),
     0x0F: ("write coils", "写多个线圈"), 0x10: ("write registers", "写多个寄存器"),
 }  # fmt: skip
-_EXCEPTIONS_ZH = {1: "非法功能", 2: "非法数据地址", 3: "非法数据值", 4: "从站设备故障", 5: "确认", 6: "从站设备忙",
-                  8: "存储奇偶错", 10: "网关路径不可用", 11: "网关目标设备无响应"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,13 +138,8 @@ def annotate(parts: Parts) -> list[Row]:
 def _data_rows(parts: Parts) -> list[Row]:
     data, exception = parts.data, parts.exception
     if exception is not None:
-        return [
-            Row(
-                data,
-                f"refused: {EXCEPTIONS.get(exception, 'unknown')}",
-                f"拒绝：{_EXCEPTIONS_ZH.get(exception, '未知')}",
-            )
-        ]
+        reason = EXCEPTIONS.get(exception)
+        return [Row(data, f"refused: {reason or 'unknown'}", f"拒绝：{chinese(reason) if reason else '未知'}")]
     if parts.function in (3, 4) and parts.direction == "request":
         first, count = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:], "big")
         return [

@@ -2,19 +2,25 @@
 
 import asyncio
 import shutil
+import signal
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
+from config.mistake import Mistake
 from config.model import TaskEntry, UplinkEntry
+from config.values import broker_url
 from field import output
 from field.chain import Chain, wall_ms
-from field.output import Exit, Output
+from field.chinese import chinese
+from field.output import FAULTS_ZH, Exit, Output, words
 from gateway.status import ask
 from simulators.broker import Broker
 
@@ -95,23 +101,52 @@ def command(out: Output, seconds: int, url: str | None, keep: Path | None) -> Ex
     """Show the whole chain: simulated meters, gateway, broker, centre; then check that all tell the same story.
 
     Needs no root and no hardware; everything runs on this machine, in processes of its own, below one directory.
-    Ends with a summary (--json: planned, served, accepted, landed, gaps, missing, duplicate, different,
+    Ends with a summary (--json: planned, served, accepted, landed, gaps, missing, duplicate, different, unexplained,
     uplink_bytes, bytes_per_value).
 
     Example: meterwire demo --seconds 30
 
     Exit codes: 0 every accepted capture landed once, every landed value is one that its meter served, every planned
-    slot is landed or has a gap with its reason; 1 not so; 2 a wrong option; 3 a part did not start.
+    slot is landed or has a gap with its reason; 1 not so, or stopped before its end; 2 a wrong option; 3 a part did not
+    start.
     """
     if keep is not None and keep.exists():
-        out.error(f"{keep} is there already: name a new directory", f"{keep} 已存在: 请指定新目录")
+        out.error(f"{keep} is there already: name a new directory", f"{keep} 已存在：请指定新目录")
         return Exit.USAGE
+    if url is not None:
+        try:
+            host, port = _endpoint(url)
+        except ValueError as error:
+            out.mistakes([Mistake("options", "--broker", str(error), url)])
+            return Exit.USAGE
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+        except OSError as error:
+            reason = words(error)
+            out.error(f"{url}: no broker answers ({reason})", f"{url}：代理没有应答（{out.told(reason)}）")
+            return Exit.NOTHING
+    signal.signal(signal.SIGTERM, _interrupt)  # its processes end with it, whoever ends it
     try:
         with _directory(keep) as directory:
             return _run(out, directory, seconds, url)
     except RuntimeError as error:
-        out.error(str(error), str(error))
+        out.wrong(str(error))
         return Exit.NOTHING
+    except KeyboardInterrupt:
+        out.error("stopped before its end: nothing was checked", "中途停止：没有核对")
+        return Exit.PART
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _endpoint(url: str) -> tuple[str, int]:
+    """Host and port of a broker on this machine. Raises ValueError with what was expected."""
+    parts = urlsplit(broker_url(url))
+    if parts.scheme != "mqtt":
+        raise ValueError("mqtt://127.0.0.1:PORT")
+    return str(parts.hostname), int(parts.port or 0)
 
 
 @contextmanager
@@ -143,7 +178,7 @@ def _run(out: Output, directory: Path, seconds: int, url: str | None) -> Exit:
         meters, buses = len(chain.site.meters), len(chain.site.buses)
         out.line(
             f"{meters} simulated meters on {buses} buses, broker {name}, polled every {EVERY_S} s for {seconds} s",
-            f"{buses} 条总线上 {meters} 块模拟电能表, 代理 {name}, 每 {EVERY_S} 秒采集一次, 共 {seconds} 秒",
+            f"{buses} 条总线上 {meters} 块模拟电能表，代理 {name}，每 {EVERY_S} 秒采集一次，共 {seconds} 秒",
         )
         _await_room(EVERY_S * 1000)
         chain.start()
@@ -196,21 +231,23 @@ def _show(out: Output, status: dict[str, object], elapsed: int) -> None:
 def _tell(out: Output, chain: Chain) -> Exit:
     truth, inbox = chain.truth(), chain.inbox()
     per_value = round(inbox.bytes / truth.landed, 2) if truth.landed else None
-    reasons = ", ".join(f"{fault} {count}" for fault, count in sorted(chain.gap_reasons().items()))
+    counts = sorted(chain.gap_reasons().items())
+    reasons = ", ".join(f"{fault} {count}" for fault, count in counts)
+    reasons_zh = "，".join(f"{FAULTS_ZH.get(fault, fault)} {count}" for fault, count in counts)
     out.object({**summary(truth), "uplink_bytes": inbox.bytes, "bytes_per_value": per_value})
     out.line(
         f"\nplanned {truth.planned} slots, served {truth.served} replies, accepted {truth.accepted} captures, "
         f"landed {truth.landed} values, {truth.gaps} gaps with a reason ({reasons})\n"
         f"missing {truth.missing}, duplicate {truth.duplicate}, different {truth.different}, "
         f"unexplained {truth.unexplained}; {inbox.bytes} bytes in {inbox.batches} batches ({per_value} a value)",
-        f"\n计划 {truth.planned} 个时段, 应答 {truth.served} 次, 接收 {truth.accepted} 条, 入库 {truth.landed} 个值, "
-        f"{truth.gaps} 个有原因的缺口 ({reasons})\n"
-        f"丢失 {truth.missing}, 重复 {truth.duplicate}, 不符 {truth.different}, 无说明 {truth.unexplained}; "
-        f"{inbox.batches} 个批次共 {inbox.bytes} 字节 (每值 {per_value})",
+        f"\n计划 {truth.planned} 个时段，应答 {truth.served} 次，接收 {truth.accepted} 条，入库 {truth.landed} 个值，"
+        f"{truth.gaps} 个有原因的缺口（{reasons_zh}）\n"
+        f"丢失 {truth.missing}，重复 {truth.duplicate}，不符 {truth.different}，无说明 {truth.unexplained}；"
+        f"{inbox.batches} 个批次共 {inbox.bytes} 字节（每值 {per_value}）",
     )
     for kind, examples in truth.examples.items():
         for example in examples:
-            out.error(f"{kind}: {example}", f"{kind}: {example}")
+            out.error(f"{kind}: {example}", f"{chinese(kind)}：{example}")
     if truth.passed:
         out.line("the three logs tell one story", "三份日志一致")
     return Exit.GOOD if truth.passed else Exit.PART

@@ -8,6 +8,7 @@ import click
 
 from field import output
 from field.output import Exit, Output
+from field.usage import SpokenGroup
 from identity.centre import Centre
 from identity.files import IdentityError
 from identity.gateway import GatewayIdentity
@@ -16,6 +17,7 @@ from identity.trust import own, trust, trusted
 
 PLACES: Final = {"gateway": Path("/var/lib/meterwire/keys"), "centre": Path("/var/lib/meterwire-central/keys")}
 ROLES: Final = {"gateway": "网关", "centre": "主站"}
+USES: Final = {"sign": "签名", "wrap": "加密"}
 
 _directory = click.option(
     "--dir", "directory", type=click.Path(path_type=Path), default=PLACES["gateway"], show_default=True,
@@ -23,8 +25,8 @@ _directory = click.option(
 )  # fmt: skip
 
 
-@click.group("keys")
-def command() -> None:
+@click.group("keys", cls=SpokenGroup)
+def command(lang: str | None) -> None:
     """Keys of a gateway or a centre, and whose public keys it believes.
 
     Example: meterwire keys init gateway --id gw-0001
@@ -58,7 +60,7 @@ def init(out: Output, role: str, name: str | None, directory: Path | None) -> Ex
         else:
             public = Centre.create(place, id=name or "centre").public
     except (IdentityError, OSError) as error:
-        out.error(str(error), str(error))
+        out.wrong(str(error))
         return Exit.USAGE
     bundle = place / f"{role}.json"
     other = "centre" if role == "gateway" else "gateway"
@@ -84,14 +86,14 @@ def show(out: Output, directory: Path) -> Exit:
     try:
         mine = own(directory)
     except (IdentityError, OSError) as error:
-        out.error(str(error), str(error))
+        out.wrong(str(error))
         return Exit.USAGE
     _tell(out, mine, mine=True)
     try:
         for bundle in trusted(directory):
             _tell(out, bundle, mine=False)
     except (IdentityError, OSError) as error:
-        out.error(str(error), str(error))
+        out.wrong(str(error))
         return Exit.PART
     return Exit.GOOD
 
@@ -103,7 +105,7 @@ def _tell(out: Output, keys: PublicKeys, *, mine: bool) -> None:
         whose = ("own", "自有") if mine else ("trusted", "信任")
         out.line(
             f"{whose[0]:<8}{keys.role:<8} {keys.id:<16} {use} {state[0]:<8}{fingerprint(key)}",
-            f"{whose[1]}  {ROLES[keys.role]} {keys.id:<16} {use} {state[1]}  {fingerprint(key)}",
+            f"{whose[1]}  {ROLES[keys.role]} {keys.id:<16} {USES[use]} {state[1]}  {fingerprint(key)}",
         )
         out.object(
             {"own": mine, "role": keys.role, "id": keys.id, "use": use, "in_use": not place,
@@ -140,12 +142,12 @@ def take(out: Output, source: Path, directory: Path, replace: bool) -> Exit:
     try:
         own(directory)
     except (IdentityError, OSError) as error:
-        out.error(str(error), str(error))
+        out.wrong(str(error))
         return Exit.USAGE
     files = sorted(source.glob("*.json")) if source.is_dir() else [source]
     taken = sum(_take_one(out, file, directory, replace=replace) for file in files)
     if not files:
-        out.error(f"{source}: no *.json in it", f"{source}: 其中没有 *.json")
+        out.error(f"{source}: expected bundles (*.json) in it, got none", f"{source}：应有公钥包（*.json），实为：无")
     return Exit.GOOD if files and taken == len(files) else Exit.PART if taken else Exit.NOTHING
 
 
@@ -158,7 +160,7 @@ def _take_one(out: Output, file: Path, directory: Path, *, replace: bool) -> boo
         told |= {"role": bundle.role, "id": bundle.id, "fingerprints": prints}
         result = trust(directory, bundle, replace=replace)
     except (IdentityError, OSError) as error:
-        out.error(str(error), str(error))
+        out.wrong(str(error))
         out.object({**told, "result": "refused", "error": str(error)})
         return False
     words = {
@@ -170,7 +172,7 @@ def _take_one(out: Output, file: Path, directory: Path, *, replace: bool) -> boo
     for use, _, key in _each_key(bundle):
         out.line(
             f"{bundle.role} {bundle.id}: {en}: {use} {fingerprint(key)}",
-            f"{ROLES[bundle.role]} {bundle.id}: {zh}: {use} {fingerprint(key)}",
+            f"{ROLES[bundle.role]} {bundle.id}：{zh}：{USES[use]} {fingerprint(key)}",
         )
     out.object({**told, "result": result, "error": None})
     return True

@@ -4,6 +4,8 @@ import importlib
 
 import click
 
+from field.usage import SpokenGroup
+
 COMMANDS = {
     "central": "field.central",
     "config": "field.config",
@@ -18,7 +20,7 @@ COMMANDS = {
 """Each module holds a click command or group called `command`. Loaded lazily: the daemon must not pay for the rest."""
 
 
-class _Lazy(click.Group):
+class _Lazy(SpokenGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
@@ -29,10 +31,12 @@ class _Lazy(click.Group):
         return found
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="meterwire")
-def main() -> None:
+@click.group("meterwire", cls=_Lazy)
+@click.version_option(package_name="meterwire", prog_name="meterwire")
+def main(lang: str | None) -> None:
     """Meterwire: from the meter's wire to the utility's table.
+
+    Every command has help of its own: meterwire COMMAND --help
 
     Exit codes: 0 all good; 1 part of it failed; 2 usage or configuration mistake; 3 nothing worked; 4 busy.
     """

@@ -1,13 +1,31 @@
 """How every command speaks: --json and --lang on each of them, exit codes, one object a line."""
 
 import json
-import locale
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from config.mistake import Mistake
+from field.chinese import chinese, translated
+from field.usage import SpokenCommand, default_lang, lang_option
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+WIDTH = 160
+"""Columns of a table where there is no terminal to ask: a line of a pipe is not folded."""
+
+
+FAULTS_ZH = {
+    "bus": "总线故障", "silent": "无应答", "garbled": "报文损坏", "refused": "被拒绝", "absent": "无此项",
+    "implausible": "不合理", "clock": "时钟不可信", "missed": "漏采", "internal": "程序内部错误",
+}  # fmt: skip
 
 
 class Exit(IntEnum):
@@ -31,6 +49,14 @@ class Output:
         """The text in the language asked for."""
         return zh if self.lang == "zh" else en
 
+    def told(self, text: str) -> str:
+        """A message of a part below (they speak English), in the language asked for."""
+        return chinese(text) if self.lang == "zh" else text
+
+    def fault(self, name: str) -> str:
+        """A fault's word for people."""
+        return self.say(name, FAULTS_ZH.get(name, name))
+
     def line(self, en: str, zh: str) -> None:
         """A sentence for people; nothing with --json."""
         if not self.as_json:
@@ -41,18 +67,69 @@ class Output:
         if self.as_json:
             click.echo(json.dumps(value, ensure_ascii=False))
 
+    def table(self, *heads: tuple[str, str], right: Collection[str] = ()) -> "Table":
+        """A table for people, its heads (English, Chinese) in the language asked for; none for a list of facts.
+
+        right: the English heads of columns that are set to the right. What is too wide is folded, never cut off.
+        """
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD if heads else None, pad_edge=False, show_header=bool(heads), show_edge=False)
+        for en, zh in heads:
+            table.add_column(self.say(en, zh), justify="right" if en in right else "left", overflow="fold")
+        return table
+
+    def show(self, *tables: "RenderableType", clear: bool = False) -> None:
+        """Tables for people; nothing with --json. clear: on a screen that is wiped first."""
+        if self.as_json:
+            return
+        from rich.console import Console
+
+        console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH)
+        if clear:
+            console.clear()
+        with console.capture() as drawn:
+            console.print(*tables, sep="\n")
+        click.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+
     def error(self, en: str, zh: str) -> None:
         """What went wrong, on standard error, in both modes."""
         click.echo(self.say(en, zh), err=True)
 
+    def wrong(self, text: str) -> None:
+        """What a part below says is wrong, on standard error, in both modes."""
+        self.error(text, chinese(text))
 
-def default_lang() -> str:
-    """zh or en, from the locale."""
-    name = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
-    return "zh" if (name or locale.getlocale()[0] or "").lower().startswith(("zh", "chinese")) else "en"
+    def mistakes(self, mistakes: Iterable[Mistake]) -> None:
+        """Every mistake: a sentence each on standard error, and with --json an object each."""
+        for mistake in mistakes:
+            click.echo(mistake_zh(mistake) if self.lang == "zh" else str(mistake), err=True)
+            self.object(asdict(mistake))
 
 
-pass_output = click.make_pass_decorator(Output)
+def words(error: Exception) -> str:
+    """An error of the system as `PATH: reason`, without its number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
+def mistake_zh(mistake: Mistake) -> str:
+    """A mistake in Chinese; in English where what was expected cannot be said."""
+    expected = translated(mistake.expected)
+    if expected is None:
+        return str(mistake)
+    where = mistake.where
+    if where.startswith("row "):
+        row, _, column = where.removeprefix("row ").partition(", ")
+        where = f"第 {row} 行" + (f"，{chinese(column)}" if column else "")
+    return f"{chinese(mistake.file)}：{chinese(where)}：应为{_apart(expected)}，实为{_apart(chinese(mistake.got))}"
+
+
+def _apart(text: str) -> str:
+    """A space between Chinese and what is not."""
+    return f" {text}" if text[:1].isascii() else text
 
 
 def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -66,10 +143,9 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
         run.__doc__ = function.__doc__
         run.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
         as_json = click.Option(["--json", "as_json"], is_flag=True, help="One JSON object a line, for machines.")
-        lang = click.Option(["--lang"], type=click.Choice(["zh", "en"]), help="Language; default from the locale.")
-        decorate: Callable[[Callable[..., None]], click.Command] = click.command(name, **attributes)
+        decorate: Callable[[Callable[..., None]], click.Command] = click.command(name, cls=SpokenCommand, **attributes)
         made = decorate(run)
-        made.params += [as_json, lang]
+        made.params += [as_json, lang_option()]
         return made
 
     return wrap

@@ -1,6 +1,7 @@
 """`meterwire read`: a live read of one meter, without a site file."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +12,11 @@ import click
 from config.mistake import ConfigError, Mistake
 from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings
 from drivers.line import PortBusy, PortLost
+from drivers.line_tcp import endpoint
 from drivers.meter import Meter
 from drivers.plan import ReadPlan, plan_items
 from drivers.profile import Profile, load_profile, profile_names
 from field import output
-from field.config import tell
 from field.live import ItemRead, failed, read_live
 from field.output import Exit, Output
 from protocols.capture import Fault, Quality, Value
@@ -47,6 +48,11 @@ def meter_of(
         wrong("--protocol", "one that can be read: modbus-ascii cannot yet", protocol)
     if protocol == "modbus-tcp" and not port.startswith("tcp://"):
         wrong("--port", "tcp://host:port with modbus-tcp", port)
+    elif port.startswith("tcp:"):
+        try:
+            endpoint(port)
+        except PortLost:
+            wrong("--port", "a device path such as /dev/ttyS1, or tcp://host:port", port)
     profile = load_profile(profile_name or _PROFILE.get(protocol, "modbus-generic"))
     if protocol != "modbus-ascii" and protocol not in profile.protocols:
         wrong("--profile", f"one that speaks {protocol}", profile.name)
@@ -85,24 +91,43 @@ def show(out: Output, reads: Sequence[ItemRead]) -> None:
             out.object(as_object(read, value))
     if out.as_json:
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for en, zh in [("item", "数据项"), ("quantity", "名称"), ("value", "数值"), ("unit", "单位"), ("", "")]:
-        table.add_column(out.say(en, zh), justify="right" if en == "value" else "left", overflow="fold")
+    table = out.table(
+        ("item", "数据项"), ("quantity", "名称"), ("value", "数值"), ("unit", "单位"), ("", ""), right=("value",)
+    )
     for read in reads:
         for value in read.values:
             name = out.say(value.quantity.name, value.quantity.zh or value.quantity.name)
-            table.add_row(read.item, name, value.plain or "-", value.quantity.unit, _remark(out, value))
-    Console(soft_wrap=True).print(table)
+            unit = "" if value.quantity.unit == "1" else value.quantity.unit
+            table.add_row(read.item, name, value.plain or "-", unit, _remark(out, value))
+    out.show(table)
 
 
 def _remark(out: Output, value: Value) -> str:
     if value.fault is None and value.quality is Quality.GOOD:
         return ""
-    word = value.fault.value if value.fault else out.say(value.quality.value, _QUALITY_ZH[value.quality.value])
-    return f"{word}: {value.detail}" if value.detail else word
+    quality = value.quality.value
+    word = out.fault(value.fault.value) if value.fault else out.say(quality, _QUALITY_ZH[quality])
+    return f"{word}{out.say(': ', '：')}{out.told(value.detail)}" if value.detail else word
+
+
+def advise(out: Output, reads: Sequence[ItemRead], entry: MeterEntry, bus: BusEntry) -> None:
+    """What to look at next where nothing came, or only damage."""
+    faults = {value.fault for read in reads for value in read.values}
+    serial = f"{entry.serial or bus.serial}"
+    if Fault.SILENT in faults:
+        out.error(
+            f"meter {entry.address} did not answer on {bus.port} at {serial}: check its power, wires A and B, the "
+            f"address and --serial; a slow meter needs a longer --timeout",
+            f"电能表 {entry.address} 在 {bus.port}（{serial}）上无应答：请检查电源、A/B 线、地址和 --serial；"
+            f"应答慢的表可加大 --timeout",
+        )
+    if Fault.GARBLED in faults:
+        out.error(
+            f"what came on {bus.port} at {serial} is no answer of meter {entry.address}: check --serial and "
+            f"--protocol, the wiring, and whether another master or meter speaks at the same time",
+            f"{bus.port}（{serial}）上收到的不是电能表 {entry.address} 的应答：请检查 --serial、--protocol 和接线，"
+            f"以及是否有其他主站或电能表同时通信",
+        )
 
 
 def verdict(reads: Sequence[ItemRead]) -> Exit:
@@ -117,11 +142,12 @@ def read_or_tell(out: Output, bus: BusEntry, meter: Meter, plan: ReadPlan) -> Ex
     try:
         reads = asyncio.run(read_live(bus, meter, plan))
     except PortLost as error:
-        out.error(f"cannot open the port: {error}", f"端口打不开: {error}")
+        out.error(f"cannot open the port: {error}", f"端口打不开：{out.told(str(error))}")
         if out.as_json:
             show(out, failed(plan, Fault.BUS, str(error)))
         return Exit.BUSY if isinstance(error, PortBusy) else Exit.NOTHING
     show(out, reads)
+    advise(out, reads, meter.entry, bus)
     return verdict(reads)
 
 
@@ -157,11 +183,12 @@ def command(
     Exit codes: 0 every item was read; 1 some were not; 2 an option or item is wrong; 3 nothing was read, or the port
     is missing; 4 the port is in use by another program.
     """
+    logging.getLogger().addHandler(logging.NullHandler())  # what the bus logs, this command says in its own words
     try:
         bus, entry, model = meter_of(port, protocol, serial, address, profile)
         plan = plan_items(entry, items, bus.serial)
     except ConfigError as error:
-        tell(out, error.mistakes)
+        out.mistakes(error.mistakes)
         return Exit.USAGE
     if timeout_s is not None:
         milliseconds = max(1, round(timeout_s * 1000))

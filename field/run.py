@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ import click
 
 from config.mistake import ConfigError
 from field import output
-from field.config import load_checked, site_option, tell
-from field.output import Exit, Output
+from field.config import load_checked, refuse, site_option
+from field.output import Exit, Output, words
 from field.truth import AcceptedLog
 
 if TYPE_CHECKING:
@@ -54,14 +55,13 @@ def command(out: Output, file: Path, accepted: Path | None) -> Exit:
     try:
         site = load_checked(file)
     except ConfigError as error:
-        tell(out, error.mistakes)
-        return Exit.USAGE
+        return refuse(out, file, error)
     try:
         identity = GatewayIdentity.load(site.keys, site.gateway)
         trust = CentreTrust.load(site.keys)
         sessions = mqtt_sessions(site.uplink, site.gateway)
     except (IdentityError, OSError) as error:
-        out.error(str(error), str(error))
+        out.wrong(str(error))
         return Exit.USAGE
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -84,14 +84,22 @@ def command(out: Output, file: Path, accepted: Path | None) -> Exit:
     try:
         asyncio.run(main())
     except (OutboxError, OSError, ExceptionGroup) as error:
-        busy = error.subgroup(StoreBusy) if isinstance(error, ExceptionGroup) else None
-        if isinstance(error, StoreBusy) or busy is not None:
-            reason = str(busy.exceptions[0] if busy is not None else error)
-            out.error(reason, reason)
-            return Exit.BUSY
-        log.critical("ended by an error", exc_info=error)
-        return Exit.NOTHING
+        causes = list(_causes(error))
+        foreseen = all(isinstance(cause, OutboxError | OSError) for cause in causes)
+        log.critical("ended by an error", exc_info=None if foreseen else error)
+        for cause in causes:
+            out.wrong(str(cause) if isinstance(cause, OutboxError) else words(cause))
+        return Exit.BUSY if any(isinstance(cause, StoreBusy) for cause in causes) else Exit.NOTHING
     return Exit.GOOD
+
+
+def _causes(error: Exception) -> Iterator[Exception]:
+    """The errors in a group, and in the groups in it; or the error itself."""
+    if isinstance(error, ExceptionGroup):
+        for each in error.exceptions:
+            yield from _causes(each)
+    else:
+        yield error
 
 
 async def _drain(daemon: "Daemon", asked: asyncio.Event) -> None:

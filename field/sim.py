@@ -9,7 +9,7 @@ import click
 
 from config.mistake import ConfigError
 from config.model import UplinkEntry
-from field.output import Exit, Output
+from field.output import Exit, Output, words
 from field.output import command as make_command
 from simulators.describe import SitePlan, load_plan
 from simulators.site import RealSite, write_site_files
@@ -28,23 +28,25 @@ def command(
 ) -> Exit:
     """Simulate a site: meters on ptys, serial servers and Modbus TCP.
 
-    Prints one JSON line with its endpoints when ready, and runs until SIGTERM or SIGINT. Example:
+    Prints one JSON line with its endpoints when ready, and runs until SIGTERM or SIGINT.
 
-    meterwire sim -c sim.toml --served served.jsonl --site gateway/
+    Example: meterwire sim -c sim.toml --served served.jsonl --site gateway/
+
+    Exit codes: 0 stopped as asked; 2 sim.toml has mistakes (all are listed); 3 a port cannot be opened.
     """
     try:
         plan = load_plan(plan_file)
     except ConfigError as error:
-        for mistake in error.mistakes:
-            output.error(str(mistake), str(mistake))
+        output.mistakes(error.mistakes)
         return Exit.USAGE
     log = ServedLog(served or plan.served)
     try:
         asyncio.run(_run(plan, log, site_directory, gateway, url))
     except OSError as error:
-        output.error(f"cannot start: {error}", f"无法启动: {error}")
+        reason = words(error)
+        output.error(f"cannot start: {reason}", f"无法启动：{output.told(reason)}")
         return Exit.NOTHING
-    output.line(f"{log.replies} replies served", f"共应答 {log.replies} 次")
+    output.line(f"replies served: {log.replies}", f"共应答 {log.replies} 次")
     return Exit.GOOD
 
 

@@ -11,13 +11,13 @@ from zoneinfo import ZoneInfo
 import click
 
 from config.load import survey_site
-from config.mistake import ConfigError
 from field import output
-from field.config import site_option, table, tell
-from field.output import Exit, Output
+from field.config import site_option
+from field.output import Exit, Output, words
 
 WATCH_S = 2.0
 """Between two looks with --watch."""
+_PARITY_ZH = {"enforced": "内核强制", "unverified": "未强制", "none": "无"}
 METERS_SHOWN = 32
 """Meters listed for people, those in trouble first; --json lists all."""
 
@@ -34,8 +34,8 @@ def command(out: Output, file: Path, watch: bool) -> Exit:
     the configuration; 3 no gateway answers.
     """
     site, mistakes = survey_site(file)
-    if site is None:
-        tell(out, ConfigError(mistakes).mistakes)
+    if site is None or any(mistake.where.startswith("status") for mistake in mistakes):
+        out.mistakes(mistakes)
         return Exit.USAGE
     while True:
         status = _ask(out, site.socket)
@@ -45,7 +45,7 @@ def command(out: Output, file: Path, watch: bool) -> Exit:
         if not out.as_json:
             _show(out, status, ZoneInfo(site.zone), clear=watch)
         if not watch:
-            return Exit.PART if trouble(status) else Exit.GOOD
+            return Exit.PART if trouble(out, status) else Exit.GOOD
         try:
             time.sleep(WATCH_S)
         except KeyboardInterrupt:
@@ -58,36 +58,42 @@ def _ask(out: Output, socket: Path) -> dict[str, Any] | None:
     try:
         return asyncio.run(ask(socket))
     except (OSError, TimeoutError, ValueError) as error:
-        out.error(f"{socket}: no gateway answers: {error}", f"{socket}: 网关没有应答: {error}")
+        reason = words(error)
+        out.error(
+            f"{socket}: no gateway answers ({reason}); is `meterwire run` running, with this site file?",
+            f"{socket}：网关没有应答（{out.told(reason)}）；`meterwire run` 是否正以此站点文件运行？",
+        )
         return None
 
 
-def trouble(status: dict[str, Any]) -> list[str]:
+def trouble(out: Output, status: dict[str, Any]) -> list[str]:
     """What is not as it should be, a short text each: empty when all is good."""
-    found = [f"clock: {status['clock']['reason']}"] if not status["clock"]["trusted"] else []
+    found = []
+    if not status["clock"]["trusted"]:
+        reason = status["clock"]["reason"]
+        found.append(out.say(f"clock: {reason}", f"时钟：{out.told(reason)}"))
     if status["stalled"]:
-        found.append(f"stalled: {status['stalled']}")
-    found += [f"bus {bus['name']}: {bus['trouble']}" for bus in status["buses"] if bus["trouble"]]
-    found += [f"bus {bus['name']}: silent: {', '.join(bus['silent'])}" for bus in status["buses"] if bus["silent"]]
+        found.append(out.say(f"stalled: {status['stalled']}", f"停滞：{out.told(status['stalled'])}"))
+    for bus in status["buses"]:
+        if bus["trouble"]:
+            found.append(
+                out.say(f"bus {bus['name']}: {bus['trouble']}", f"总线 {bus['name']}：{out.told(bus['trouble'])}")
+            )
+        if bus["silent"]:
+            silent = ", ".join(bus["silent"])
+            found.append(out.say(f"bus {bus['name']}: silent: {silent}", f"总线 {bus['name']}：无应答：{silent}"))
     if not status["uplink"]["connected"]:
-        found.append("uplink: not connected")
-    found += [f"store: {damage}" for damage in status["buffer"]["damage"]]
+        found.append(out.say("uplink: not connected", "上行：未连接"))
+    found += [out.say(f"store: {damage}", f"存储：{out.told(damage)}") for damage in status["buffer"]["damage"]]
     return found
 
 
 def _show(out: Output, status: dict[str, Any], zone: ZoneInfo, *, clear: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if clear:
-        console.clear()
-
     def clock(at: int | None) -> str:
         return datetime.fromtimestamp(at / 1000, zone).strftime("%m-%d %H:%M:%S") if at else "-"
 
     today, buffer, uplink = status["today"], status["buffer"], status["uplink"]
-    facts = Table(show_header=False, box=None)
+    facts = out.table()
     facts.add_row(out.say("gateway", "网关"), f"{status['gateway']}  {clock(status['at'])}")
     slots = today["captured"] + today["gaps"]
     facts.add_row(out.say("today", "今日采集成功率"), f"{_percent(today['rate'])}  ({today['captured']}/{slots})")
@@ -95,33 +101,33 @@ def _show(out: Output, status: dict[str, Any], zone: ZoneInfo, *, clear: bool) -
         out.say("buffer", "缓存"),
         out.say(
             f"{buffer['unsealed']} records to seal, {buffer['batches']} batches unsettled",
-            f"待封装 {buffer['unsealed']} 条, 未确认 {buffer['batches']} 批",
+            f"待封装 {buffer['unsealed']} 条，未确认 {buffer['batches']} 批",
         ),
     )
     facts.add_row(
         out.say("uplink", "上行"),
         out.say(*(("connected", "已连接") if uplink["connected"] else ("not connected", "未连接"))),
     )
-    console.print(facts)
-    buses = table(out, ("bus", "总线"), ("port", "端口"), ("parity", "校验"), ("utilisation", "利用率"),
-                   ("queued", "排队"), ("silent", "无应答"), ("trouble", "故障"))  # fmt: skip
+    buses = out.table(("bus", "总线"), ("port", "端口"), ("parity", "校验"), ("utilisation", "利用率"),
+                      ("queued", "排队"), ("silent", "无应答"), ("trouble", "故障"),
+                      right=("utilisation", "queued", "silent"))  # fmt: skip
     for bus in status["buses"]:
         buses.add_row(
-            bus["name"], bus["port"], bus["parity"], _percent(bus["utilisation"]), str(bus["queued"]),
-            str(len(bus["silent"])), bus["trouble"] or "",
+            bus["name"], bus["port"], out.say(bus["parity"], _PARITY_ZH.get(bus["parity"], bus["parity"])),
+            _percent(bus["utilisation"]), str(bus["queued"]), str(len(bus["silent"])),
+            out.told(bus["trouble"] or ""),
         )  # fmt: skip
-    console.print(buses)
-    meters = table(out, ("meter", "电能表"), ("bus", "总线"), ("today", "今日"), ("last", "最近"), ("fault", "故障"))
+    meters = out.table(("meter", "电能表"), ("bus", "总线"), ("today", "今日"), ("last", "最近"), ("fault", "故障"),
+                       right=("today",))  # fmt: skip
     for meter in _worst(status["meters"]):
-        meters.add_row(
-            meter["meter"], meter["bus"], _percent(meter["rate"]), clock(meter["last_at"]), meter["fault"] or ""
-        )
-    console.print(meters)
+        fault = out.fault(meter["fault"] or "")
+        meters.add_row(meter["meter"], meter["bus"], _percent(meter["rate"]), clock(meter["last_at"]), fault)
+    out.show(facts, "", buses, "", meters, clear=clear)
     left = len(status["meters"]) - METERS_SHOWN
     if left > 0:
-        console.print(out.say(f"and {left} more, no worse", f"另有 {left} 块, 状况不更差"))
-    for text in trouble(status):
-        console.print(f"[red]![/red] {text}")
+        out.line(f"and {left} more, no worse", f"另有 {left} 块，状况不更差")
+    for text in trouble(out, status):
+        out.line(f"! {text}", f"！{text}")
 
 
 def _worst(meters: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -152,7 +152,7 @@ def test_hex_may_be_dressed_in_any_way(dressed: str) -> None:
 @pytest.mark.parametrize(
     ("line", "error", "kept"),
     [
-        ("zz", "Malformed: hex: expected digits 0-9 A-F, got 'z' after ''", {}),
+        ("zz", "Malformed: hex: expected digits 0-9 A-F, got 'z' at character 1", {}),
         ("68a", "Malformed: hex: expected whole bytes, got 3 digits", {}),
         ("1616", "Malformed: start: expected 68, got 16", {"address": None, "skipped": "1616"}),
         ("68112233", "Malformed: length: expected at least 12 bytes, got 4", {"address": None}),

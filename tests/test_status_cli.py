@@ -14,9 +14,11 @@ from click.testing import CliRunner, Result
 from config.model import TaskEntry
 from field.main import main
 from gateway.notify import notify, watchdog_s
+from gateway.snapshot import Snapshot
 from gateway.status import StatusSocket
 from simulators import virtual
 from simulators.describe import BusPlan, MeterGroup, SitePlan
+from simulators.virtual import now_ms
 from tests.chain import START, Chain
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +78,7 @@ def test_mistakes_of_files_and_profiles_come_in_one_list(site: Path) -> None:
         result = meterwire("config", command, "-c", site, "--json")
         assert result.exit_code == 2
         wheres = [mistake["where"] for mistake in objects(result)]
-        assert wheres == ["gateway.zone", "row 4, address"]  # without a gateway the profiles cannot be looked at
+        assert wheres == ["gateway.zone", "row 4, address", "task curve, items", "meter m4, profile"]
     site.write_text(site.read_text().replace("Mars/Base", "Asia/Urumqi"))
     result = meterwire("config", "check", "-c", site, "--json", "--lang", "zh")
     assert result.exit_code == 2
@@ -154,7 +156,7 @@ def snapshot_of(directory: Path, *, dead: bool) -> dict[str, object]:
         async with chain.running() as daemon:
             await asyncio.sleep(200)
             assert daemon.parts is not None
-            said = daemon.parts.snapshot()
+            said = Snapshot(daemon.parts, now_ms=now_ms)()
         chain.close()
         return said
 

@@ -54,7 +54,7 @@ FUNCTIONS: dict[Edition, dict[int, tuple[str, str]]] = {
 _IDENTIFIED = {Edition.E2007: frozenset({0x11, 0x12, 0x14}), Edition.E1997: frozenset({0x01, 0x02, 0x03, 0x04})}
 _FOLLOW_UP_2007 = 0x12
 
-_REASONS: dict[Edition, tuple[tuple[str, str], ...]] = {
+REASONS: dict[Edition, tuple[tuple[str, str], ...]] = {
     Edition.E2007: (
         ("other", "其他错误"),
         ("no requested data", "无请求数据"),
@@ -78,7 +78,7 @@ _REASONS: dict[Edition, tuple[tuple[str, str], ...]] = {
 }
 """Bits of the error word, lowest first (2007: table of ERR; 1997: from its implementations)."""
 
-_SECURITY_REASONS = (
+SECURITY_REASONS = (
     ("other", "其他错误"),
     ("duplicate recharge", "重复充值"),
     ("ESAM check failed", "ESAM验证失败"),
@@ -110,13 +110,13 @@ def refusal_of(frame: Frame, edition: Edition) -> Refusal | None:
         return None
     code = high_first(frame.data)
     if len(frame.data) == 1:
-        table = _REASONS[edition]
+        table = REASONS[edition]
     elif len(frame.data) == 2 and edition is Edition.E2007 and frame.function == 0x03:
-        table = _SECURITY_REASONS
+        table = SECURITY_REASONS
     else:
         return Refusal(code=code, reasons=((f"code {code or 'missing'}", f"代码 {code or '缺'}"),), absent=False)
     reasons = tuple(words for bit, words in enumerate(table) if frame.data[0] >> bit & 1)
-    absent = frame.data == b"\x02" and table is not _SECURITY_REASONS
+    absent = frame.data == b"\x02" and table is not SECURITY_REASONS
     return Refusal(code=code, reasons=reasons or ((f"code {code}", f"代码 {code}"),), absent=absent)
 
 
