@@ -150,7 +150,7 @@ class Uplink:
                 self._offers.lost()
             failures = 0 if self._fruitful else failures + 1
             if not self._stopping.is_set():
-                await self._pause(min(BACK_OFF_S * 2**failures, BACK_OFF_S_MAX))
+                await self._pause(min(BACK_OFF_S * 2 ** min(failures, 10), BACK_OFF_S_MAX))
 
     async def _pause(self, seconds: float) -> None:
         try:

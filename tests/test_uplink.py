@@ -70,6 +70,26 @@ def test_no_more_is_under_way_than_the_broker_and_the_bounds_allow() -> None:
     assert offers.room(1, 0.0) == 0
 
 
+@pytest.mark.slow
+def test_a_broker_that_is_away_for_a_day_is_still_tried_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        hourly = TaskEntry(name="hourly", every_s=3600, items=("energy.active.import.total",))
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=1), [hourly])
+        chain.broker.away = True
+        async with chain.running() as daemon:
+            await asyncio.sleep(20 * 3600)  # two to the power of as many attempts is no float
+            assert daemon.parts is not None
+            assert daemon.parts.uplink.counters.lost > 1_100
+            chain.broker.away = False
+            await chain.drain(daemon)
+        truth = chain.truth()
+        assert truth.passed, truth.examples
+        assert truth.landed == 21  # of every hour, and of the one that had begun
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
 # What comes down.
 
 
