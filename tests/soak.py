@@ -1,0 +1,68 @@
+"""Long campaigns: `python -m tests.soak --minutes N`, or `make soak`. Goes on where the last run stopped.
+
+In turn: a week of the whole site in virtual time, a site whose processes are killed, and power cuts of the store.
+"""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from random import Random
+
+from simulators.noise import Faults
+from tests import days, kills
+from tests.broker import MOSQUITTO
+from tests.crash.campaign import campaign as cut_power
+from tests.ledger import Campaign, main
+from tests.scratch import scratch
+
+WEEK_S_MAX = 240.0
+"""What a week of the site may take on a machine that does nothing else."""
+OUTAGE_H = 48.0
+NOISE = Faults(ber=2e-5, silent=0.002, truncate=0.001, glitch=0.01, foreign=0.001)
+"""A line that wants looking after: about one answer in a hundred is damaged or missing."""
+KILLS = 30
+CRASH_IMAGES = 1_000
+
+
+def week(seed: int) -> str:
+    """Seven days, two of them without the broker, with noise on two of the eight buses."""
+    random = Random(seed)
+    outage = days.Outage(after_h=random.uniform(1.0, 7 * 24.0 - OUTAGE_H - 4.0), hours=OUTAGE_H)
+    noisy = random.sample(range(1, days.BUSES + 1), 2)
+    with scratch(7 * days.MEGABYTES_A_DAY) as directory:
+        story = days.live(directory, days=7, outage=outage, seed=seed, noisy=noisy, faults=NOISE)
+    truth = story.truth
+    assert truth.passed, dict(truth.examples)
+    assert truth.planned == 7 * days.SLOTS_A_DAY
+    assert truth.planned == story.captures + truth.gaps, (truth.planned, story.captures, truth.gaps)
+    assert story.asked == story.answered == 7 * days.SLOTS_A_DAY * 6 // 8
+    assert story.backlog >= 0.98 * OUTAGE_H / 24 * days.SLOTS_A_DAY
+    return f"{story.captures} captures, {truth.gaps} gaps, backlog {story.backlog}"
+
+
+def kill(seed: int) -> str:
+    """Thirty SIGKILLs of gateway, broker and subscriber."""
+    with tempfile.TemporaryDirectory(prefix="meterwire-") as name:
+        truth = kills.campaign(seed=seed, kills=KILLS, directory=Path(name))
+    assert truth.passed, dict(truth.examples)
+    return f"{truth.accepted} captures accepted, {truth.gaps} gaps"
+
+
+def crash(seed: int) -> str:
+    """A thousand power cuts of the gateway's store."""
+    with scratch(100) as directory:
+        # Lives count up from their campaign's seed; campaigns stand a million apart, so that no life is lived twice.
+        account = asyncio.run(cut_power(directory, seed=seed * 1_000_000, images=CRASH_IMAGES))
+    assert account.images == CRASH_IMAGES
+    assert (account.lost, account.doubled, account.corrupt) == (0, 0, 0), account.first
+    return f"{account.images} images, {account.accepted} records accepted"
+
+
+CAMPAIGNS: dict[str, Campaign] = {"week": week, "kill": kill, "crash": crash}
+
+if __name__ == "__main__":
+    if MOSQUITTO is None:
+        del CAMPAIGNS["kill"]
+        print("kill: left out, as there is no mosquitto (apt-get install mosquitto)", file=sys.stderr)
+    sys.exit(main("tests.soak", CAMPAIGNS))
