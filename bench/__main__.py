@@ -10,7 +10,7 @@ from typing import cast
 
 from bench.figure import Bench
 
-NAMES = ("bytes", "decode", "append", "chain", "utilisation", "start", "daemon")
+NAMES = ("uplink", "decode", "append", "chain", "utilisation", "start", "daemon")
 """Modules of this package; those that need a quiet machine least come first."""
 
 

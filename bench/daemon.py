@@ -6,32 +6,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.figure import Figure
-from bench.rig import BUSES, CURVE, METERS, Rig, rig
+from bench.rig import CURVE, Rig, rig
 
 MIB_MAX = 64.0
 IDLE_S = 20.0
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def run(buses: int = BUSES, meters: int = METERS, idle_s: float = IDLE_S) -> Iterator[Figure]:
+def run() -> Iterator[Figure]:
     """Memory once a whole round has been read, sealed, sent and receipted; then the processor, without work."""
-    size = f"{buses} buses by {meters} meters"
-    with rig(buses, meters) as made:
-        made.start()
-        captured = made.settled()
-        memory = memory_mib(made.gateway.pid)
-        yield Figure(
-            bench="daemon", what=f"VmRSS with {size}, all receipted", figure=memory["VmRSS"], unit="MiB",
-            at_most=MIB_MAX, more={"captures": captured, "uplink": made.uplink, "RssAnon": memory["RssAnon"]},
-        )  # fmt: skip
-        yield Figure(
-            bench="daemon", what=f"VmHWM with {size}, the most it ever was", figure=memory["VmHWM"], unit="MiB",
-            at_most=MIB_MAX,
-        )  # fmt: skip
-        yield Figure(
-            bench="daemon", what=f"processor with {size}, nothing due", figure=_idle(made, idle_s), unit="% of a core",
-            more={"seconds": idle_s},
-        )  # fmt: skip
+    with rig() as made:
+        yield from measure(made)
+
+
+def measure(made: Rig, idle_s: float = IDLE_S) -> Iterator[Figure]:
+    """The same for any size of site; the gateway runs at the end."""
+    made.start()
+    captured = made.settled()
+    memory = memory_mib(made.gateway.pid)
+    yield Figure(
+        bench="daemon", what=f"VmRSS, all read and receipted, {made.size}", figure=memory["VmRSS"], unit="MiB",
+        at_most=MIB_MAX, more={"captures": captured, "uplink": made.uplink, "RssAnon": memory["RssAnon"]},
+    )  # fmt: skip
+    yield Figure(
+        bench="daemon", what=f"VmHWM, the most it ever was, {made.size}", figure=memory["VmHWM"], unit="MiB",
+        at_most=MIB_MAX,
+    )  # fmt: skip
+    yield Figure(
+        bench="daemon", what=f"processor, nothing due, {made.size}", figure=_idle(made, idle_s), unit="% of a core",
+        more={"seconds": idle_s},
+    )  # fmt: skip
 
 
 def memory_mib(pid: int | None) -> dict[str, float]:

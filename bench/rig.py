@@ -51,6 +51,12 @@ class Rig:
         """How the gateway reaches the broker, for the record."""
 
     @property
+    def size(self) -> str:
+        """Of the site, for people."""
+        buses, meters = len(self.chain.site.buses), len(self.chain.site.meters)
+        return f"{buses} buses by {meters // buses} meters"
+
+    @property
     def gateway(self) -> Part:
         """`meterwire run`."""
         return self.chain.gateway
@@ -92,16 +98,35 @@ class Rig:
 
 
 @contextmanager
-def rig(buses: int = BUSES, meters: int = METERS) -> Iterator[Rig]:
-    """The site, its centre and its broker, running; ended and cleaned away at the end."""
+def _modules(compiled: Path | None) -> Iterator[None]:
+    """While this lasts, processes that are started keep compiled modules in this directory; None: changes nothing."""
+    names = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX") if compiled else ()
+    before = {name: os.environ.pop(name, None) for name in names}
+    if compiled:
+        os.environ["PYTHONPYCACHEPREFIX"] = str(compiled)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def rig(buses: int = BUSES, meters: int = METERS, *, compiled: bool = True) -> Iterator[Rig]:
+    """The site, its centre and its broker, running; ended and cleaned away at the end.
+
+    compiled: whether Python is to find its modules compiled, as after an installation; takes a first start.
+    """
     directory = Path(tempfile.mkdtemp(prefix="meterwire-bench-"))
-    # As after an installation, Python finds its modules compiled: a cache of our own, filled by a first start.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = str(directory / "compiled")
     certificates = make_certificates(directory) if MOSQUITTO else None
     chain: Chain | None = None
     try:
-        with running_broker(certificates=certificates) as broker:
+        with (
+            _modules(directory / "compiled" if compiled else None),
+            running_broker(certificates=certificates) as broker,
+        ):
             uplink, lines = UplinkEntry(url=broker.url), list[str]()
             if certificates is not None:
                 ours, theirs = certificates.client(GATEWAY), certificates.client(CENTRE)
@@ -113,9 +138,11 @@ def rig(buses: int = BUSES, meters: int = METERS) -> Iterator[Rig]:
             chain.centre.start()
             chain.centre.first_line()
             made = Rig(chain, uplink=f"{broker.url.partition(':')[0]}, Python {sys.version.split()[0]}")
-            made.start()
-            made.gateway.end()
+            if compiled:
+                made.start()
+                made.gateway.end()
             yield made
+            made.chain.stop()
     finally:
         if chain is not None:
             chain.kill()

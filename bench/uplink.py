@@ -56,7 +56,7 @@ def _figure(what: str, batches: Sequence[Sequence[Record]], at_most: float | Non
         body_bytes += len(body)
         sealed_bytes += len(seal(key, gateway=GATEWAY, seq=seq, kind=BatchKind.CAPTURES, body=body))
     return Figure(
-        bench="bytes", what=what, figure=sealed_bytes / values, unit="bytes/value", at_most=at_most,
+        bench="uplink", what=what, figure=sealed_bytes / values, unit="bytes/value", at_most=at_most,
         more={
             "values": values, "batches": len(batches), "body_bytes": body_bytes,
             "envelope_bytes": sealed_bytes - body_bytes,
@@ -74,7 +74,7 @@ def _capture(meter: str, point: str, slot: int, delay_ms: int, values: tuple[Val
 
 def simulated_hours(trace: TraceName, meters: int, hours: int) -> Iterator[list[Record]]:
     """What simulated meters show that follow a measured load curve: the quantities of the reference load."""
-    rng = random.Random(f"bytes {trace}")
+    rng = random.Random(f"uplink {trace}")
     kinds = [by_name(name) for name, _ in REFERENCE]
     loads = [(f"{rng.randrange(10**11, 10**12)}", Load(n, trace=trace)) for n in range(meters)]
     for hour in range(hours):
@@ -94,7 +94,7 @@ def _value(kind: Quantity, plain: str | None) -> Value:
 
 def residential_hours(path: Path, hours: int) -> Iterator[list[Record]]:
     """Energy registers that run with the measured energies, at the step in which each meter measures."""
-    rng = random.Random("bytes residential")
+    rng = random.Random("uplink residential")
     kind = by_name("energy.active.import.total")
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
