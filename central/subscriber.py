@@ -24,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from central.config import BrokerEntry
 from central.landing import Landing
 from central.sinks.base import SinkAway
+from identity.client import client_context
 from protocols.topics import PREFIX
 
 log = logging.getLogger("central")
@@ -46,20 +47,10 @@ BACKOFF_S_MAX = 10.0
 
 
 def tls_context(broker: BrokerEntry) -> ssl.SSLContext | None:
-    """TLS 1.2 or later with certificates on both sides; None for mqtt. Raises OSError (ssl.SSLError too)."""
+    """TLS 1.2 or later with certificates on both sides; None for mqtt. Raises OSError where a file is not right."""
     if not broker.url.startswith("mqtts:"):
         return None
-    for file in (broker.ca, broker.certificate, broker.key):
-        if file is not None and not file.is_file():
-            raise FileNotFoundError(f"{file}: expected a PEM file, got none")
-    if broker.key is not None and broker.key.stat().st_mode & 0o077:
-        mode = broker.key.stat().st_mode & 0o777
-        raise PermissionError(f"{broker.key}: expected mode 0600, got {mode:04o}: others can read the private key")
-    context = ssl.create_default_context(cafile=broker.ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if broker.certificate is not None:
-        context.load_cert_chain(broker.certificate, broker.key)
-    return context
+    return client_context(ca=broker.ca, certificate=broker.certificate, key=broker.key)
 
 
 @dataclass(eq=False, slots=True)

@@ -3,6 +3,7 @@
 What profiles offer and what a bus can carry is checked by `drivers.plan.check`, which knows the profiles.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ TASK = (
 TABLES = {
     "gateway": GATEWAY, "clock": CLOCK, "store": STORE, "keys": KEYS, "status": STATUS, "uplink": UPLINK,
 }  # fmt: skip
+SOCKET_BYTES_MAX = 107
+"""Linux keeps the name of a Unix socket in 108 bytes, the last of them zero."""
 ARRAYS = {"bus": BUS, "task": TASK}
 
 
@@ -120,6 +123,10 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
     )
     for key in ("store", "keys", "socket"):
         values[key] = base / values[key]
+    length = len(os.fsencode(values["socket"]))
+    if length > SOCKET_BYTES_MAX:
+        expected = f"a path of at most {SOCKET_BYTES_MAX} bytes for a socket"
+        mistakes.append(Mistake(file, "status.socket", expected, f"{length} bytes: {values['socket']}"))
     site = Site(**values, buses=tuple(buses), meters=tuple(meters), tasks=tuple(tasks), origin=site_file)
     return site, mistakes
 

@@ -14,7 +14,7 @@ from central.config import CentralSite, load_central
 from central.sinks.base import SinkAway, SinkUnfit
 from config.mistake import ConfigError
 from field import output
-from field.output import Exit, Output
+from field.output import Exit, Output, words
 from field.usage import SpokenGroup
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def run(out: Output, file: Path) -> Exit:
 
         subscriber = Subscriber(site.broker, landing, ready=ready)
     except (IdentityError, SinkUnfit, OSError) as error:
-        out.wrong(str(error))
+        out.wrong(words(error))
         return Exit.USAGE
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: subscriber.stop())

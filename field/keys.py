@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from field import output
-from field.output import Exit, Output
+from field.output import Exit, Output, words
 from field.usage import SpokenGroup
 from identity.centre import Centre
 from identity.files import IdentityError
@@ -60,7 +60,7 @@ def init(out: Output, role: str, name: str | None, directory: Path | None) -> Ex
         else:
             public = Centre.create(place, id=name or "centre").public
     except (IdentityError, OSError) as error:
-        out.wrong(str(error))
+        out.wrong(words(error))
         return Exit.USAGE
     bundle = place / f"{role}.json"
     other = "centre" if role == "gateway" else "gateway"
@@ -86,14 +86,14 @@ def show(out: Output, directory: Path) -> Exit:
     try:
         mine = own(directory)
     except (IdentityError, OSError) as error:
-        out.wrong(str(error))
+        out.wrong(words(error))
         return Exit.USAGE
     _tell(out, mine, mine=True)
     try:
         for bundle in trusted(directory):
             _tell(out, bundle, mine=False)
     except (IdentityError, OSError) as error:
-        out.wrong(str(error))
+        out.wrong(words(error))
         return Exit.PART
     return Exit.GOOD
 
@@ -142,7 +142,7 @@ def take(out: Output, source: Path, directory: Path, replace: bool) -> Exit:
     try:
         own(directory)
     except (IdentityError, OSError) as error:
-        out.wrong(str(error))
+        out.wrong(words(error))
         return Exit.USAGE
     files = sorted(source.glob("*.json")) if source.is_dir() else [source]
     taken = sum(_take_one(out, file, directory, replace=replace) for file in files)
@@ -160,15 +160,15 @@ def _take_one(out: Output, file: Path, directory: Path, *, replace: bool) -> boo
         told |= {"role": bundle.role, "id": bundle.id, "fingerprints": prints}
         result = trust(directory, bundle, replace=replace)
     except (IdentityError, OSError) as error:
-        out.wrong(str(error))
-        out.object({**told, "result": "refused", "error": str(error)})
+        out.wrong(words(error))
+        out.object({**told, "result": "refused", "error": words(error)})
         return False
-    words = {
+    said = {
         "new": ("now trusted", "已信任"),
         "known": ("already trusted", "早已信任"),
         "replaced": ("replaced", "已替换"),
     }
-    en, zh = words[result]
+    en, zh = said[result]
     for use, _, key in _each_key(bundle):
         out.line(
             f"{bundle.role} {bundle.id}: {en}: {use} {fingerprint(key)}",

@@ -137,7 +137,14 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
 
     def wrap(function: Callable[..., Any]) -> click.Command:
         def run(as_json: bool, lang: str | None, **arguments: Any) -> None:
-            code = function(Output(as_json=as_json, lang=lang or default_lang()), **arguments)
+            out = Output(as_json=as_json, lang=lang or default_lang())
+            try:
+                code = function(out, **arguments)
+            except BrokenPipeError:
+                raise  # who reads has gone: click ends quietly
+            except OSError as error:
+                out.wrong(words(error))
+                code = Exit.NOTHING
             raise SystemExit(int(code if code is not None else Exit.GOOD))
 
         run.__doc__ = function.__doc__

@@ -61,7 +61,7 @@ def command(out: Output, file: Path, accepted: Path | None) -> Exit:
         trust = CentreTrust.load(site.keys)
         sessions = mqtt_sessions(site.uplink, site.gateway)
     except (IdentityError, OSError) as error:
-        out.wrong(str(error))
+        out.wrong(words(error))
         return Exit.USAGE
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -86,9 +86,10 @@ def command(out: Output, file: Path, accepted: Path | None) -> Exit:
     except (OutboxError, OSError, ExceptionGroup) as error:
         causes = list(_causes(error))
         foreseen = all(isinstance(cause, OutboxError | OSError) for cause in causes)
-        log.critical("ended by an error", exc_info=None if foreseen else error)
+        reason = "; ".join(words(cause) for cause in causes)
+        log.critical("ended reason=%r", reason, exc_info=None if foreseen else error)
         for cause in causes:
-            out.wrong(str(cause) if isinstance(cause, OutboxError) else words(cause))
+            out.wrong(words(cause))
         return Exit.BUSY if any(isinstance(cause, StoreBusy) for cause in causes) else Exit.NOTHING
     return Exit.GOOD
 

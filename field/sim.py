@@ -1,6 +1,7 @@
 """`meterwire sim`: a simulated site in real time, for demonstrations, tests and whoever writes a driver."""
 
 import asyncio
+import errno
 import json
 import signal
 from pathlib import Path
@@ -32,7 +33,8 @@ def command(
 
     Example: meterwire sim -c sim.toml --served served.jsonl --site gateway/
 
-    Exit codes: 0 stopped as asked; 2 sim.toml has mistakes (all are listed); 3 a port cannot be opened.
+    Exit codes: 0 stopped as asked; 2 sim.toml has mistakes (all are listed); 3 a port or file cannot be opened;
+    4 a port is in use.
     """
     try:
         plan = load_plan(plan_file)
@@ -45,7 +47,7 @@ def command(
     except OSError as error:
         reason = words(error)
         output.error(f"cannot start: {reason}", f"无法启动：{output.told(reason)}")
-        return Exit.NOTHING
+        return Exit.BUSY if error.errno == errno.EADDRINUSE else Exit.NOTHING
     output.line(f"replies served: {log.replies}", f"共应答 {log.replies} 次")
     return Exit.GOOD
 

@@ -16,6 +16,7 @@ import aiomqtt
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 
 from config.model import UplinkEntry
+from identity.client import client_context
 from protocols.topics import DOWN, topic
 
 log = logging.getLogger(__name__)
@@ -57,18 +58,8 @@ that the broker gives out when the gateway is lost. Entering raises SessionLost.
 
 
 def tls_context(uplink: UplinkEntry) -> ssl.SSLContext:
-    """TLS 1.2 or later, both sides with certificates. Raises OSError (ssl.SSLError too) where a file is not right."""
-    for file in (uplink.ca, uplink.certificate, uplink.key):
-        if file is not None and not file.is_file():
-            raise FileNotFoundError(f"{file}: expected a PEM file, got none")
-    if uplink.key is not None and uplink.key.stat().st_mode & 0o077:
-        mode = uplink.key.stat().st_mode & 0o777
-        raise PermissionError(f"{uplink.key}: expected mode 0600, got {mode:04o}: others can read the private key")
-    context = ssl.create_default_context(cafile=uplink.ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if uplink.certificate is not None:
-        context.load_cert_chain(uplink.certificate, uplink.key)
-    return context
+    """TLS 1.2 or later, both sides with certificates. Raises OSError where a file is not right."""
+    return client_context(ca=uplink.ca, certificate=uplink.certificate, key=uplink.key)
 
 
 class _Client(aiomqtt.Client):

@@ -40,7 +40,8 @@ class SqliteSink(SqlSink):
     """The central tables in a SQLite file, made when it is not there. Used by one thread at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Raises SinkUnfit when the file holds another version, or SQLite will not be durable; SinkAway as ever."""
+        """Raises SinkUnfit when the file holds another version, is no database, or will not be durable;
+        SinkAway as ever."""
         self.path = path
         with _errors():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,8 +51,10 @@ class SqliteSink(SqlSink):
         try:
             with _errors():
                 self._settle_in()
-        except BaseException:
+        except BaseException as error:
             self._connection.close()
+            if isinstance(error, sqlite3.DatabaseError):
+                raise SinkUnfit(f"{path}: {error}") from error
             raise
 
     def _settle_in(self) -> None:
