@@ -17,16 +17,23 @@ prerequisites:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "missing: python3-venv (apt-get install python3-venv)"; exit 1; }
 	@command -v git >/dev/null || { echo "missing: git (apt-get install git)"; exit 1; }
 
+# Editable, so that a checkout is what runs. What the packager says is shown only when it fails.
+define install_house
+	@$(PIP) install --no-deps --no-build-isolation -e . >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
+endef
+
 $(VENV)/.sim: requirements/sim.txt setup.cfg pyproject.toml | prerequisites
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes -r requirements/sim.txt
-	$(PIP) install --no-deps --no-build-isolation -e .
+	@echo "installing the locked requirements into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/sim.txt
+	$(install_house)
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt setup.cfg pyproject.toml | prerequisites
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes -r requirements/dev.txt
-	$(PIP) install --no-deps --no-build-isolation -e .
+	@echo "installing the locked requirements into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	$(install_house)
 	@touch $@ $(VENV)/.sim
 
 demo: $(VENV)/.sim  ## the whole chain on simulated meters, about a minute; ends with a summary
