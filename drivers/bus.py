@@ -315,6 +315,8 @@ class Bus:
         finally:
             self._in_hand = None
         now = self._now = loop.time()
+        if isinstance(answer, Reply) and ask.speaks_for is not None and ask.speaks_for(answer.frame):
+            answer = Silence()  # of the meter, told by the gateway in front of it
         if isinstance(answer, Reply):
             wire_s = (len(ask.data) + port.received) * meter.character_s
             turnaround_s = self.account.asked(began=port.began, ended=port.ended, gap_s=meter.gap_s, wire_s=wire_s)
@@ -412,6 +414,8 @@ class Bus:
                 standing.held_by = run
             else:
                 self._release(run)
+            if run.ask.pause_s:
+                standing.quiet_until = max(standing.quiet_until, now + run.ask.pause_s)
             self._queue(run)
             return
         if not run.heard:

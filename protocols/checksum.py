@@ -1,4 +1,4 @@
-"""Checksums of the frames: sum-8 (DL/T 645), CRC-16/Modbus, CRC-16/X-25 (DL/T 698.45, HDLC)."""
+"""Checksums of the frames: sum-8 (DL/T 645), LRC and CRC-16/Modbus, CRC-16/X-25 (DL/T 698.45, HDLC)."""
 
 from binascii import crc_hqx
 
@@ -18,6 +18,11 @@ _MODBUS = tuple(_reflected_row(byte, 0xA001) for byte in range(256))
 def sum8(data: bytes) -> int:
     """The sum of all bytes, modulo 256 (DL/T 645-2007, frame format: CS)."""
     return sum(data) & 0xFF
+
+
+def lrc8(data: bytes) -> int:
+    """The byte that brings the sum of all to 0, modulo 256 (MODBUS over Serial Line V1.02, §6.2.1: LRC)."""
+    return -sum(data) & 0xFF
 
 
 def crc16_modbus(data: bytes) -> int:

@@ -16,7 +16,9 @@ class Ask(Generic[FrameT]):
     data: the whole request, preamble included. reply_max: the longest right reply in bytes, for the time-out.
     accepts: whether a frame is an answer to this question (address, function, length, identifier, sequence); any
     other frame is counted and passed over. repeatable: may be asked again after an uncertain end. holds_meter: no
-    other question may go to this meter in between (follow-up frames); other meters may be asked.
+    other question may go to this meter in between (follow-up frames); other meters may be asked. pause_s: how long the
+    meter is to be left alone before this question (it said that it is busy); other meters may be asked. speaks_for:
+    whether an accepted frame says that the meter did not answer (a gateway speaks for it): that counts as its silence.
     """
 
     data: bytes
@@ -24,6 +26,8 @@ class Ask(Generic[FrameT]):
     accepts: Callable[[FrameT], bool]
     repeatable: bool = True
     holds_meter: bool = False
+    pause_s: float = 0.0
+    speaks_for: Callable[[FrameT], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

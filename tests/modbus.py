@@ -7,23 +7,32 @@ from typing import Any
 from protocols.capture import Value
 from protocols.checksum import crc16_modbus
 from protocols.dialogue import Answer, Ask, Deframer, Dialogue, Garbled, Reply, Silence
-from protocols.modbus.frame import Frame, RtuDeframer, TcpDeframer
+from protocols.modbus.ascii import AsciiDeframer
+from protocols.modbus.frame import Frame, RtuDeframer, Side, TcpDeframer
 
 Answering = Callable[[bytes], bytes | None]
 """The bytes that come back for the bytes of a question; None for silence."""
 
 
 def reply(
-    registers: Sequence[int], *, unit: int = 1, function: int = 3, transaction: int | None = None
-) -> Frame:  # fmt: skip
+    registers: Sequence[int],
+    *,
+    unit: int = 1,
+    function: int = 3,
+    transaction: int | None = None,
+    as_ascii: bool = False,
+) -> Frame:
     """The answer to a read, holding these registers."""
     data = b"".join(register.to_bytes(2, "big") for register in registers)
-    return Frame(unit=unit, function=function, data=bytes([len(data)]) + data, transaction=transaction)
+    return Frame(unit=unit, function=function, data=bytes([len(data)]) + data, transaction=transaction, ascii=as_ascii)
 
 
-def exception(code: int, *, unit: int = 1, function: int = 3, transaction: int | None = None) -> Frame:
+def exception(
+    code: int, *, unit: int = 1, function: int = 3, transaction: int | None = None, as_ascii: bool = False
+) -> Frame:
     """A refusal of a read."""
-    return Frame(unit=unit, function=function | 0x80, data=bytes([code]), transaction=transaction)
+    data = bytes([code])
+    return Frame(unit=unit, function=function | 0x80, data=data, transaction=transaction, ascii=as_ascii)
 
 
 def deframe(deframer: Deframer[Frame], pieces: Iterable[bytes]) -> list[Frame]:
@@ -49,9 +58,16 @@ def holds_rtu_frame(stream: bytes, starts: Iterable[int]) -> bool:
     )
 
 
+def listener(question: bytes, side: Side) -> Deframer[Frame]:
+    """A deframer for the framing in which these bytes stand."""
+    if question.startswith(b":"):
+        return AsciiDeframer()
+    return RtuDeframer(side) if crc16_modbus(question) == 0 else TcpDeframer(side)
+
+
 def accepted(ask: Ask[Frame], stream: bytes) -> Frame | None:
     """The frame in what came back that the question takes as its answer, if any."""
-    deframer: Deframer[Frame] = RtuDeframer() if len(ask.data) == 8 else TcpDeframer()
+    deframer = listener(ask.data, "replies")
     return next((frame for frame in deframe(deframer, [stream]) if ask.accepts(frame)), None)
 
 

@@ -1,6 +1,7 @@
 """A value is taken only from the answer to its own question; everything else ends as a named fault."""
 
 from decimal import Decimal
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from protocols.capture import Fault, Quality, Value
 from protocols.dialogue import Garbled, Reply, Silence
 from protocols.errors import Refused
-from protocols.modbus.dialogue import Block, Item, answers, read_blocks, read_registers
+from protocols.modbus.dialogue import BUSY_PAUSES_S, Block, Item, answers, read_blocks, read_registers
 from protocols.modbus.frame import Frame
 from protocols.modbus.registers import Format, Type
 from protocols.quantity import Kind, Quantity
@@ -147,7 +148,8 @@ def test_after_noise_the_next_block_is_asked() -> None:
 @pytest.mark.parametrize(
     ("code", "fault", "words"),
     [(1, Fault.REFUSED, "exception 01 illegal function"), (2, Fault.ABSENT, "exception 02 illegal data address"),
-     (4, Fault.REFUSED, "exception 04 server device failure"), (6, Fault.REFUSED, "exception 06 server device busy")],
+     (3, Fault.REFUSED, "exception 03 illegal data value"), (4, Fault.REFUSED, "exception 04 server device failure"),
+     (6, Fault.REFUSED, "exception 06 server device busy"), (8, Fault.REFUSED, "exception 08 memory parity error")],
 )  # fmt: skip
 def test_a_refusal_is_recorded_with_its_code(code: int, fault: Fault, words: str) -> None:
     (value,) = converse(read_blocks([Block(1, [item(0)])]), always(exception(code).encode()))
@@ -162,7 +164,71 @@ def test_a_gateway_that_finds_nobody_is_not_asked_for_the_rest() -> None:
         return exception(0x0B).encode()
 
     values = converse(read_blocks([Block(1, [item(0)]), Block(1, [item(50)], [1])]), gateway)
-    assert len(asked) == 1 and [value.fault for value in values] == [Fault.REFUSED, Fault.REFUSED]
+    assert len(asked) == 1 and [value.fault for value in values] == [Fault.SILENT, Fault.SILENT]
+
+
+@pytest.mark.parametrize(
+    ("codes", "pauses", "fault"),
+    [
+        ([1], [0.0], Fault.REFUSED),
+        ([2], [0.0], Fault.ABSENT),
+        ([4], [0.0, 0.0], None),
+        ([4, 4], [0.0, 0.0], Fault.REFUSED),
+        ([6], [0.0, 0.1], None),
+        ([5, 6], [0.0, 0.1, 0.3], None),
+        ([6, 6, 6, 6], [0.0, *BUSY_PAUSES_S], Fault.REFUSED),
+        ([6, 4, 6, 4], [0.0, 0.1, 0.0, 0.3], Fault.REFUSED),
+        ([6, 11], [0.0, 0.1], Fault.SILENT),
+        ([6, 2], [0.0, 0.1], Fault.ABSENT),
+    ],
+)
+@pytest.mark.parametrize("transaction", [None, 7])
+def test_each_kind_of_refusal_is_asked_again_as_often_as_it_is_worth(
+    codes: list[int], pauses: list[float], fault: Fault | None, transaction: int | None
+) -> None:
+    numbers = count(transaction) if transaction is not None else None
+    dialogue = read_blocks([Block(1, [item(0)])], transactions=numbers)
+    answers, ask = iter(codes), next(dialogue)
+    for asked, pause_s in enumerate(pauses):
+        assert ask.pause_s == pause_s
+        code, sent = next(answers, None), None if transaction is None else transaction + asked
+        frame = reply([5], transaction=sent) if code is None else exception(code, transaction=sent)
+        assert ask.accepts(frame)
+        answer = Reply(frame=frame, sent_at=0, ended_at=0)
+        if asked < len(pauses) - 1:
+            ask = dialogue.send(answer)
+    with pytest.raises(StopIteration) as ended:
+        dialogue.send(answer)
+    assert [value.fault for value in ended.value.value] == [fault]
+
+
+@pytest.mark.parametrize("code", [0x0A, 0x0B])
+def test_a_gateway_that_cannot_reach_the_meter_speaks_for_its_silence(code: int) -> None:
+    ask = Block(1, [item(0)]).ask(5)
+    assert ask.speaks_for is not None
+    assert ask.speaks_for(exception(code, transaction=5)) and not ask.speaks_for(exception(6, transaction=5))
+    assert not ask.speaks_for(reply([0x0B], transaction=5))
+
+
+def test_registers_that_did_not_change_give_the_same_value_again() -> None:
+    block = Block(1, [item(0), item(1)])
+    first = converse(read_blocks([block]), always(reply([7, 8]).encode()))
+    again = converse(read_blocks([block]), always(reply([7, 9]).encode()))
+    assert again[0] is first[0] and plain(again) == ["7", "9"] and plain(first) == ["7", "8"]
+    assert plain(converse(read_blocks([block.of_unit(2)]), always(reply([1, 2], unit=2).encode()))) == ["1", "2"]
+    assert plain(converse(read_blocks([block]), always(reply([7, 8]).encode()))) == ["7", "8"]
+
+
+def test_a_question_in_ascii_has_an_answer_in_ascii() -> None:
+    block = Block(17, [item(0x6B), item(0x6C, Type.UINT32)], as_ascii=True)
+    ask = block.ask()
+    assert ask.data == b":1103006B00037E\r\n"  # [APP] §6.3 in [SER] §2.5.2: LRC of 11 03 00 6B 00 03 is 7E
+    answer = reply([555, 0, 100], unit=17, as_ascii=True)
+    assert len(answer.encode()) == ask.reply_max
+    assert plain(converse(read_blocks([block]), always(answer.encode()))) == ["555", "100"]
+    halves = block.halves()
+    assert halves is not None and all(half.ask().data.startswith(b":") for half in halves)
+    assert block.of_unit(3).ask().data.startswith(b":0303")
 
 
 @given(st.sets(st.integers(0, 40), min_size=1, max_size=20), st.sets(st.integers(0, 60), max_size=6))

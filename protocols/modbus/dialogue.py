@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from protocols.capture import Fault, Value, faulty
@@ -16,8 +16,17 @@ ABSENT = 0x02
 """Illegal data address: the meter has no such register, or none in one piece. [APP] §7."""
 _SPLIT = frozenset({"02", "03"})
 """What a meter says to a block that touches a register it lacks (02), or that is longer than it serves (03)."""
-_NOBODY = frozenset({"0A", "0B"})
-"""A gateway's word that the meter behind it did not answer: asking it more would only wait again."""
+_NOBODY = frozenset({0x0A, 0x0B})
+"""A gateway's word that the meter behind it cannot be reached or did not answer: the silence of that meter, and no
+fault of the connection to the gateway."""
+_BUSY = frozenset({"05", "06"})
+"""The meter works at something and asks for patience."""
+_FAILURE = "04"
+"""The meter tried and failed; perhaps only this once."""
+
+BUSY_PAUSES_S = (0.1, 0.3, 1.0)
+"""How long a busy meter is left alone before each further question; one that is still busy then has refused. The
+specification only says "later" ([APP] §7)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +50,16 @@ class Block:
     A site has hundreds of meters of one model: `of_unit` makes their blocks from one, sharing all but the request.
 
     places: where the Value of each item stands in the result of the dialogue; by default in the order of the items.
+    as_ascii: it is asked in characters, on a serial line.
     """
 
-    __slots__ = ("_data", "_decoders", "address", "count", "function", "items", "places", "unit")
+    __slots__ = ("_ascii", "_ask", "_data", "_decoders", "_raws", "_values", "address", "count", "function", "items",
+                 "places", "unit")  # fmt: skip
 
-    def __init__(self, unit: int, items: Sequence[Item], places: Sequence[int] | None = None) -> None:
-        self.unit = unit
+    def __init__(
+        self, unit: int, items: Sequence[Item], places: Sequence[int] | None = None, *, as_ascii: bool = False
+    ) -> None:
+        self._ascii = as_ascii
         self.items = tuple(items)
         self.places = tuple(range(len(items)) if places is None else places)
         if len(self.places) != len(self.items) or not items:
@@ -57,43 +70,66 @@ class Block:
         first = min(item.address for item in items)
         self.address = first
         self.count = max(item.end for item in items) - first
-        self._data = read_request(unit, self.function, first, self.count).encode()
         self._decoders = [
-            (place, item.quantity, item.format.decoder(), 1 + 2 * (item.address - first), 1 + 2 * (item.end - first))
-            for place, item in zip(self.places, items, strict=True)
+            (item.quantity, item.format.decoder(), 1 + 2 * (item.address - first), 1 + 2 * (item.end - first))
+            for item in items
         ]
+        self._aim(unit)
 
     def of_unit(self, unit: int) -> "Block":
         """The same block of another meter."""
         other = copy(self)
-        other.unit = unit
-        other._data = read_request(unit, self.function, self.address, self.count).encode()
+        other._aim(unit)
         return other
 
-    def ask(self, transaction: int | None = None) -> Ask[Frame]:
-        """The question; with a transaction number it goes over TCP."""
+    def _aim(self, unit: int) -> None:
+        self.unit = unit
+        self._data = read_request(unit, self.function, self.address, self.count, transaction=0).encode()[2:]
+        request = read_request(unit, self.function, self.address, self.count, as_ascii=self._ascii).encode()
+        reply_max = 11 + 4 * self.count if self._ascii else 5 + 2 * self.count
+        self._ask: Ask[Frame] = Ask(
+            data=request, reply_max=reply_max, accepts=self._accepts, speaks_for=speaks_for
+        )  # fmt: skip
+        self._raws = [b""] * len(self.items)
+        self._values: list[Value] = []
+
+    def ask(self, transaction: int | None = None, *, pause_s: float = 0.0) -> Ask[Frame]:
+        """The question; with a transaction number it goes over TCP. pause_s: see Ask."""
         if transaction is None:
-            return Ask(data=self._data, reply_max=5 + 2 * self.count, accepts=self._accepts)
-        request = transaction.to_bytes(2, "big") + b"\0\0\0\x06" + self._data[:-2]
+            return replace(self._ask, pause_s=pause_s) if pause_s else self._ask
 
         def accepts(frame: Frame) -> bool:
             return frame.transaction == transaction and self._accepts(frame)
 
-        return Ask(data=request, reply_max=9 + 2 * self.count, accepts=accepts)
+        return Ask(data=transaction.to_bytes(2, "big") + self._data, reply_max=9 + 2 * self.count, accepts=accepts,
+                   pause_s=pause_s, speaks_for=speaks_for)  # fmt: skip
 
     def _accepts(self, frame: Frame) -> bool:
         return answers(frame, self.unit, self.function, self.count)
 
     def decode(self, frame: Frame, into: dict[int, Value]) -> None:
-        """Put the Values of the items at their places, from a reply that was accepted."""
-        data = frame.data
-        for place, quantity, decode, start, end in self._decoders:
-            number = decode(data[start:end])
+        """Put the Values of the items at their places, from a reply that was accepted.
+
+        Registers that hold the same bytes as last time give the same Value again: most change seldom, and a Value
+        never does.
+        """
+        data, raws, values = frame.data, self._raws, self._values
+        first = not values
+        for n, (quantity, decode, start, end) in enumerate(self._decoders):
+            raw = data[start:end]
+            if raw == raws[n]:
+                continue
+            raws[n] = raw
+            number = decode(raw)
             if isinstance(number, Decimal):
-                into[place] = Value(quantity=quantity, number=number)
+                value = Value(quantity=quantity, number=number)
             else:
-                detail = f"registers {data[start:end].hex().upper()}"
-                into[place] = Value(quantity=quantity, quality=number, detail=detail)
+                value = Value(quantity=quantity, quality=number, detail=f"registers {raw.hex().upper()}")
+            if first:
+                values.append(value)
+            else:
+                values[n] = value
+        into.update(zip(self.places, values, strict=True))
 
     def fail(self, fault: Fault, detail: str | None, into: dict[int, Value]) -> None:
         """Put at the same places the reason why none was read."""
@@ -109,7 +145,9 @@ class Block:
         if not middle:
             return None
         parts = ordered[:middle], ordered[middle:]
-        first, second = (Block(self.unit, [i for i, _ in part], [p for _, p in part]) for part in parts)
+        first, second = (
+            Block(self.unit, [i for i, _ in part], [p for _, p in part], as_ascii=self._ascii) for part in parts
+        )
         return first, second
 
 
@@ -124,6 +162,11 @@ def answers(frame: Frame, unit: int, function: int, count: int) -> bool:
     return frame.function == function | ERROR_BIT and len(data) == 1 and data[0] != 0
 
 
+def speaks_for(frame: Frame) -> bool:
+    """Whether a gateway says with it that the meter cannot be reached, or has not answered."""
+    return frame.exception in _NOBODY
+
+
 def refusal(frame: Frame) -> Refused | None:
     """What an exception reply says, or None when the frame is none."""
     code = frame.exception
@@ -134,16 +177,16 @@ def refusal(frame: Frame) -> Refused | None:
 
 
 def read_registers(
-    unit: int, function: int, address: int, count: int, *, transaction: int | None = None
+    unit: int, function: int, address: int, count: int, *, transaction: int | None = None, as_ascii: bool = False
 ) -> Generator[Ask[Frame], Answer[Frame], bytes | Silence | Garbled]:
     """Reads registers as bytes, for what is not a Value (probing, tests). Raises Refused on an exception reply."""
-    request = read_request(unit, function, address, count, transaction=transaction)
+    request = read_request(unit, function, address, count, transaction=transaction, as_ascii=as_ascii)
 
     def accepts(frame: Frame) -> bool:
         return frame.transaction == transaction and answers(frame, unit, function, count)
 
-    overhead = 5 if transaction is None else 9
-    answer = yield Ask(data=request.encode(), reply_max=overhead + 2 * count, accepts=accepts)
+    reply_max = 9 + 2 * count if transaction is not None else 11 + 4 * count if as_ascii else 5 + 2 * count
+    answer = yield Ask(data=request.encode(), reply_max=reply_max, accepts=accepts, speaks_for=speaks_for)
     if not isinstance(answer, Reply):
         return answer
     if (refused := refusal(answer.frame)) is not None:
@@ -162,15 +205,19 @@ def read_blocks(
     transactions: where transaction numbers come from, over TCP; None on a serial line.
     split: told of each block that the meter refused whole, and its halves, so that the next plan can begin with them.
 
-    A block refused with exception 02 or 03 is halved until the items are found that the meter does not have; an item
-    is never split. Silence ends the dialogue: what was not asked yet is silent too. After Garbled the next block is
-    asked, because noise passes.
+    What is refused for good (exceptions 01, 02, 03) is not asked again: a block is halved until the items are found
+    that the meter does not have (02) or does not give so many of at once (03); an item is never split. After a failure
+    (04) it is asked once more, a busy meter (05, 06) three times, with pauses. Silence ends the dialogue: what was not
+    asked yet is silent too; a gateway that cannot reach the meter (0A, 0B) says just that. After Garbled the next block
+    is asked, because noise passes.
     """
     found: dict[int, Value] = {}
     waiting = list(reversed(blocks))
     while waiting:
         block = waiting.pop()
         answer = yield block.ask(next(transactions) if transactions is not None else None)
+        if isinstance(answer, Reply) and answer.frame.function & ERROR_BIT:
+            answer = yield from _insist(block, transactions, answer)
         if isinstance(answer, Reply):
             refused = refusal(answer.frame)
             if refused is None:
@@ -180,11 +227,7 @@ def read_blocks(
                     split(block, halves)
                 waiting += reversed(halves)
             else:
-                unasked = waiting if refused.code in _NOBODY else []
-                for failed in [block, *unasked]:
-                    failed.fail(Fault.ABSENT if refused.absent else Fault.REFUSED, str(refused), found)
-                if unasked:
-                    break
+                block.fail(Fault.ABSENT if refused.absent else Fault.REFUSED, str(refused), found)
         elif isinstance(answer, Garbled):
             block.fail(Fault.GARBLED, answer.seen.hex().upper() or None, found)
         else:
@@ -192,3 +235,27 @@ def read_blocks(
                 failed.fail(Fault.SILENT, None, found)
             break
     return [found[place] for place in sorted(found)]
+
+
+def _insist(
+    block: Block, transactions: Iterator[int] | None, answer: Reply[Frame]
+) -> Generator[Ask[Frame], Answer[Frame], Answer[Frame]]:
+    """What a block that was refused says in the end, asked again where that is worth it."""
+    pauses, failures = iter(BUSY_PAUSES_S), 0
+    while True:
+        refused = refusal(answer.frame)
+        if refused is None:
+            return answer
+        if speaks_for(answer.frame):
+            return Silence()
+        pause_s: float | None = None
+        if refused.code in _BUSY:
+            pause_s = next(pauses, None)
+        elif refused.code == _FAILURE and not failures:
+            pause_s, failures = 0.0, 1
+        if pause_s is None:
+            return answer
+        again = yield block.ask(next(transactions) if transactions is not None else None, pause_s=pause_s)
+        if not isinstance(again, Reply):
+            return again
+        answer = again

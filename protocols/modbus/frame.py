@@ -1,6 +1,7 @@
-"""Modbus frames on a serial line (RTU) and on TCP (MBAP), and the deframers that find them in a stream of bytes.
+"""Modbus frames on a serial line (RTU, ASCII) and on TCP (MBAP), and the deframers of RTU and TCP.
 
     RTU:  unit | function | data ... | CRC low, CRC high                                   [SER] §2.5.1
+    ASCII: ":" | the same in hexadecimal digits, an LRC in place of the CRC | CR LF        [SER] §2.5.2
     TCP:  transaction 2 | protocol 2 (0) | length 2 | unit | function | data ...           [TCP] §3.1.3
 
 The length of an RTU frame stands nowhere in it: it follows from the function code, differently for a request and a
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Literal
 
-from protocols.checksum import crc16_modbus
+from protocols.checksum import crc16_modbus, lrc8
 
 Side = Literal["replies", "requests"]
 
@@ -33,6 +34,9 @@ EXCEPTIONS = {
 }
 """[APP] §7."""
 
+IDENTIFY, IDENTIFY_MEI = 0x2B, 0x0E
+"""Read device identification: the function, and the byte behind it that says which of its uses. [APP] §6.21."""
+
 _MBAP = Struct(">HHHBB")
 _MBAP_HEADER = 6
 _UNIT_LENGTH_MAX = 254
@@ -44,13 +48,15 @@ class Frame:
     """A request or a reply, whatever carries it.
 
     unit: 1..247 on a serial line (0 is broadcast), 0..255 over TCP. data: what follows the function code, without
-    checksum. transaction: the number that pairs question and answer over TCP, None on a serial line.
+    checksum. transaction: the number that pairs question and answer over TCP, None on a serial line. ascii: it stands
+    in characters on the serial line, not in bytes.
     """
 
     unit: int
     function: int
     data: bytes
     transaction: int | None = None
+    ascii: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.unit <= 255 and 1 <= self.function <= 255 and len(self.data) <= _UNIT_LENGTH_MAX - 2):
@@ -64,20 +70,24 @@ class Frame:
         return self.data[0] if self.function & ERROR_BIT and self.data else None
 
     def encode(self) -> bytes:
-        """The bytes on the wire: MBAP when the frame has a transaction, else RTU."""
+        """The bytes on the wire: MBAP when the frame has a transaction, else ASCII or RTU."""
         if self.transaction is not None:
             length = len(self.data) + 2
             return _MBAP.pack(self.transaction, 0, length, self.unit, self.function) + self.data
         body = bytes((self.unit, self.function)) + self.data
+        if self.ascii:
+            return b":%s%02X\r\n" % (body.hex().upper().encode(), lrc8(body))
         return body + crc16_modbus(body).to_bytes(2, "little")
 
 
-def read_request(unit: int, function: int, address: int, count: int, *, transaction: int | None = None) -> Frame:
+def read_request(
+    unit: int, function: int, address: int, count: int, *, transaction: int | None = None, as_ascii: bool = False
+) -> Frame:
     """The question for `count` registers from `address` (0-based): function 3 holding, 4 input. [APP] §6.3, §6.4."""
     if function not in (3, 4) or not (address >= 0 and 1 <= count <= 125 and address + count <= 0x10000):
         raise ValueError(f"function {function} (3 or 4), registers {address}+{count} (1..125 within 0..65535)")
     data = address.to_bytes(2, "big") + count.to_bytes(2, "big")
-    return Frame(unit=unit, function=function, data=data, transaction=transaction)
+    return Frame(unit=unit, function=function, data=data, transaction=transaction, ascii=as_ascii)
 
 
 # What a frame can begin with, by side. A candidate that the end of the bytes cuts short stays open (\Z). Only
@@ -89,6 +99,7 @@ _BEGINS: dict[Side, re.Pattern[bytes]] = {
         rb"|[\x03\x04\x17](?:\Z|" + _EVEN + rb")"
         rb"|[\x01\x02](?:\Z|[\x01-\xfa])"
         rb"|[\x05\x06\x0f\x10]"
+        rb"|\x2b(?:\Z|\x0e)"
         rb"|[\x81-\x86\x8f\x90\x97\xab](?:\Z|[\x01-\x0b]))"
     ),
     "requests": re.compile(rb"[\x00-\xf7](?:\Z|[\x01-\x06\x08\x0f\x10]|\x2b(?:\Z|\x0e))"),
@@ -101,7 +112,23 @@ def _reply_length(buffer: bytes, start: int) -> int:
     function = buffer[start + 1]
     if function & ERROR_BIT:
         return 5
+    if function == IDENTIFY:
+        return 2 + _identification_length(buffer, start)
     return 8 if function in (0x05, 0x06, 0x0F, 0x10) else 5 + buffer[start + 2]
+
+
+def _identification_length(buffer: bytes, start: int) -> int:
+    """Unit to last object: each object tells its own length ([APP] §6.21). Of one that is cut short, as far as it is
+    known; of one that is longer than a frame can be, 0 with the CRC: never a frame."""
+    length = 8
+    for _ in range(buffer[start + 7] if len(buffer) - start > 7 else 0):
+        at = start + length + 1
+        length += 2 + (buffer[at] if at < len(buffer) else 0)
+        if length > _UNIT_LENGTH_MAX:
+            return -2
+        if at >= len(buffer):
+            break
+    return length
 
 
 def _request_length(buffer: bytes, start: int) -> int:
@@ -187,7 +214,11 @@ def _mbap_consistent(side: Side, function: int, length: int, rest: bytes) -> boo
         if function in (1, 2, 3, 4, 0x17):
             even = function in (1, 2) or length % 2 == 1
             return even and length > 3 and (not rest or rest[0] == length - 3)
+        if function == IDENTIFY:
+            return length >= 8 and (not rest or rest[0] == IDENTIFY_MEI)
         return function not in (5, 6, 15, 16) or length == 6
+    if function == IDENTIFY:
+        return length == 5
     if 1 <= function <= 6:
         return length == 6
     return function not in (15, 16) or len(rest) < 5 or length == 7 + rest[4]
