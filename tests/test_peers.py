@@ -95,15 +95,12 @@ class Row(NamedTuple):
     fault: str | None
 
 
-SELECT = "SELECT meter, quantity, CAST(value AS text), text, quality, fault FROM reading"
-
-
-def landed(database: str) -> list[Row]:
+def select(database: str, columns: str, table: str) -> list[tuple[str | None, ...]]:
     if database.startswith("sqlite"):
         with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as file:
-            return [Row(*row) for row in file.execute(SELECT)]
+            return file.execute(f"SELECT {columns} FROM {table}").fetchall()
     with psycopg.connect(database) as server:
-        return [Row(*row) for row in server.execute(SELECT)]
+        return server.execute(f"SELECT {columns} FROM {table}".encode()).fetchall()
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -128,9 +125,12 @@ def test_what_independent_meters_were_told_to_serve_is_what_lands(
         polled.kill()
 
     told = {meter_id(name, meter): meter.expected for name, meter in TOLD}
-    rows = landed(polled.database)
-    assert {(row.quality, row.fault) for row in rows} == {("good", None)}
-    for row in rows:
+    columns = "meter, quantity, CAST(value AS text), text, quality, fault"
+    rows = [Row(*row) for row in select(polled.database, columns, "reading")]  # type: ignore[arg-type]
+    good = [row for row in rows if row.fault is None]
+    assert {row.quality for row in good} == {"good"}
+    assert {(row.meter, row.quantity) for row in good} == {(m, q) for m in told for q in told[m]}
+    for row in good:
         plain = told[row.meter][row.quantity]
         if row.quantity in TEXTS:
             assert (row.value, row.text) == (None, plain)
@@ -140,17 +140,20 @@ def test_what_independent_meters_were_told_to_serve_is_what_lands(
     times = range(polled.started_at, polled.ended_at + 10_000, 1_000)  # they serve the same all the time
     truth = polled.verdict((meter, at, values) for meter, values in told.items() for at in times)
     assert truth.passed, dict(truth.examples)
-    assert (truth.gaps, truth.landed) == (0, len(rows))
-    assert {(row.meter, row.quantity) for row in rows} == {(m, q) for m in told for q in told[m]}
+    assert truth.landed == len(rows)
+    # The slot in force at the start is cut short where the next one begins soon: of that one a part may be missed.
+    assert {row.fault for row in rows} | {f for (f,) in select(polled.database, "fault", "gap")} <= {None, "missed"}
+    assert len(rows) - len(good) < len({(row.meter, row.quantity) for row in good})
     assert truth.accepted >= CAPTURES_MIN * len(told)
 
 
 def wait_for_captures(polled: Installation, count: int) -> None:
-    """Return when every meter has been captured so often."""
+    """Return when every meter has been captured so often, whole."""
     end = time.monotonic() + RUN_S_MAX
     meters = [meter.id for meter in polled.site.meters]
     while time.monotonic() < end:
-        captured = [capture.meter for capture in read_accepted(polled.accepted)] if polled.accepted.exists() else []
+        accepted = read_accepted(polled.accepted) if polled.accepted.exists() else []
+        captured = [capture.meter for capture in accepted if None not in capture.values.values()]
         if all(captured.count(meter) >= count for meter in meters):
             return
         assert polled.gateway.running, polled.gateway.said()

@@ -87,10 +87,13 @@ def test_two_protocols_and_several_speeds_share_a_bus_and_the_truth_passes(broke
     sink = open_sink(chain.database)
     slots: dict[str, set[int | None]] = {}
     for row in sink.readings():
-        assert (row.quality, row.fault) == ("good", None)
-        slots.setdefault(row.meter, set()).add(row.slot)
+        # The slot in force at the start is cut short where the next one begins soon, and a slow machine may be late for
+        # others; but no meter may fail to understand.
+        assert (row.quality, row.fault) in {("good", None), ("unavailable", "missed")}
+        if row.fault is None:
+            slots.setdefault(row.meter, set()).add(row.slot)
     faults = {gap.fault for gap in sink.gaps()}
     sink.close()
     assert slots.keys() == meters
     assert min(map(len, slots.values())) >= 2
-    assert faults <= {"missed"}  # a slow machine may be late for a slot; no meter may fail to understand
+    assert faults <= {"missed"}
