@@ -188,6 +188,17 @@ FAULTS = (
     Key("late", _number(0, 1), 0.0, "How often a meter answers late_ms after it should."),
     Key("late_ms", _pair, [600, 1200], "How late: milliseconds, or the shortest and longest."),
     Key("foreign", _number(0, 1), 0.0, "How often a frame of somebody else stands before an answer."),
+    Key("repeat", _number(0, 1), 0.0, "How often a byte arrives twice."),
+    Key("fade", _number(0, 1), 0.0, "How often, at a byte, the line turns bad for a while (Gilbert and Elliott)."),
+    Key("fade_bytes", _number(1, 10_000), 20.0, "How many bytes it stays bad, on average."),
+    Key("fade_ber", _number(0, 1), 0.05, "How often a bit arrives turned over meanwhile."),
+    Key("tail", _number(0, 1), 0.0, "How often bytes that nobody sent stand behind an answer."),
+    Key("twice", _number(0, 1), 0.0, "How often an answer is sent twice, one right behind the other."),
+    Key("other", _number(0, 1), 0.0, "How often a meter answers what was not asked: another item, less or more."),
+    Key("preamble", _number(0, 1), 0.0, "How often a DL/T 645 answer has 0 to 16 FE bytes before it instead of its own."),
+    Key("pause", _number(0, 1), 0.0, "How often an answer comes in pieces with pauses between."),
+    Key("pause_ms", _number(0, 10_000), 20.0, "How long such a pause is, at most."),
+    Key("babble", _number(0, 1), 0.0, "How often somebody talks nonsense within half a second after a question."),
     Key("echo", _switch, False, "Every question comes back, as adapters do that hear what they send."),
 )
 

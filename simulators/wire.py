@@ -23,6 +23,7 @@ from simulators.answer import Answer
 from simulators.dlt645 import Dlt645Meter
 from simulators.ear import Ear, Question
 from simulators.meter import SimulatedMeter
+from simulators.mischief import Mischief
 from simulators.noise import QUIET, Faults, disturb
 from simulators.truth import Served, ServedLog
 
@@ -30,8 +31,12 @@ Match = Literal["settings", "baud", "none"]
 """What of a meter's line settings must be those of the line before it hears anything."""
 
 
+BABBLE_S = 0.5
+"""How long after a question somebody begins to babble, at most."""
+
+
 @dataclass(slots=True, kw_only=True)
-class _Sound:
+class Sound:
     """Bytes on the wire from `start` to `end`, on their way to the asker."""
 
     start: float
@@ -39,6 +44,9 @@ class _Sound:
     data: bytes
     """As they will arrive."""
     sent: bytes
+    """As a meter that does nothing wrong would send them."""
+    said: bytes = b""
+    """As they were really sent, before the wire did anything to them."""
     meter: str | None = None
     """Whose answer it is; None for echoes and what is nobody's."""
     values: dict[str, str] = field(default_factory=dict)
@@ -70,11 +78,14 @@ class Wire:
         self.turnaround_s = 0.0
         """Time that meters took to begin their answers."""
         self.deliver: Callable[[bytes], None] | None = None
+        self.heard: Callable[[Sound], None] | None = None
+        """Told of everything that was on its way to the asker when its last byte is there: for trials."""
         self._now_ms = now_ms
         self._rng = Random(f"meterwire wire {seed}")
+        self._mischief = Mischief(self._rng, self.counts)
         self._match: Match = match
         self._ear = Ear()
-        self._sounds: list[_Sound] = []
+        self._sounds: list[Sound] = []
         self._sent_until = 0.0
         self._by_address: dict[str, list[SimulatedMeter]] = {}
         self._by_unit: dict[int, list[SimulatedMeter]] = {}
@@ -108,8 +119,10 @@ class Wire:
         if heard != data:
             self.counts["questions disturbed"] += 1
         if self.faults.echo:
-            self._put(_Sound(start=start, end=end, data=heard, sent=data), loop)
+            self._put(Sound(start=start, end=end, data=heard, sent=data, said=data), loop)
         at_ms = self._now_ms() + round((end - now) * 1000)
+        if self.faults.babble and self._mischief.strikes("babble", self.faults.babble):
+            self.say(self._rng.randbytes(self._rng.randint(1, 40)), after_s=self._rng.uniform(0.0, BABBLE_S))
         for question in self._ear.hear(heard, start):
             for meter in self._listeners(question):
                 self._ask(meter, question, end, at_ms, loop)
@@ -118,7 +131,7 @@ class Wire:
         """Put somebody else's bytes on the wire, so long from now: for trials."""
         loop = asyncio.get_running_loop()
         start = loop.time() + after_s
-        self._put(_Sound(start=start, end=start + len(data) * self._character_s, data=data, sent=data), loop)
+        self._put(Sound(start=start, end=start + len(data) * self._character_s, data=data, sent=data, said=data), loop)
 
     def _listeners(self, question: Question) -> list[SimulatedMeter]:
         if isinstance(question, ModbusFrame):
@@ -147,42 +160,37 @@ class Wire:
         if isinstance(question, ModbusFrame):
             turnaround = max(turnaround, t3_5(self.serial))
         faults = self.faults
-        data = sent = answer.data
+        data = said = answer.data
+        cuts: list[tuple[int, float]] = []
         if faults is not QUIET:
-            if self._strikes("silent", faults.silent):
+            strikes = self._mischief.strikes
+            if strikes("silent", faults.silent):
                 return
-            if self._strikes("late", faults.late):
+            if strikes("late", faults.late):
                 turnaround += self._rng.uniform(*faults.late_ms) / 1000
-            if self._strikes("truncate", faults.truncate):
-                data = data[: self._rng.randrange(len(data))]
-            if self._strikes("glitch", faults.glitch):
-                data = self._rng.choice((b"\x00", b"\xff")) * self._rng.randint(1, 3) + data
-            if self._strikes("foreign", faults.foreign):
-                data = self._foreign(question) + data
-            data = disturb(data, faults, self._rng, parity=self.check_parity and self.serial.parity != "N")
+            said = self._mischief.said(data, question, faults)
+            data = disturb(said, faults, self._rng, parity=self.check_parity and self.serial.parity != "N")
+            if strikes("pause", faults.pause):
+                places = sorted({self._rng.randrange(len(data) + 1) for _ in range(self._rng.randint(1, 3))})
+                cuts = [(at, self._rng.uniform(0.0, faults.pause_ms) / 1000) for at in places]
         self.counts["answers"] += 1
         self.turnaround_s += turnaround
         start = end + turnaround
-        length = max(len(data), len(sent)) * self._character_s
+        length = max(len(data), len(answer.data)) * self._character_s
         self.wire_s += length
-        self._put(
-            _Sound(start=start, end=start + length, data=data, sent=sent, meter=meter.id, values=answer.values), loop
-        )
+        sound = Sound(start=start, end=start + length, data=data, sent=answer.data, said=said, meter=meter.id,
+                      values=answer.values)  # fmt: skip
+        if cuts:
+            self._break(sound, cuts, loop)
+        self._put(sound, loop)
 
-    def _strikes(self, fault: str, rate: float) -> bool:
-        if not rate or self._rng.random() >= rate:
-            return False
-        self.counts[fault] += 1
-        return True
-
-    def _foreign(self, question: Question) -> bytes:
-        """A whole and right frame of a meter that was not asked."""
-        if isinstance(question, Dlt645Frame):
-            address = f"{self._rng.randrange(10**12):012d}"
-            data = question.data[:4] + self._rng.randbytes(4)
-            return Dlt645Frame(address=address, control=question.control | 0x80, data=data).encode()
-        unit = question.unit % 247 + 1
-        return ModbusFrame(unit=unit, function=question.function, data=b"\x02" + self._rng.randbytes(2)).encode()
+    def _break(self, sound: Sound, cuts: list[tuple[int, float]], loop: asyncio.AbstractEventLoop) -> None:
+        """Let it come in pieces, with a pause behind each."""
+        at_s = sound.start
+        for cut, pause_s in cuts:
+            loop.call_at(at_s + cut * self._character_s, self._arrive, sound, cut)
+            at_s += pause_s
+        sound.end += at_s - sound.start
 
     def _spoil(self, start: float, end: float) -> bool:
         """Whether something else is on the wire at that time; it is spoilt from the first common bit on."""
@@ -193,7 +201,7 @@ class Wire:
             self.counts["collision"] += 1
         return bool(met)
 
-    def _put(self, sound: _Sound, loop: asyncio.AbstractEventLoop) -> None:
+    def _put(self, sound: Sound, loop: asyncio.AbstractEventLoop) -> None:
         if self._sounds and self._spoil(sound.start, sound.end):
             sound.data = self._rng.randbytes(len(sound.data))
         self._sounds.append(sound)
@@ -203,18 +211,22 @@ class Wire:
                 loop.call_at(sound.start + cut * (sound.end - sound.start) / size, self._arrive, sound, cut)
         loop.call_at(sound.end, self._ended, sound)
 
-    def _arrive(self, sound: _Sound, cut: int) -> None:
+    def _arrive(self, sound: Sound, cut: int) -> None:
         piece = sound.data[sound.delivered : cut]
         sound.delivered = cut
         if piece and self.deliver is not None:
             self.deliver(piece)
 
-    def _ended(self, sound: _Sound) -> None:
+    def _ended(self, sound: Sound) -> None:
         self._sounds.remove(sound)
         listening = self.deliver is not None
+        if self.heard is not None:
+            self.heard(sound)
         self._arrive(sound, len(sound.data))
         if sound.meter is not None:
-            intact = listening and sound.data == sound.sent
+            # What stands around a frame says nothing, nor does the preamble that wakes its hearer (FE begins no Modbus
+            # frame).
+            intact = listening and sound.sent.lstrip(b"\xfe") in sound.data
             self.log.add(Served(meter=sound.meter, at_ms=self._now_ms(), intact=intact, values=sound.values))
 
 
