@@ -17,6 +17,7 @@ from protocols.batch.ints import Reader, Runs, write_column, write_varint
 from protocols.capture import Capture, Event, Fault, Gap, Quality, Record, Source, TimeState, Value
 from protocols.errors import Malformed
 from protocols.quantity import Form, Kind, Quantity, Side, by_name
+from tests.mutation import deflated, inflated
 from tests.records import RECORDS, digits, reference_load, series
 
 VOLTS = by_name("voltage.a")
@@ -231,6 +232,19 @@ def test_quantities_outside_the_catalogue_travel_in_full() -> None:
     ]
     assert decode(encode(records)) == records
     assert unpack(pack(records[0])) == records[0]
+
+
+def test_a_quantity_that_could_not_be_written_is_not_read() -> None:
+    last = Quantity(number=2**31 - 1, name="vendor.last", unit="1", kind=Kind.STATUS)
+    record = capture(Value(quantity=last, number=Decimal(7)))
+    row, columns = pack(record), inflated(encode([record]))
+    assert unpack(row) == decode(deflated(columns))[0] == record
+    beyond = row.replace(bytes.fromhex("1a7fffffff"), bytes.fromhex("1a80000000"))
+    with pytest.raises(Malformed, match="number"):
+        unpack(beyond)
+    beyond = columns.replace(bytes.fromhex("ffffffff07"), bytes.fromhex("8080808008"))
+    with pytest.raises(Malformed, match="varint"):
+        decode(deflated(beyond))
 
 
 @pytest.mark.slow

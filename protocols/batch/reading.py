@@ -12,6 +12,7 @@ from operator import add
 
 from protocols.batch.codes import (
     FAULTS,
+    INLINE_MAX,
     KEYS_MAX,
     RAW_MAX,
     RECORDS_MAX,
@@ -88,7 +89,7 @@ class _Records:
 
     def _inline(self) -> Quantity:
         reader = self.reader
-        numbers = tuple(reader.varint(1 << 31) for _ in range(6))
+        numbers = tuple(reader.varint(INLINE_MAX - 1) for _ in range(6))
         texts = tuple(text_at(reader, self.texts) for _ in range(3))
         options = tuple(self._option(reader.varint(STRINGS_MAX)) for _ in range(5))
         return outlined(numbers, texts, options)

@@ -17,6 +17,7 @@ import cbor2
 from protocols.batch.codes import (
     FAULT_CODES,
     FAULTS,
+    INLINE_MAX,
     KEYS_MAX,
     QUALITIES,
     QUALITY_CODES,
@@ -205,7 +206,8 @@ def _value(code: object, told: object) -> Value:
 
 def _quantity(code: object) -> Quantity:
     fields = Fields("row of a quantity", code, 14)
-    numbers = tuple(fields.integer(name) for name in ("number", "kind", "form", "side", "tariff", "last"))
+    names = ("number", "kind", "form", "side", "tariff", "last")
+    numbers = tuple(fields.integer(name, 0, INLINE_MAX - 1) for name in names)
     texts = tuple(short(fields.text(name, TEXT_MAX)) for name in ("name", "unit", "zh"))
     options = tuple(_optional(fields.optional_text(name, TEXT_MAX)) for name in ("phase", "obis", "di", "oad", "cim"))
     return outlined(numbers, texts, options)
