@@ -11,8 +11,9 @@ from typing import IO
 class Served:
     """One reply that a meter sent. at_ms: UTC, when its last byte was on the wire.
 
-    intact: whether the bytes were delivered as the meter sent them. values: by name of the quantity, as the register
-    showed them; what the meter has not is left out. An answer in several frames is served by its last one.
+    intact: whether its frame was delivered as the meter sent it, whatever stood around it. values: by name of the
+    quantity, as the register showed them; what the meter has not is left out. An answer in several frames is served by
+    its last one.
     """
 
     meter: str
