@@ -195,7 +195,7 @@ FAULTS = (
     Key("tail", _number(0, 1), 0.0, "How often bytes that nobody sent stand behind an answer."),
     Key("twice", _number(0, 1), 0.0, "How often an answer is sent twice, one right behind the other."),
     Key("other", _number(0, 1), 0.0, "How often a meter answers what was not asked: another item, less or more."),
-    Key("preamble", _number(0, 1), 0.0, "How often a DL/T 645 answer has 0 to 16 FE bytes before it instead of its own."),
+    Key("preamble", _number(0, 1), 0.0, "How often 0 to 16 FE bytes stand before a DL/T 645 answer, not its own."),
     Key("pause", _number(0, 1), 0.0, "How often an answer comes in pieces with pauses between."),
     Key("pause_ms", _number(0, 10_000), 20.0, "How long such a pause is, at most."),
     Key("babble", _number(0, 1), 0.0, "How often somebody talks nonsense within half a second after a question."),
@@ -255,8 +255,8 @@ def _mistaken(group: MeterGroup, kind: BusKind, file: str, where: str) -> Iterat
     protocol = group.protocol or _protocol(group.profile, kind)
     if protocol not in profile.protocols:
         yield Mistake(file, f"{where}.protocol", f"one of {', '.join(profile.protocols)}", protocol)
-    if protocol == "modbus-ascii" or (kind == "modbus-tcp") != (protocol == "modbus-tcp"):
-        expected = "modbus-tcp on its own kind of bus, dlt645 and modbus-rtu on the others"
+    if (kind == "modbus-tcp") != (protocol == "modbus-tcp"):
+        expected = "modbus-tcp on its own kind of bus, the serial protocols on the others"
         yield Mistake(file, f"{where}.protocol", expected, protocol)
     digits = group.address.isascii() and group.address.isdecimal()
     last = int(group.address) + group.count - 1 if digits else 0
