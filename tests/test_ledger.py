@@ -1,0 +1,53 @@
+"""A campaign goes on where it stopped, and a seed that fails is told how to be repeated."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.ledger import Campaign, Entry, Ledger, main, run
+
+
+def entries(path: Path) -> list[tuple[str, int, str]]:
+    return [(entry.name, entry.seed, entry.verdict.partition(":")[0]) for entry in Ledger(path).entries()]
+
+
+def odd(seed: int) -> str:
+    assert seed % 2, "an even seed"
+    return f"saw {seed}"
+
+
+def calm(seed: int) -> str:
+    return ""
+
+
+CAMPAIGNS: dict[str, Campaign] = {"odd": odd, "calm": calm}
+
+
+def test_campaigns_take_turns_and_seeds_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "var" / "ledger.jsonl"
+    assert run(CAMPAIGNS, Ledger(path), minutes=0) == 0
+    assert run(CAMPAIGNS, Ledger(path), minutes=0) == 1
+    assert entries(path) == [("odd", 1, "pass"), ("calm", 1, "pass"), ("odd", 2, "fail"), ("calm", 2, "pass")]
+
+
+def test_a_failed_seed_is_told_how_to_be_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ledger.jsonl"
+    arguments = ["--only", "odd", "--seed", "4", "--ledger", str(path)]
+    assert main("tests.some", CAMPAIGNS, arguments) == 1
+    printed = capsys.readouterr()
+    entry = Entry(**json.loads(printed.out))
+    assert (entry.name, entry.seed) == ("odd", 4)
+    assert entry.verdict.startswith("fail: AssertionError: an even seed")
+    assert "python -m tests.some --only odd --seed 4" in printed.err
+    assert main("tests.some", CAMPAIGNS, ["--only", "odd", "--minutes", "0", "--ledger", str(path)]) == 0
+    assert entries(path) == [("odd", 4, "fail"), ("odd", 5, "pass")]
+
+
+def test_a_seed_whose_line_was_cut_short_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    run({"calm": calm}, Ledger(path), minutes=0)
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:20])
+    run({"calm": calm}, Ledger(path), minutes=0)
+    assert entries(path) == [("calm", 1, "pass"), ("calm", 2, "pass")]
