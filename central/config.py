@@ -67,8 +67,6 @@ TABLES = {
         Key("buckets", _buckets, "00-ff", "The share of the fleet that this subscriber takes, by bucket of the topic."),
     ),
 }  # fmt: skip
-KEYS = tuple(f"{table}.{key.name}" for table, keys in TABLES.items() for key in keys)
-"""Every key, as `table.key`: each has a line in docs/central.md."""
 
 
 def load_central(file: Path) -> CentralSite:

@@ -114,7 +114,8 @@ def _show(out: Output, status: dict[str, Any], zone: ZoneInfo, *, clear: bool) -
     for bus in status["buses"]:
         buses.add_row(
             bus["name"], bus["port"], out.say(bus["parity"], _PARITY_ZH.get(bus["parity"], bus["parity"])),
-            _percent(bus["utilisation"]), str(bus["queued"]), str(len(bus["silent"])),
+            _percent(bus["utilisation"] if any(bus["account_ms"].values()) else None),
+            str(bus["queued"]), str(len(bus["silent"])),
             out.told(bus["trouble"] or ""),
         )  # fmt: skip
     meters = out.table(("meter", "电能表"), ("bus", "总线"), ("today", "今日"), ("last", "最近"), ("fault", "故障"),

@@ -14,6 +14,7 @@ import click
 from central import config as central_config
 from config import load as site_config
 from config.toml import Key
+from drivers.profile import load_profile, profile_names
 from field.main import main as cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,9 +92,56 @@ def broken_links() -> Iterator[str]:
                 yield f"{path.relative_to(ROOT)}: links to {target}, which is not there"
 
 
+def code(text: str) -> Iterator[str]:
+    """The pieces of code in a document: lines of its blocks, and what stands in backticks."""
+    for block in re.findall(r"^```[a-z]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        yield from block.splitlines()
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    yield from re.findall(r"`([^`\n]+)`", prose)
+
+
+_COMMAND = re.compile(r"^(?:\$ )?(?:\S*/)?meterwire ([a-z]+)(?: ([a-z|]+))?")
+_PATH = re.compile(r"(?:bench|buffer|central|config|deploy|docs|drivers|field|gateway|identity|news|protocols"
+                   r"|requirements|simulators|tests)/[A-Za-z0-9_./-]*")  # fmt: skip
+
+
+def wrong_examples() -> Iterator[str]:
+    """A command, a make target or a file that a document shows in code is there."""
+    known = {name.partition(" ")[2] for name, _ in commands(cli)}
+    groups = {name.partition(" ")[0] for name in known if " " in name}
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for path in tracked("*.md"):
+        where = path.relative_to(ROOT)
+        for piece in code(path.read_text(encoding="utf-8")):
+            if match := _COMMAND.match(piece):
+                group, names = match[1], (match[2] or "").split("|")
+                full = [f"{group} {name}".strip() for name in names] if group in groups else [group]
+                yield from (
+                    f"{where}: shows `meterwire {name}`, which is not there" for name in full if name not in known
+                )
+            if match := re.match(r"^(?:\$ )?make ((?:[a-z]+ ?)+)", piece):
+                for target in set(match[1].split()) - set(targets):
+                    yield f"{where}: shows `make {target}`, which is not there"
+            if _PATH.fullmatch(piece) and not any((base / piece).exists() for base in (ROOT, path.parent)):
+                yield f"{where}: names {piece}, which is not there"
+
+
+def unnamed_profiles() -> Iterator[str]:
+    """Every meter model has its line in docs/profiles.md."""
+    lines = (ROOT / "docs/profiles.md").read_text(encoding="utf-8").splitlines()
+    for name in profile_names():
+        profile = load_profile(name)
+        line = f"| `{name}` | {profile.model} | {', '.join(profile.protocols)} | {profile.maturity} |"
+        if line not in lines:
+            yield f"docs/profiles.md: lacks the line {line}"
+
+
+CHECKS = (long_files, undocumented_commands, undocumented_keys, broken_links, wrong_examples, unnamed_profiles)
+
+
 def main() -> int:
     """Print what is not so; 1 if anything is not."""
-    found = [line for check in (long_files, undocumented_commands, undocumented_keys, broken_links) for line in check()]
+    found = [line for check in CHECKS for line in check()]
     for line in found:
         print(line)
     print(f"house: {len(tracked('*.py'))} Python files, {len(list(commands(cli)))} commands, {len(found)} complaints")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from central.config import KEYS, load_central
+from central.config import load_central
 from central.sinks import open_sink
 from config.mistake import ConfigError
 from field.main import main
@@ -240,8 +240,3 @@ def test_looking_for_gaps_makes_no_database(tmp_path: Path) -> None:
     assert invoke("gaps", "-c", file).exit_code == 3
     assert not (tmp_path / "central.db").exists()
     assert invoke("gaps", "-c", file, "--since", "soon").exit_code == 2
-
-
-def test_every_key_has_its_line_in_the_document() -> None:
-    text = (ROOT / "docs/central.md").read_text(encoding="utf-8")
-    assert [key for key in KEYS if f"| `{key}` |" not in text] == []

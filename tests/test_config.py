@@ -224,7 +224,7 @@ def test_a_reader_of_single_values_raises_only_value_errors(raw: object) -> None
 def _keys() -> list[tuple[str, Key]]:
     named = [(key.name, key) for key in TOP]
     named += [(f"{table}.{key.name}", key) for table, keys in TABLES.items() for key in keys]
-    return named + [(f"[[{table}]] {key.name}", key) for table, keys in ARRAYS.items() for key in keys]
+    return named + [(f"{table}.{key.name}", key) for table, keys in ARRAYS.items() for key in keys]
 
 
 @pytest.mark.parametrize(("name", "key"), _keys(), ids=[name for name, _ in _keys()])
