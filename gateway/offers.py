@@ -27,6 +27,7 @@ class Offers:
         self._in_flight: set[Key] = set()
         self._again_at: dict[Key, float] = {}
         self._tries: dict[Key, int] = {}
+        """How often each was offered since the last `at_once`."""
 
     @property
     def in_flight(self) -> int:
@@ -54,8 +55,9 @@ class Offers:
         """The batch is being offered; says whether for the first time."""
         self._again_at.pop(key, None)
         self._in_flight.add(key)
+        first = key not in self._tries
         self._tries[key] = self._tries.get(key, 0) + 1
-        return self._tries[key] == 1
+        return first
 
     def acknowledged(self, key: Key, now: float) -> None:
         """The broker has it, which paces us and promises nothing. It stays ours until the receipt."""
@@ -70,8 +72,13 @@ class Offers:
         self._in_flight.clear()
 
     def at_once(self) -> None:
-        """Let everything without a receipt be due now: the broker may have forgotten it."""
+        """Let everything without a receipt be due now: the broker may have forgotten it.
+
+        Times grow anew from here. What grew through the sessions before says nothing of this one, and a batch that a
+        restarted broker takes before the centre is back would otherwise wait for a quarter of an hour.
+        """
         self._again_at.clear()
+        self._tries = dict.fromkeys(self._tries, 0)
 
     def receipted(self, receipt: Receipt) -> int:
         """Forget what the receipt covers; returns how many batches those were."""

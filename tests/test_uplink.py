@@ -47,6 +47,21 @@ def test_a_batch_is_offered_again_after_a_growing_and_bounded_time(tries: int, s
     assert (7, 1) not in offers.waiting(again)
 
 
+def test_a_new_session_begins_the_growing_times_anew() -> None:
+    offers = Offers(Random(1))
+    for _ in range(6):
+        offers.begin((7, 1))
+        offers.acknowledged((7, 1), now=0.0)
+    offers.lost()
+    offers.at_once()
+    assert offers.waiting(1.0) == frozenset()
+    assert offers.begin((7, 1)) is False
+    offers.acknowledged((7, 1), now=1.0)
+    again = offers.next_after(1.0)
+    assert again is not None
+    assert again - 1.0 <= AGAIN_S * (1 + JITTER)
+
+
 def test_what_a_receipt_covers_is_forgotten_and_nothing_else() -> None:
     offers = Offers(Random(1))
     for seq in range(1, 8):
