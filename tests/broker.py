@@ -174,11 +174,16 @@ def broker(substituted: Substituted) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def tls_broker(certificates: Certificates) -> Iterator[Broker]:
-    """A running broker with TLS, where a client's certificate says who it is and what it may do."""
+def mosquitto() -> None:
+    """The test needs mosquitto itself: it is skipped where there is none and none can be installed."""
     if MOSQUITTO is None:
         required_as_root("mosquitto")
         pytest.skip("needs mosquitto: TLS with client certificates and an ACL")
+
+
+@pytest.fixture
+def tls_broker(mosquitto: None, certificates: Certificates) -> Iterator[Broker]:
+    """A running broker with TLS, where a client's certificate says who it is and what it may do."""
     with running_broker(certificates=certificates) as running:
         yield running
 

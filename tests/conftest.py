@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.broker import broker, certificates, tls_broker
+from tests.broker import broker, certificates, mosquitto, tls_broker
 from tests.postgres import postgres, postgres_cluster
 from tests.substitution import SUBSTITUTED, substituted
 
-__all__ = ["broker", "certificates", "postgres", "postgres_cluster", "substituted", "tls_broker"]
+__all__ = ["broker", "certificates", "mosquitto", "postgres", "postgres_cluster", "substituted", "tls_broker"]
 
 NO_SKIP = os.environ.get("MW_NO_SKIP") == "1"
 

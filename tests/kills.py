@@ -70,8 +70,8 @@ DOWN_S_MAX = 2.0
 """How long what was killed stays dead; one in three is started again at once."""
 AGREE_S_MAX = 30.0
 """After the last kill: until a capture of a new slot is accepted, so that the gateway polls again."""
-DRAIN_S_MAX = 90.0
-"""A batch that a killed broker swallowed is offered again after 36 s at the latest; a session may take 60 s to come."""
+DRAIN_S_MAX = 110.0
+"""A session may take 60 s to come; a batch that a broker took and forgot is offered again 36 s later at the latest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ STEP_S_MAX = 30.0
 
 @pytest.mark.slow
 def test_thirty_kills_of_gateway_broker_and_subscriber_lose_nothing(
-    tls_broker: Broker, certificates: Certificates, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mosquitto: None, certificates: Certificates, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = int(os.environ.get(SEED) or SystemRandom().randrange(1 << 32))
     with capsys.disabled():
