@@ -13,17 +13,18 @@ UplinkProfile = Literal["prompt", "metered"]
 Priority = Literal["normal", "priority"]
 TaskKind = Literal["interval"]
 
-_SERIAL = re.compile(r"^(\d+)-8([NEO])([12])$")
+_SERIAL = re.compile(r"^(\d+)-([78])([NEO])([12])$")
 GATEWAY_ID = re.compile(r"^[a-z0-9-]{1,32}$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SerialSettings:
-    """How characters stand on the wire: 8 data bits always. Written `2400-8E1`."""
+    """How characters stand on the wire, written `2400-8E1`. 7 data bits are for Modbus ASCII alone."""
 
     baud: int
     parity: Parity
     stop_bits: Literal[1, 2] = 1
+    data_bits: Literal[7, 8] = 8
 
     @classmethod
     def parse(cls, text: str) -> "SerialSettings":
@@ -31,12 +32,15 @@ class SerialSettings:
         match = _SERIAL.match(text)
         if match is None or not 300 <= int(match[1]) <= 921600:
             raise ValueError(f"expected BAUD-8PS such as 2400-8E1 or 9600-8N1, got {text!r}")
-        return cls(baud=int(match[1]), parity=match[2], stop_bits=int(match[3]))  # type: ignore[arg-type]
+        baud, data_bits, parity, stop_bits = match.groups()
+        return cls(
+            baud=int(baud), parity=parity, stop_bits=int(stop_bits), data_bits=int(data_bits)  # type: ignore[arg-type]
+        )  # fmt: skip
 
     @property
     def bits(self) -> int:
         """Bits a character takes on the wire, start bit included."""
-        return 9 + (self.parity != "N") + self.stop_bits
+        return 1 + self.data_bits + (self.parity != "N") + self.stop_bits
 
     @property
     def character_s(self) -> float:
@@ -44,7 +48,7 @@ class SerialSettings:
         return self.bits / self.baud
 
     def __str__(self) -> str:
-        return f"{self.baud}-8{self.parity}{self.stop_bits}"
+        return f"{self.baud}-{self.data_bits}{self.parity}{self.stop_bits}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

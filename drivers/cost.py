@@ -1,8 +1,8 @@
 """What an exchange costs in milliseconds of bus time, and the cheapest way to merge registers into requests.
 
 A Modbus read of N registers: (13 + 2 N) characters, the meter's turnaround (at least t3.5, before which it cannot
-know that the request ended), and t3.5 or the profile's gap. A DL/T 645 read: 12 bytes and the identifier with the
-FE bytes in front, both ways, the payload, turnaround and gap.
+know that the request ended), and t3.5 or the profile's gap; in ASCII (28 + 4 N) characters and no t3.5. A DL/T 645
+read: 12 bytes and the identifier with the FE bytes in front, both ways, the payload, turnaround and gap.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _FAST_BAUD, _FAST_SILENCE_MS = 19200, 1.75
 """Above 19200 baud t3.5 is fixed (MODBUS over Serial Line V1.02, §2.5.1.1)."""
 _TCP_CHARACTER_MS = 0.001
 """A byte on a network: next to nothing against a round trip, but not quite, so that holes are not read for fun."""
-_RTU_OVERHEAD, _TCP_OVERHEAD = 13, 21
+_RTU_OVERHEAD, _TCP_OVERHEAD, _ASCII_OVERHEAD = 13, 21, 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +26,12 @@ class Cost:
     turnaround_ms: float
     gap_ms: float
     modbus_overhead: int = _RTU_OVERHEAD
+    modbus_register: int = 2
+    """Characters that one register takes."""
 
     def modbus_wire(self, count: int) -> float:
         """Characters of a read of `count` registers, both ways."""
-        return (self.modbus_overhead + 2 * count) * self.character_ms
+        return (self.modbus_overhead + self.modbus_register * count) * self.character_ms
 
     def dlt645_wire(self, payload: int, *, di_length: int, preamble: int) -> float:
         """Characters of a read of an item of so many bytes, both ways; the reply counted with as many FE as we send."""
@@ -49,6 +51,9 @@ def cost_of(settings: SerialSettings, *, protocol: str, turnaround_ms: float, mi
     character_ms = settings.character_s * 1000
     if protocol.startswith("dlt645"):
         return Cost(character_ms=character_ms, turnaround_ms=turnaround_ms, gap_ms=min_gap_ms)
+    if protocol == "modbus-ascii":
+        return Cost(character_ms=character_ms, turnaround_ms=turnaround_ms, gap_ms=min_gap_ms,
+                    modbus_overhead=_ASCII_OVERHEAD, modbus_register=4)  # fmt: skip
     silence_ms = 3.5 * character_ms if settings.baud <= _FAST_BAUD else _FAST_SILENCE_MS
     return Cost(
         character_ms=character_ms, turnaround_ms=max(silence_ms, turnaround_ms), gap_ms=max(silence_ms, min_gap_ms)

@@ -124,7 +124,8 @@ class SerialLine:
     def _set(self, settings: SerialSettings, parity: str) -> None:
         """Set the device, with this parity where it can have any; the kernel is told to check it in either case."""
         device = self._device
-        device.apply_settings({"baudrate": settings.baud, "parity": parity, "stopbits": settings.stop_bits})
+        device.apply_settings({"baudrate": settings.baud, "parity": parity, "stopbits": settings.stop_bits,
+                               "bytesize": settings.data_bits})  # fmt: skip
         attributes = termios.tcgetattr(self._fd)
         attributes[_IFLAG] &= ~termios.PARMRK
         if settings.parity == "N":

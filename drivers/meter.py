@@ -1,17 +1,18 @@
 """A meter on its bus: how it is talked to, how fast it answers, and what a job's outcome says about its point."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from config.model import BusEntry, MeterEntry, SerialSettings, TaskEntry
+from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings, TaskEntry
 from drivers.outcome import Outcome
 from drivers.profile import Profile
 from protocols.capture import Capture, Fault, Gap, Source, TimeState, Value
 from protocols.dialogue import Ask, Deframer
 from protocols.dlt645 import frame as dlt645
-from protocols.modbus import frame as modbus_frame
+from protocols.modbus.ascii import AsciiDeframer
+from protocols.modbus.frame import RtuDeframer, TcpDeframer
 
 INTER_BYTE_S_645 = 0.5
 """Longest pause inside a frame: DL/T 645-2007 §5 (transmission rules), Tb at most 500 ms."""
@@ -19,6 +20,9 @@ INTER_BYTE_S_645 = 0.5
 INTER_BYTE_S_MODBUS = 0.05
 """Longest pause inside an RTU frame. The specification's t1.5 and t3.5 cannot be seen behind USB adapters (latency
 timer 16 ms) and serial servers (packing up to some 40 ms); this is above both. Where t3.5 is longer, it holds."""
+
+INTER_BYTE_S_ASCII = 1.0
+"""Longest pause between two characters of an ASCII frame: Modbus over serial line V1.02 §2.5.2.1."""
 
 T35_CHARACTERS, T35_S_MIN, T35_FIXED_ABOVE = 3.5, 0.00175, 19200
 """The silence around an RTU frame: Modbus over serial line V1.02 §2.5.1.1; fixed at 1.75 ms above 19200 baud."""
@@ -43,19 +47,25 @@ _TELLING = (
 """Of several reasons why a slot has nothing, the first of these is the reason of the slot."""
 
 
+_DEFRAMERS: Mapping[ProtocolName, Callable[[], Deframer[Any]]] = {
+    "dlt645-2007": dlt645.Deframer,
+    "dlt645-1997": dlt645.Deframer,
+    "modbus-rtu": RtuDeframer,
+    "modbus-tcp": TcpDeframer,
+    "modbus-ascii": AsciiDeframer,
+}
+
+
 class Meter:
     """One meter. Its bus learns its speed here; everything else is fixed."""
 
     def __init__(self, entry: MeterEntry, profile: Profile, bus: BusEntry) -> None:
-        """Raises ValueError for a protocol that is not spoken yet (`drivers.plan.check` says so beforehand)."""
         self.entry = entry
         self.profile = profile
         self.id = entry.id
         self.settings: SerialSettings = entry.serial or bus.serial
         rtu, tcp = entry.protocol == "modbus-rtu", entry.protocol == "modbus-tcp"
-        if not (rtu or tcp or entry.protocol.startswith("dlt645")):
-            raise ValueError(f"{entry.id}: {entry.protocol} cannot be read yet")
-        self._deframer = modbus_frame.TcpDeframer if tcp else modbus_frame.RtuDeframer if rtu else dlt645.Deframer
+        self._deframer = _DEFRAMERS[entry.protocol]
         self.character_s = 0.0 if tcp else self.settings.character_s
         """Seconds a character takes on the wire; 0 where there is no serial line to speak of."""
         self.gap_s = profile.min_gap_ms / 1000
@@ -66,6 +76,8 @@ class Meter:
             t35_s = t35(self.settings)
             self.gap_s = max(self.gap_s, t35_s)
             self.inter_byte_s = max(INTER_BYTE_S_MODBUS, t35_s)
+        elif entry.protocol == "modbus-ascii":
+            self.inter_byte_s = INTER_BYTE_S_ASCII
         self.attempts = profile.attempts
         self._margin_s = (MARGIN_S_TCP if bus.port.startswith("tcp://") else MARGIN_S) + (
             MARGIN_CHARACTERS * self.character_s

@@ -139,7 +139,7 @@ def _recipe(profile: Profile, protocol: ProtocolName, found: Sequence[ProfileIte
         wire_ms = sum(step.wire_ms for step in steps)
         return _Recipe(quantities=wanted, steps=steps, wire_ms=wire_ms, cost_ms=wire_ms + len(steps) * cost.exchange)
     registers = [item.register for item in found if item.register is not None]
-    blocks = tuple(_blocks(registers, profile, cost))
+    blocks = tuple(_blocks(registers, profile, cost, as_ascii=protocol == "modbus-ascii"))
     wire_ms = sum(cost.modbus_wire(block.count) for block in blocks)
     return _Recipe(quantities=wanted, blocks=blocks, wire_ms=wire_ms, cost_ms=wire_ms + len(blocks) * cost.exchange)
 
@@ -155,11 +155,11 @@ def _addressed(recipe: _Recipe, profile: Profile, meter: MeterEntry, items: tupl
                     exchanges=len(recipe.steps) + len(recipe.blocks), dialogue=reads.dialogue)  # fmt: skip
 
 
-def _blocks(registers: Sequence[Item], profile: Profile, cost: Cost) -> list[Block]:
+def _blocks(registers: Sequence[Item], profile: Profile, cost: Cost, *, as_ascii: bool) -> list[Block]:
     """Of no unit yet. Merged by cost, then ordered so that neighbours differ in size where that can be: an answer that
     comes late then has the wrong length for the next question."""
     merged = merge(registers, cost, max_registers=profile.max_registers, readable=profile.readable)
-    waiting = [Block(0, [registers[n] for n in group], group) for group in merged]
+    waiting = [Block(0, [registers[n] for n in group], group, as_ascii=as_ascii) for group in merged]
     ordered: list[Block] = []
     while waiting:
         before = ordered[-1].count if ordered else 0
@@ -263,7 +263,7 @@ def _look(site: Site, mistakes: list[Mistake]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {name: {} for name in buses}
     seen: set[Mistake] = set()
     for meter in site.meters:
-        wrong = _meter_mistakes(meter, file)
+        wrong = _meter_mistakes(meter, settings_of(meter, buses[meter.bus]), file)
         if not wrong:
             profile = load_profile(meter.profile)
             for name in meter.tasks:
@@ -276,7 +276,7 @@ def _look(site: Site, mistakes: list[Mistake]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _meter_mistakes(meter: MeterEntry, file: str) -> list[Mistake]:
+def _meter_mistakes(meter: MeterEntry, settings: SerialSettings, file: str) -> list[Mistake]:
     where = f"meter {meter.id}"
     if meter.profile not in profile_names():
         return [Mistake(file, f"{where}, profile", f"one of {', '.join(profile_names())}", meter.profile)]
@@ -288,6 +288,9 @@ def _meter_mistakes(meter: MeterEntry, file: str) -> list[Mistake]:
     if meter.protocol not in profile.protocols:
         expected = f"{' or '.join(profile.protocols)}, which {profile.name} speaks"
         wrong.append(Mistake(file, f"{where}, protocol", expected, meter.protocol))
+    if settings.data_bits == 7 and meter.protocol != "modbus-ascii":
+        expected = f"8 data bits, which {meter.protocol} needs"
+        wrong.append(Mistake(file, f"{where}, serial", expected, str(settings)))
     address = meter.address
     digits = address.isascii() and address.isdigit()
     if meter.protocol.startswith("dlt645"):

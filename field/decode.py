@@ -104,17 +104,18 @@ def _dlt645(out: Output, line: str, edition: Edition | None) -> Malformed | None
     return found.error
 
 
-def _modbus(out: Output, line: str, *, tcp: bool) -> Malformed | None:
+def _modbus(out: Output, line: str, protocol: str) -> Malformed | None:
     """Show one line of Modbus; what is wrong with it."""
     try:
-        parts = decode_modbus.take_apart(from_hex(line), tcp=tcp)
+        data = decode_modbus.from_line(line, protocol)
+        parts = decode_modbus.take_apart(from_hex(line) if data is None else data, protocol)
     except Malformed as error:
-        parts = decode_modbus.Parts(raw=b"", tcp=tcp, error=error)
+        parts = decode_modbus.Parts(raw=b"", protocol=protocol, error=error)
     if out.as_json:
         out.object(decode_modbus.as_object(parts))
         return parts.error
     kind = {"request": out.say("request", "请求"), "response": out.say("response", "应答"), None: ""}[parts.direction]
-    _print(out, f"modbus-{'tcp' if tcp else 'rtu'} {kind}".rstrip(), decode_modbus.annotate(parts), parts.error)
+    _print(out, f"{protocol} {kind}".rstrip(), decode_modbus.annotate(parts), parts.error)
     return parts.error
 
 
@@ -140,7 +141,7 @@ def command(out: Output, protocol: str | None, frames: Sequence[str]) -> Exit:
     good = bad = 0
     for line in lines_of(frames, sys.stdin.buffer):
         if protocol in decode_modbus.MODBUS:
-            error = _modbus(out, line, tcp=protocol == "modbus-tcp")
+            error = _modbus(out, line, protocol)
         else:
             error = _dlt645(out, line, Edition(protocol) if protocol else None)
         good, bad = good + (error is None), bad + (error is not None)

@@ -44,8 +44,6 @@ def meter_of(
     low, high = (0, 255) if protocol == "modbus-tcp" else (1, 247)
     if not dlt645 and not (address.isascii() and address.isdigit() and low <= int(address) <= high):
         wrong("--meter", f"a number from {low} to {high}", address)
-    if protocol == "modbus-ascii":
-        wrong("--protocol", "one that can be read: modbus-ascii cannot yet", protocol)
     if protocol == "modbus-tcp" and not port.startswith("tcp://"):
         wrong("--port", "tcp://host:port with modbus-tcp", port)
     elif port.startswith("tcp:"):
@@ -54,13 +52,15 @@ def meter_of(
         except PortLost:
             wrong("--port", "a device path such as /dev/ttyS1, or tcp://host:port", port)
     profile = load_profile(profile_name or _PROFILE.get(protocol, "modbus-generic"))
-    if protocol != "modbus-ascii" and protocol not in profile.protocols:
+    if protocol not in profile.protocols:
         wrong("--profile", f"one that speaks {protocol}", profile.name)
     settings = SerialSettings.parse(_SERIAL[dlt645])
     try:
         settings = SerialSettings.parse(serial) if serial else settings
     except ValueError:
         wrong("--serial", "BAUD-8PS such as 2400-8E1 or 9600-8N1", serial or "")
+    if settings.data_bits == 7 and protocol != "modbus-ascii":
+        wrong("--serial", f"8 data bits, which {protocol} needs", str(settings))
     if mistakes:
         raise ConfigError(mistakes)
     bus = BusEntry(name="read", port=port, serial=settings)

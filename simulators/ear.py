@@ -1,10 +1,11 @@
-"""How the meters of one wire find the questions in what they hear: DL/T 645 and Modbus RTU side by side."""
+"""How the meters of one wire find the questions in what they hear: DL/T 645, Modbus RTU and ASCII side by side."""
 
 from protocols.checksum import crc16_modbus
 from protocols.dlt645.frame import Deframer as Dlt645Deframer
 from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.dlt645.frame import parse
 from protocols.errors import Malformed
+from protocols.modbus.ascii import AsciiDeframer
 from protocols.modbus.frame import Frame as ModbusFrame
 from protocols.modbus.frame import RtuDeframer
 
@@ -24,6 +25,7 @@ class Ear:
     def _forget(self) -> None:
         self._dlt645 = Dlt645Deframer()
         self._modbus = RtuDeframer("requests")
+        self._ascii = AsciiDeframer()
         self._fresh = True
 
     def hear(self, data: bytes, now: float) -> list[Question]:
@@ -39,11 +41,11 @@ class Ear:
         self._fresh = False
         questions: list[Question] = [*self._dlt645.feed(data)]
         if questions:
-            self._modbus = RtuDeframer("requests")
+            self._modbus, self._ascii = RtuDeframer("requests"), AsciiDeframer()
             return questions
-        questions += self._modbus.feed(data)
+        questions += self._modbus.feed(data) or self._ascii.feed(data)
         if questions:
-            self._dlt645 = Dlt645Deframer()
+            self._forget()
         return questions
 
 
@@ -54,6 +56,8 @@ def _whole(data: bytes) -> Question | None:
             return parse(data.lstrip(b"\xfe"))
         except Malformed:
             return None
+    if data[:1] == b":" and len(frames := AsciiDeframer().feed(data)) == 1:
+        return frames[0]
     if len(data) >= 4 and data[1] and crc16_modbus(data) == 0:
         return ModbusFrame(unit=data[0], function=data[1], data=data[2:-2])
     return None

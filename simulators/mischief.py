@@ -9,6 +9,7 @@ from random import Random
 from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.dlt645.frame import parse
 from protocols.errors import Malformed
+from protocols.modbus.ascii import AsciiDeframer
 from protocols.modbus.frame import ERROR_BIT
 from protocols.modbus.frame import Frame as ModbusFrame
 from simulators.ear import Question
@@ -56,13 +57,17 @@ class Mischief:
             data = question.data[:4] + rng.randbytes(4)
             return Dlt645Frame(address=address, control=question.control | 0x80, data=data).encode()
         unit = question.unit % 247 + 1
-        return ModbusFrame(unit=unit, function=question.function, data=b"\x02" + rng.randbytes(2)).encode()
+        return ModbusFrame(unit=unit, function=question.function, data=b"\x02" + rng.randbytes(2),
+                           ascii=question.ascii).encode()  # fmt: skip
 
     def _other(self, data: bytes) -> bytes:
         """A whole frame that is nearly the answer."""
         try:
             return self._other_dlt645(parse(data.lstrip(b"\xfe")))
         except Malformed:
+            if data.startswith(b":"):
+                (frame,) = AsciiDeframer().feed(data)
+                return self._other_modbus(frame)
             return self._other_modbus(ModbusFrame(unit=data[0], function=data[1], data=data[2:-2]))
 
     def _other_dlt645(self, frame: Dlt645Frame) -> bytes:
@@ -99,4 +104,4 @@ class Mischief:
                 data = bytes([min(250, data[0] + 2)]) + data[1:] + rng.randbytes(2)
             case _:  # a byte count that is not that of the bytes
                 data = bytes([data[0] ^ 0x02]) + data[1:]
-        return ModbusFrame(unit=unit, function=function, data=data).encode()
+        return ModbusFrame(unit=unit, function=function, data=data, ascii=frame.ascii).encode()

@@ -71,7 +71,8 @@ class ModbusMeter:
         return Answer(self._reply(frame, frame.function, data), values)
 
     def _reply(self, frame: Frame, function: int, data: bytes) -> bytes:
-        return Frame(unit=self.unit, function=function, data=data, transaction=frame.transaction).encode()
+        return Frame(unit=self.unit, function=function, data=data, transaction=frame.transaction,
+                     ascii=frame.ascii).encode()  # fmt: skip
 
     def _exception(self, frame: Frame, code: int) -> Answer:
         return Answer(self._reply(frame, frame.function | ERROR_BIT, bytes((code,))), {})

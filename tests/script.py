@@ -16,7 +16,12 @@ Said = Iterable[tuple[float, bytes]]
 
 SERIAL = SerialSettings(baud=9600, parity="E")
 BUS = BusEntry(name="b1", port="/dev/ttyS0", serial=SERIAL)
-PROFILES = {"dlt645-2007": "dlt645-2007-3p", "modbus-rtu": "eastron-sdm630", "modbus-tcp": "eastron-sdm630"}
+PROFILES = {
+    "dlt645-2007": "dlt645-2007-3p",
+    "modbus-rtu": "eastron-sdm630",
+    "modbus-tcp": "eastron-sdm630",
+    "modbus-ascii": "modbus-generic",
+}
 
 
 class ScriptedLine:

@@ -98,7 +98,7 @@ SITE_MISTAKES = [
     ("mqtt://127.0.0.1:1883", "mqtt://broker.example:1883", "uplink.url"),
     ("mqtt://127.0.0.1:1883", "mqtts://broker.example:8883", "uplink.ca"),
     ('port = "/dev/ttyS1"', 'port = "COM1"', "bus[1].port"),
-    ('port = "/dev/ttyS1"', 'port = "/dev/ttyS1"\nserial = "2400-7E1"', "bus[1].serial"),
+    ('port = "/dev/ttyS1"', 'port = "/dev/ttyS1"\nserial = "2400-6E1"', "bus[1].serial"),
     ("tcp://10.0.0.2:502", "tcp://10.0.0.2", "bus[2].port"),
     ('name = "b2"', 'name = "b1"', "bus.name"),
     ('every = "15m"', 'every = "7m"', "task[1].every"),

@@ -203,6 +203,11 @@ def test_people_see_every_byte_of_every_recorded_frame(lang: str) -> None:
         assert grouped.replace(" ", "").lower() == vector["hex"]
 
 
+def ascii_hex(text: str) -> str:
+    """An ASCII frame with its end, as hex."""
+    return (text.encode() + b"\r\n").hex().upper()
+
+
 @pytest.mark.parametrize(
     ("protocol", "line", "expected"),
     [
@@ -215,6 +220,12 @@ def test_people_see_every_byte_of_every_recorded_frame(lang: str) -> None:
         ("modbus-tcp", "00010000000701040400AB00CD", {"valid": True, "direction": "response", "data": "0400AB00CD"}),
         ("modbus-tcp", "000100010006010400000002", {"error": "Malformed: protocol: expected 0000, got 0001"}),
         ("modbus-tcp", "0001000000060104000002", {"error": "Malformed: length: expected 12 bytes, got 11"}),
+        ("modbus-rtu", "112B0E0100B1B4", {"valid": True, "direction": "request", "control": "2B"}),
+        ("modbus-ascii", ascii_hex(":1103006B00037E"), {"valid": True, "direction": "request", "address": "17"}),
+        ("modbus-ascii", ascii_hex(":018302" + "7A"), {"valid": True, "refusal": ["illegal data address"]}),
+        ("modbus-ascii", ascii_hex(":1103006B00037F"), {"error": "Malformed: checksum: expected 7E, got 7F"}),
+        ("modbus-ascii", ascii_hex(":7E"), {"error": "Malformed: length: expected 3 to 255 bytes, got 1"}),
+        ("modbus-ascii", "3A3131", {"valid": False}),
     ],
 )  # fmt: skip
 def test_modbus_frames_are_taken_apart(protocol: str, line: str, expected: dict[str, Any]) -> None:
@@ -227,6 +238,12 @@ def test_modbus_frames_are_taken_apart(protocol: str, line: str, expected: dict[
     assert "".join(re.findall(r"^  ((?:[0-9A-F]{2}(?: |$))+)", shown, re.MULTILINE)).replace(" ", "") == line
 
 
+@pytest.mark.parametrize("line", [":1103006B00037E", " :1103006B00037E\r"])
+def test_a_frame_in_characters_may_be_given_as_it_stands(line: str) -> None:
+    (got,) = objects(run("--json", "--protocol", "modbus-ascii", stdin=line + "\n"))
+    assert (got["protocol"], got["valid"], got["control"], got["data"]) == ("modbus-ascii", True, "03", "006B0003")
+
+
 @given(st.lists(st.binary(max_size=40) | st.text(max_size=20).map(str.encode), max_size=4))
 def test_no_input_crashes_it(lines: list[bytes]) -> None:
     for arguments in (["--json"], ["--lang", "zh"]):
@@ -236,7 +253,9 @@ def test_no_input_crashes_it(lines: list[bytes]) -> None:
     assert len(objects(run("--json", stdin=b"\n".join(lines)))) == len(asked)
 
 
-@given(st.lists(st.binary(max_size=60).map(bytes.hex), min_size=1, max_size=4), st.sampled_from(["rtu", "tcp"]))
+@given(
+    st.lists(st.binary(max_size=60).map(bytes.hex), min_size=1, max_size=4), st.sampled_from(["rtu", "tcp", "ascii"])
+)
 def test_random_bytes_are_never_a_crash(lines: list[str], modbus: str) -> None:
     for arguments in (["--json"], ["--lang", "en"], ["--protocol", f"modbus-{modbus}"]):
         assert run(*arguments, stdin="\n".join(lines)).exit_code in (0, 1, 3)

@@ -1,6 +1,5 @@
 """A meter: how long it is waited for, and what an outcome says about a slot."""
 
-from dataclasses import replace
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.model import BusEntry, SerialSettings, TaskEntry
-from drivers.meter import INTER_BYTE_S_645, INTER_BYTE_S_MODBUS, Meter, clock_error_ms
+from drivers.meter import INTER_BYTE_S_645, INTER_BYTE_S_ASCII, INTER_BYTE_S_MODBUS, Meter, clock_error_ms
 from drivers.outcome import Outcome
 from protocols.capture import Capture, Fault, Gap, Quality, Source, TimeState, Value, faulty
 from protocols.dialogue import Ask
@@ -44,6 +43,7 @@ def capture(one: Meter, what: Outcome) -> Capture | Gap:
         ("modbus-rtu", 19200, 3.5 * 11 / 19.2, INTER_BYTE_S_MODBUS),
         ("modbus-rtu", 115200, 1.75, INTER_BYTE_S_MODBUS),
         ("modbus-tcp", 9600, 0.0, INTER_BYTE_S_645),
+        ("modbus-ascii", 9600, 0.0, INTER_BYTE_S_ASCII),
     ],
 )
 def test_gap_and_inter_byte_limit_follow_protocol_and_speed(
@@ -97,12 +97,6 @@ def test_the_learned_turnaround_stays_within_the_profile(samples: list[float]) -
 def test_modbus_over_tcp_has_no_wire_time_of_its_own() -> None:
     one = meter("1", "modbus-tcp", bus=BusEntry(name="t", port="tcp://10.0.0.1:502"))
     assert one.timeout_s(ask(12, 200)) == one.timeout_s(ask(12, 9))
-
-
-def test_a_protocol_that_is_not_spoken_is_refused() -> None:
-    one = meter("1", "modbus-rtu")
-    with pytest.raises(ValueError, match="modbus-ascii"):
-        Meter(replace(one.entry, protocol="modbus-ascii"), one.profile, BusEntry(name="b", port="/dev/x"))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from config.model import BusEntry, MeterEntry, Site, TaskEntry, UplinkEntry
+from config.model import BusEntry, MeterEntry, SerialSettings, Site, TaskEntry, UplinkEntry
 from drivers.plan import check, loads
 from tests.plans import SDM630, SLOW, THREE_PHASE, meter
 
@@ -36,6 +36,7 @@ def test_a_right_site_has_no_mistakes_and_a_load() -> None:
      (replace(GOOD, address="12345"), "meter m1, address", "12 digits"),
      (replace(SDM630, tasks=("curve",), address="248"), "meter m1, address", "1 to 247"),
      (replace(SDM630, tasks=("curve",), protocol="modbus-ascii"), "meter m1, protocol", "modbus-rtu"),
+     (replace(SDM630, tasks=("curve",), serial=SerialSettings.parse("9600-7E1")), "meter m1, serial", "8 data bits"),
      (replace(meter("dlt645-1997", "dlt645-1997"), tasks=("curve",)), "task curve, items", "dlt645-1997")],
 )  # fmt: skip
 def test_what_does_not_fit_the_profile_is_a_mistake(entry: MeterEntry, where: str, expected: str) -> None:

@@ -119,12 +119,16 @@ def test_follow_up_frames_are_all_shown(pty: str) -> None:
 
 def test_modbus_registers_and_names_are_read_over_the_same_kinds_of_port(pty: str) -> None:
     with serving(TcpEndpoint(wire())) as server, serving(ModbusTcpEndpoint(meters()[2:], now_ms=wall_ms)) as tcp:
-        for port, protocol in [(pty, "modbus-rtu"), (server, "modbus-rtu"), (tcp, "modbus-tcp")]:
+        for port, protocol in [(pty, "modbus-rtu"), (server, "modbus-rtu"), (tcp, "modbus-tcp"),
+                               (pty, "modbus-ascii"), (server, "modbus-ascii")]:  # fmt: skip
             result = read(port, protocol, "7", "--json", "input:0:float32", "input:0:uint16:2")
             assert result.exit_code == 0, result.stderr
             volts, *words = objects(result)
             assert Decimal(volts["value"]) > 100
             assert volts["raw"] and len(words) == 2
+            if protocol == "modbus-ascii":
+                assert bytes.fromhex(volts["raw"]).startswith(b":07")
+                continue
             named = read(port, protocol, "7", "--json", "--profile", "eastron-sdm630", "voltage.a")
             assert objects(named)[0]["quantity"] == "voltage.a"
 
@@ -202,10 +206,12 @@ def test_a_far_end_that_hangs_up_is_fault_bus() -> None:
         (["/dev/x", "dlt645-2007", "00000000000x", "voltage.a"], "12 digits"),
         (["/dev/x", "modbus-rtu", "248", "holding:0"], "1 to 247"),
         (["/dev/x", "modbus-tcp", "1", "holding:0"], "tcp://host:port"),
-        (["/dev/x", "modbus-ascii", "1", "holding:0"], "modbus-ascii cannot yet"),
+        (["/dev/x", "modbus-rtu", "1", "holding:0", "--serial", "9600-7E1"], "8 data bits"),
+        (["/dev/x", "modbus-ascii", "248", "holding:0"], "1 to 247"),
+        (["/dev/x", "modbus-ascii", "1", "voltage.a", "--profile", "eastron-sdm630"], "one that speaks"),
         (["/dev/x", "dlt645-2007", ADDRESS, "no.such.item"], "no.such.item"),
         (["/dev/x", "modbus-rtu", "1", "holding:70000"], "holding:70000"),
-        (["/dev/x", "dlt645-2007", ADDRESS, "voltage.a", "--serial", "2400-7E1"], "2400-8E1"),
+        (["/dev/x", "dlt645-2007", ADDRESS, "voltage.a", "--serial", "2400-6E1"], "2400-8E1"),
         (["/dev/x", "dlt645-2007", ADDRESS, "voltage.a", "--profile", "eastron-sdm120"], "one that speaks"),
     ],
 )

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from config.model import MeterEntry, SerialSettings
+from config.model import MeterEntry, ProtocolName, SerialSettings
 from drivers.plan import plan
 from drivers.profile import load_profile, profile_names
 from protocols.capture import Fault, Value
 from protocols.dialogue import Ask, Deframer, Dialogue, Reply, Silence
 from protocols.dlt645.frame import Deframer as Dlt645Deframer
+from protocols.modbus.ascii import AsciiDeframer
 from protocols.modbus.frame import RtuDeframer, TcpDeframer
 from simulators.dlt645 import Dlt645Meter
 from simulators.ear import Ear
@@ -24,19 +25,25 @@ AT = 1_800_000_000_000
 LACKING = ("balance.", "overdraft.", "price.")
 """What prepayment meters have, and a simulated meter has not."""
 
-PROFILES = [(name, protocol) for name in profile_names() if load_profile(name).items
+PROFILES: list[tuple[str, ProtocolName]] = [(name, protocol) for name in profile_names() if load_profile(name).items
             for protocol in load_profile(name).protocols]  # fmt: skip
 
 
 def exchange(meter: SimulatedMeter, ask: Ask[Any], served: dict[str, str], protocol: str) -> Reply[Any] | Silence:
     """One question to one meter, without a wire between them."""
-    tcp = protocol == "modbus-tcp"
+    tcp, characters = protocol == "modbus-tcp", protocol == "modbus-ascii"
     (question,) = TcpDeframer("requests").feed(ask.data) if tcp else Ear().hear(ask.data, 0.0)
     answer = answer_of(meter, question, AT)
     if answer is None:
         return Silence()
     deframer: Deframer[Any] = (
-        Dlt645Deframer() if isinstance(meter.meter, Dlt645Meter) else TcpDeframer() if tcp else RtuDeframer()
+        Dlt645Deframer()
+        if isinstance(meter.meter, Dlt645Meter)
+        else TcpDeframer()
+        if tcp
+        else AsciiDeframer()
+        if characters
+        else RtuDeframer()
     )
     (frame,) = deframer.feed(answer.data)
     assert ask.accepts(frame)
