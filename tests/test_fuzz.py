@@ -10,7 +10,7 @@ from protocols.errors import Malformed
 from tests.fuzz import STAGES
 from tests.fuzzing import INPUT_S_MAX, MEMORY_MAX, Case, Finding, campaign
 
-SHARE = 10
+SHARE = 25
 """A seed of the suite is so much smaller than one of `make fuzz`."""
 
 
