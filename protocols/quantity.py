@@ -1,330 +1,105 @@
 """The catalogue of what is measured: one table, from which every name, number and identifier follows.
 
-A row is a base quantity; tariff registers (`.t1` to `.t63`), settlement days (`.last_1` to `.last_12`) and the time
-of a demand (`.time`) are variants of it, so that one number scheme covers them all:
+A row is a base quantity; tariff registers (`.t1` to `.t63`), settlement days (`.last_1` to `.last_12`), the time of a
+demand (`.time`) and what stands in a store of the meter (`.daily_1`, `.record_3`, `.load`) are variants of it, so that
+one number scheme covers them all:
 
-    bits 0-9  base number of the row (never reused, also when a row is withdrawn)
+    bits 0-9, 34-37  number of the row (never reused, also when a row is withdrawn): its low bits, and its others
     bits 10-15  tariff, 0 = total        bits 16-19  settlement day, 0 = current        bit 20  the time of it
+    bits 21-25  store, 0 = none: the present register        bits 26-33  which of the store's: how many times back
+
+What a store holds is not the present value of the quantity, so it has a number and a name of its own.
 
 Sources: DL/T 645-2007 Annex A (data identifiers), IEC 62056-6-1 (OBIS, recalled), DL/T 698.45 object identifiers
 (recalled except where an issue says otherwise), IEC 61968-9 Annex C (reading types, recalled).
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from enum import Enum
 from functools import lru_cache
 
+from protocols.catalogue_events import EVENTS
+from protocols.catalogue_measured import MEASURED
+from protocols.catalogue_parameters import PARAMETERS
+from protocols.quantity_type import (
+    HARMONIC_MAX,
+    LAST_MAX,
+    ROW_HIGH_SHIFT,
+    ROW_LOW_BITS,
+    TARIFF_MAX,
+    Form,
+    Kind,
+    Quantity,
+    Side,
+)
 
-class Kind(Enum):
-    """What sort of thing a quantity is."""
+__all__ = [
+    "BASES", "HARMONIC_MAX", "LAST_MAX", "STORES", "TARIFF_MAX", "Form", "Kind", "Quantity", "Side", "Store",
+    "base_of", "by_di", "by_name", "by_number", "variant",
+]  # fmt: skip
 
-    REGISTER = "register"
-    DEMAND = "demand"
-    INSTANT = "instant"
-    CLOCK = "clock"
-    IDENTITY = "identity"
-    STATUS = "status"
+_TARIFF_SHIFT, _LAST_SHIFT, _TIME_SHIFT, _STORE_SHIFT, _NTH_SHIFT = 10, 16, 20, 21, 26
+_ROW_HIGH_MAX = 15
+_BITS = ROW_HIGH_SHIFT + _ROW_HIGH_MAX.bit_length()
 
-
-class Form(Enum):
-    """Which of its three shapes a value of this quantity has."""
-
-    NUMBER = "number"
-    TIME = "time"
-    TEXT = "text"
-
-
-class Side(Enum):
-    """By which transformer ratio a value on the meter's own side becomes a primary one."""
-
-    NONE = "none"
-    CURRENT = "current"
-    VOLTAGE = "voltage"
-    BOTH = "both"
+BASES: tuple[Quantity, ...] = (*MEASURED, *PARAMETERS, *EVENTS)
+"""The rows of the table, without their variants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantity:
-    """One thing that is measured. The name is the stable key from the meter to the central table.
+class Store:
+    """A place in the meter where values stay. depth: how many it may hold; 0 for one that is not counted.
 
-    unit is one of kWh kvarh kVAh kW kvar kVA V A Hz deg °C % min CNY CNY/kWh 1, or empty for times and texts.
-    di is the DL/T 645-2007 data identifier (8 hex digits, high byte first), oad the DL/T 698.45 object attribute
-    descriptor (8 hex digits), obis and cim the codes of IEC 62056-6-1 and IEC 61968-9; None where there is none.
+    code stands in the number of a quantity and is never reused. kinds: of the rows that can be in it.
     """
 
-    number: int
-    """0 for a quantity that is not in the catalogue (a profile may name its own); such a one travels by its name."""
     name: str
-    unit: str
-    kind: Kind
-    form: Form = Form.NUMBER
-    phase: str | None = None
-    tariff: int = 0
-    last: int = 0
-    side: Side = Side.NONE
-    obis: str | None = None
-    di: str | None = None
-    oad: str | None = None
-    cim: str | None = None
-    zh: str = ""
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    def ratio(self, ct: Decimal, pt: Decimal) -> Decimal:
-        """The factor from the meter's own side to the primary side, given the point's CT and PT ratios."""
-        match self.side:
-            case Side.CURRENT:
-                return ct
-            case Side.VOLTAGE:
-                return pt
-            case Side.BOTH:
-                return ct * pt
-        return Decimal(1)
+    code: int
+    zh: str
+    depth: int
+    kinds: frozenset[Kind]
 
 
-_TARIFF_SHIFT, _LAST_SHIFT, _TIME_SHIFT = 10, 16, 20
-TARIFF_MAX, LAST_MAX, HARMONIC_MAX = 63, 12, 21
-
-
-def _energy() -> Iterator[Quantity]:
-    """00 energy registers: the order of DI2 is the order of the rows (DL/T 645-2007 table A.1)."""
-    natures = [
-        ("active.combined", "kWh", "组合有功", "15", "00"),
-        ("active.import", "kWh", "正向有功", "1", "10"),
-        ("active.export", "kWh", "反向有功", "2", "20"),
-        ("reactive.combined_1", "kvarh", "组合无功1", "3", "30"),
-        ("reactive.combined_2", "kvarh", "组合无功2", "4", "40"),
-        ("reactive.q1", "kvarh", "第一象限无功", "5", "50"),
-        ("reactive.q2", "kvarh", "第二象限无功", "6", "60"),
-        ("reactive.q3", "kvarh", "第三象限无功", "7", "70"),
-        ("reactive.q4", "kvarh", "第四象限无功", "8", "80"),
-        ("apparent.import", "kVAh", "正向视在", "9", "90"),
-        ("apparent.export", "kVAh", "反向视在", "10", "A0"),
-    ]
-    flows = {1: "1", 2: "19", 3: "2", 4: "3", 5: "15", 6: "16", 7: "17", 8: "18"}
-    multiplier_unit = {"kWh": "3.72", "kvarh": "3.73", "kVAh": "3.71"}
-    for index, (nature, unit, zh, obis, oi) in enumerate(natures):
-        cim = flows.get(index)
-        yield Quantity(
-            number=1 + index, name=f"energy.{nature}.total", unit=unit, kind=Kind.REGISTER, side=Side.BOTH,
-            obis=f"1-0:{obis}.8.0", di=f"00{index:02X}0000", oad=f"00{oi}0201", zh=f"{zh}总电能",
-            cim=f"0.0.0.1.{cim}.1.12.0.0.0.0.0.0.0.0.{multiplier_unit[unit]}.0" if cim else None,
-        )  # fmt: skip
-    for p, (phase, base, offset) in enumerate([("a", 0x15, 20), ("b", 0x29, 40), ("c", 0x3D, 60)]):
-        for index, (nature, unit, zh, obis, oi) in enumerate(natures[1:]):
-            cim = flows.get(index + 1)
-            yield Quantity(
-                number=20 + 10 * p + index, name=f"energy.{nature}.{phase}", unit=unit, kind=Kind.REGISTER, phase=phase,
-                side=Side.BOTH, obis=f"1-0:{offset + int(obis)}.8.0", di=f"00{base + index:02X}0000",
-                oad=f"00{oi[0]}{p + 1}0201", zh=f"{phase.upper()}相{zh}电能",
-                cim=f"0.0.0.1.{cim}.1.12.0.0.0.0.0.0.0.{128 >> p}.{multiplier_unit[unit]}.0" if cim else None,
-            )  # fmt: skip
-    yield Quantity(number=50, name="energy.reactive.import.total", unit="kvarh", kind=Kind.REGISTER, side=Side.BOTH,
-                   obis="1-0:3.8.0", zh="正向无功总电能")  # fmt: skip
-    yield Quantity(number=51, name="energy.reactive.export.total", unit="kvarh", kind=Kind.REGISTER, side=Side.BOTH,
-                   obis="1-0:4.8.0", zh="反向无功总电能")  # fmt: skip
-    for p, phase in enumerate("abc"):
-        for d, (direction, zh) in enumerate([("import", "正向无功"), ("export", "反向无功")]):
-            yield Quantity(number=52 + 2 * p + d, name=f"energy.reactive.{direction}.{phase}", unit="kvarh",
-                           kind=Kind.REGISTER, phase=phase, side=Side.BOTH, obis=f"1-0:{23 + 20 * p + d}.8.0",
-                           zh=f"{phase.upper()}相{zh}电能")  # fmt: skip
-    # Sums that Modbus meters offer (import plus export). They have no DL/T 645 identifier.
-    for n, (nature, unit, zh) in enumerate(
-        [("active", "kWh", "有功绝对值"), ("reactive", "kvarh", "无功绝对值"), ("apparent", "kVAh", "视在")]
-    ):
-        yield Quantity(number=60 + 4 * n, name=f"energy.{nature}.sum.total", unit=unit, kind=Kind.REGISTER,
-                       side=Side.BOTH, zh=f"{zh}总电能")  # fmt: skip
-        for p, phase in enumerate("abc"):
-            yield Quantity(number=61 + 4 * n + p, name=f"energy.{nature}.sum.{phase}", unit=unit, kind=Kind.REGISTER,
-                           phase=phase, side=Side.BOTH, zh=f"{phase.upper()}相{zh}电能")  # fmt: skip
-    yield Quantity(number=72, name="balance.energy", unit="kWh", kind=Kind.INSTANT, di="00900100", zh="剩余电量")
-    yield Quantity(number=73, name="overdraft.energy", unit="kWh", kind=Kind.INSTANT, di="00900101", zh="透支电量")
-    yield Quantity(number=74, name="balance.amount", unit="CNY", kind=Kind.INSTANT, di="00900200", zh="剩余金额")
-    yield Quantity(number=75, name="overdraft.amount", unit="CNY", kind=Kind.INSTANT, di="00900201", zh="透支金额")
-
-
-def _split_energy() -> Iterator[Quantity]:
-    """00 energy registers 80 to C2: associated, fundamental and harmonic parts, losses; total and by phase."""
-    rows = [
-        ("active_associated", "关联"),
-        ("active_fundamental.import", "正向有功基波"),
-        ("active_fundamental.export", "反向有功基波"),
-        ("active_harmonic.import", "正向有功谐波"),
-        ("active_harmonic.export", "反向有功谐波"),
-        ("copper_loss", "铜损有功"),
-        ("iron_loss", "铁损有功"),
-    ]
-    for p, (phase, base) in enumerate([("total", 0x80), ("a", 0x94), ("b", 0xA8), ("c", 0xBC)]):
-        for index, (nature, zh) in enumerate(rows):
-            yield Quantity(number=400 + 7 * p + index, name=f"energy.{nature}.{phase}", unit="kWh", kind=Kind.REGISTER,
-                           phase=phase if p else None, side=Side.BOTH, di=f"00{base + index:02X}0000",
-                           zh=f"{phase.upper()}相{zh}电能" if p else f"{zh}总电能")  # fmt: skip
-
-
-def _harmonics() -> Iterator[Quantity]:
-    """020A and 020B: how much of each order, 1 to 21, is in voltage and current (DL/T 645-2007 table A.3)."""
-    for n, (nature, zh) in enumerate([("voltage", "电压"), ("current", "电流")]):
-        for p, phase in enumerate("abc"):
-            for order in range(1, HARMONIC_MAX + 1):
-                yield Quantity(number=600 + 100 * n + 30 * p + order, name=f"harmonic.{nature}.{phase}.h{order}",
-                               unit="%", kind=Kind.INSTANT, phase=phase, di=f"02{10 + n:02X}{p + 1:02X}{order:02X}",
-                               zh=f"{phase.upper()}相{zh}{order}次谐波含量")  # fmt: skip
-
-
-def _demand() -> Iterator[Quantity]:
-    """01 maximum demands, with the time of each (DL/T 645-2007 table A.2)."""
-    natures = [
-        ("active.import", "kW", "正向有功", "1", "10"),
-        ("active.export", "kW", "反向有功", "2", "20"),
-        ("reactive.combined_1", "kvar", "组合无功1", "3", "30"),
-        ("reactive.combined_2", "kvar", "组合无功2", "4", "40"),
-        ("reactive.q1", "kvar", "第一象限无功", "5", "50"),
-        ("reactive.q2", "kvar", "第二象限无功", "6", "60"),
-        ("reactive.q3", "kvar", "第三象限无功", "7", "70"),
-        ("reactive.q4", "kvar", "第四象限无功", "8", "80"),
-        ("apparent.import", "kVA", "正向视在", "9", "90"),
-        ("apparent.export", "kVA", "反向视在", "10", "A0"),
-    ]
-    for index, (nature, unit, zh, obis, oi) in enumerate(natures):
-        yield Quantity(number=100 + index, name=f"demand.{nature}.total", unit=unit, kind=Kind.DEMAND, side=Side.BOTH,
-                       obis=f"1-0:{obis}.6.0", di=f"01{index + 1:02X}0000", oad=f"10{oi}0201",
-                       zh=f"{zh}总最大需量")  # fmt: skip
-    # DL/T 645-1997 has these two; 2007 has combined reactive 1 and 2 instead.
-    for n, (direction, zh) in enumerate([("import", "正向无功"), ("export", "反向无功")]):
-        yield Quantity(number=140 + n, name=f"demand.reactive.{direction}.total", unit="kvar", kind=Kind.DEMAND,
-                       side=Side.BOTH, obis=f"1-0:{3 + n}.6.0", zh=f"{zh}总最大需量")  # fmt: skip
-    for p, (phase, base) in enumerate([("a", 0x15), ("b", 0x29), ("c", 0x3D)]):
-        for index, (nature, unit, zh, _, oi) in enumerate(natures):
-            yield Quantity(number=110 + 10 * p + index, name=f"demand.{nature}.{phase}", unit=unit, kind=Kind.DEMAND,
-                           phase=phase, side=Side.BOTH, di=f"01{base + index:02X}0000", oad=f"10{oi[0]}{p + 1}0201",
-                           zh=f"{phase.upper()}相{zh}最大需量")  # fmt: skip
-
-
-def _phased(
-    number: int, stem: str, unit: str, side: Side, di1: str | None, zh: str, *, total: bool, obis: tuple[int, int],
-    oad: str, cim: str | None = None,
-) -> Iterator[Quantity]:  # fmt: skip
-    """A quantity per phase, and its total where it has one: numbers run total, a, b, c."""
-    if total:
-        yield Quantity(number=number, name=f"{stem}.total", unit=unit, kind=Kind.INSTANT, side=side,
-                       obis=f"1-0:{obis[0]}.7.0", di=f"{di1}0000" if di1 else None, oad=f"{oad}0201", zh=f"总{zh}",
-                       cim=cim.format(0) if cim else None)  # fmt: skip
-    for p, phase in enumerate("abc"):
-        yield Quantity(number=number + 1 + p, name=f"{stem}.{phase}", unit=unit, kind=Kind.INSTANT, phase=phase,
-                       side=side, obis=f"1-0:{obis[1] + 20 * p}.7.0", di=f"{di1}{p + 1:02X}00" if di1 else None,
-                       oad=f"{oad}02{p + 1 + total:02X}", zh=f"{phase.upper()}相{zh}",
-                       cim=cim.format(128 >> p) if cim else None)  # fmt: skip
-
-
-def _instant() -> Iterator[Quantity]:
-    """02 variables (DL/T 645-2007 table A.3)."""
-    yield from _phased(200, "voltage", "V", Side.VOLTAGE, "0201", "电压", total=False, obis=(12, 32), oad="2000",
-                       cim="0.0.0.12.0.1.158.0.0.0.0.0.0.0.{}.0.29.0")  # fmt: skip
-    yield from _phased(204, "current", "A", Side.CURRENT, "0202", "电流", total=False, obis=(11, 31), oad="2001",
-                       cim="0.0.0.12.1.1.4.0.0.0.0.0.0.0.{}.0.5.0")  # fmt: skip
-    yield from _phased(208, "power.active", "kW", Side.BOTH, "0203", "有功功率", total=True, obis=(16, 36), oad="2004",
-                       cim="0.0.0.12.1.1.37.0.0.0.0.0.0.0.{}.3.38.0")  # fmt: skip
-    yield from _phased(212, "power.reactive", "kvar", Side.BOTH, "0204", "无功功率", total=True, obis=(3, 23),
-                       oad="2005", cim="0.0.0.12.1.1.37.0.0.0.0.0.0.0.{}.3.63.0")  # fmt: skip
-    yield from _phased(216, "power.apparent", "kVA", Side.BOTH, "0205", "视在功率", total=True, obis=(9, 29),
-                       oad="2006", cim="0.0.0.12.1.1.37.0.0.0.0.0.0.0.{}.3.61.0")  # fmt: skip
-    yield from _phased(220, "power_factor", "1", Side.NONE, "0206", "功率因数", total=True, obis=(13, 33), oad="200A",
-                       cim="0.0.0.12.0.1.38.0.0.0.0.0.0.0.{}.0.65.0")  # fmt: skip
-    yield from _phased(224, "phase_angle", "deg", Side.NONE, "0207", "相角", total=False, obis=(81, 81), oad="2002")
-    yield from _phased(
-        228, "thd.voltage", "%", Side.NONE, "0208", "电压谐波含量", total=False, obis=(12, 32), oad="200B"
-    )
-    yield from _phased(
-        232, "thd.current", "%", Side.NONE, "0209", "电流谐波含量", total=False, obis=(11, 31), oad="200C"
-    )
-    for n, pair in enumerate(("ab", "bc", "ca")):
-        yield Quantity(number=236 + n, name=f"voltage.{pair}", unit="V", kind=Kind.INSTANT, phase=pair,
-                       side=Side.VOLTAGE, di=f"020C{n + 1:02X}00", zh=f"{pair.upper()}线电压")  # fmt: skip
-    one = [
-        (240, "current.neutral", "A", Side.CURRENT, "02800001", "1-0:91.7.0", "20010204", "零线电流"),
-        (241, "frequency", "Hz", Side.NONE, "02800002", "1-0:14.7.0", "200F0200", "电网频率"),
-        (242, "power.active.mean_1min", "kW", Side.BOTH, "02800003", None, "20070200", "一分钟有功平均功率"),
-        (243, "demand.active.present", "kW", Side.BOTH, "02800004", "1-0:1.4.0", "20170200", "当前有功需量"),
-        (244, "demand.reactive.present", "kvar", Side.BOTH, "02800005", None, "20180200", "当前无功需量"),
-        (245, "demand.apparent.present", "kVA", Side.BOTH, "02800006", None, "20190200", "当前视在需量"),
-        (246, "temperature", "°C", Side.NONE, "02800007", "0-0:96.9.0", "20100200", "表内温度"),
-        (247, "battery.clock.voltage", "V", Side.NONE, "02800008", None, "20110200", "时钟电池电压"),
-        (248, "battery.reading.voltage", "V", Side.NONE, "02800009", None, "20120200", "停电抄表电池电压"),
-        (249, "battery.run_time", "min", Side.NONE, "0280000A", None, "20130200", "内部电池工作时间"),
-        (250, "price.step", "CNY/kWh", Side.NONE, "0280000B", None, "201B0200", "当前阶梯电价"),
-        (251, "price.current", "CNY/kWh", Side.NONE, "02800020", None, "201A0200", "当前电价"),
-        (252, "price.tariff", "CNY/kWh", Side.NONE, "02800021", None, None, "当前费率电价"),
-    ]
-    for number, name, unit, side, di, obis, oad, zh in one:
-        yield Quantity(number=number, name=name, unit=unit, kind=Kind.INSTANT, side=side, di=di, obis=obis, oad=oad,
-                       zh=zh)  # fmt: skip
-    # Means that Modbus meters offer; DL/T 645 has none of them.
-    for number, name, unit, side, zh in [
-        (260, "voltage.mean", "V", Side.VOLTAGE, "平均相电压"),
-        (261, "voltage.line.mean", "V", Side.VOLTAGE, "平均线电压"),
-        (262, "current.mean", "A", Side.CURRENT, "平均电流"),
-        (263, "current.sum", "A", Side.CURRENT, "电流之和"),
-        (264, "phase_angle.total", "deg", Side.NONE, "总相角"),
-        (265, "thd.voltage.mean", "%", Side.NONE, "平均电压谐波含量"),
-        (266, "thd.current.mean", "%", Side.NONE, "平均电流谐波含量"),
-        (267, "unbalance.voltage", "%", Side.NONE, "电压不平衡度"),
-        (268, "unbalance.current", "%", Side.NONE, "电流不平衡度"),
-    ]:
-        yield Quantity(number=number, name=name, unit=unit, kind=Kind.INSTANT, side=side, zh=zh)
-
-
-def _parameters() -> Iterator[Quantity]:
-    """04 parameters: clock, identity, status (DL/T 645-2007 table A.5; 0400010C is a grid extension)."""
-    rows = [
-        (300, "clock.date", Kind.CLOCK, Form.TIME, "", "04000101", "日期及星期"),
-        (301, "clock.time", Kind.CLOCK, Form.TIME, "", "04000102", "时间"),
-        (302, "clock", Kind.CLOCK, Form.TIME, "", "0400010C", "日期星期时间"),
-        (303, "clock.weekday", Kind.CLOCK, Form.NUMBER, "1", None, "星期"),
-        (304, "demand.period", Kind.STATUS, Form.NUMBER, "min", "04000103", "最大需量周期"),
-        (305, "demand.slide", Kind.STATUS, Form.NUMBER, "min", "04000104", "滑差时间"),
-        (310, "address", Kind.IDENTITY, Form.TEXT, "", "04000401", "通信地址"),
-        (311, "meter.number", Kind.IDENTITY, Form.TEXT, "", "04000402", "表号"),
-        (312, "meter.asset", Kind.IDENTITY, Form.TEXT, "", "04000403", "资产管理编码"),
-        (313, "rated.voltage", Kind.IDENTITY, Form.TEXT, "", "04000404", "额定电压"),
-        (314, "rated.current", Kind.IDENTITY, Form.TEXT, "", "04000405", "额定电流/基本电流"),
-        (315, "rated.current.max", Kind.IDENTITY, Form.TEXT, "", "04000406", "最大电流"),
-        (316, "accuracy.active", Kind.IDENTITY, Form.TEXT, "", "04000407", "有功准确度等级"),
-        (317, "accuracy.reactive", Kind.IDENTITY, Form.TEXT, "", "04000408", "无功准确度等级"),
-        (318, "constant.active", Kind.IDENTITY, Form.NUMBER, "1", "04000409", "电表有功常数"),
-        (319, "constant.reactive", Kind.IDENTITY, Form.NUMBER, "1", "0400040A", "电表无功常数"),
-        (320, "meter.model", Kind.IDENTITY, Form.TEXT, "", "0400040B", "电表型号"),
-        (321, "meter.made", Kind.IDENTITY, Form.TEXT, "", "0400040C", "生产日期"),
-        (322, "meter.protocol", Kind.IDENTITY, Form.TEXT, "", "0400040D", "协议版本号"),
-        (323, "meter.serial", Kind.IDENTITY, Form.TEXT, "", None, "序列号"),
-        (324, "ratio.ct", Kind.STATUS, Form.NUMBER, "1", "04000306", "电流互感器变比"),
-        (325, "ratio.pt", Kind.STATUS, Form.NUMBER, "1", "04000307", "电压互感器变比"),
-    ]
-    for number, name, kind, form, unit, di, zh in rows:
-        yield Quantity(number=number, name=name, unit=unit, kind=kind, form=form, di=di, zh=zh)
-    for n in range(1, 8):
-        yield Quantity(number=330 + n, name=f"status.word_{n}", unit="", kind=Kind.STATUS, form=Form.TEXT,
-                       di=f"0400050{n}", zh=f"电表运行状态字{n}")  # fmt: skip
-
-
-BASES: tuple[Quantity, ...] = (
-    *_energy(), *_split_energy(), *_demand(), *_instant(), *_harmonics(), *_parameters(),
+_FREEZE_NAMES = (
+    ("timed", "定时冻结"), ("instant", "瞬时冻结"), ("zone_switch", "时区表切换冻结"),
+    ("slot_switch", "日时段表切换冻结"), ("hourly", "整点冻结"), ("price_switch", "费率电价切换冻结"),
+    ("daily", "日冻结"), ("step_switch", "阶梯切换冻结"), ("prepaid", "预付费日冻结"), ("freeze_09", "冻结09"),
+    ("freeze_0a", "冻结0A"),
 )  # fmt: skip
-"""The rows of the table, without their variants."""
+"""In the order of DI2 of area 05; from 04 on extensions of the grid."""
+_FROZEN = frozenset({Kind.REGISTER, Kind.DEMAND, Kind.INSTANT})
+STORES: dict[str, Store] = {
+    store.name: store
+    for store in (
+        *(Store(name=name, code=1 + n, zh=zh, depth=254, kinds=_FROZEN) for n, (name, zh) in enumerate(_FREEZE_NAMES)),
+        Store(name="load", code=12, zh="负荷记录", depth=0, kinds=_FROZEN),
+        Store(name="record", code=13, zh="事件记录", depth=10, kinds=frozenset({Kind.EVENT})),
+        Store(name="entry", code=14, zh="表项", depth=254, kinds=frozenset({Kind.STATUS})),
+        Store(name="past", code=15, zh="期", depth=12, kinds=frozenset({Kind.EVENT, Kind.INSTANT})),
+    )
+}
+"""Freezes and load records keep the rows of areas 00 to 02, and `record.time`, their moment. record: of events; entry:
+of a table of settings; past: of the periods before this one."""
+_STORE_OF = {store.code: store.name for store in STORES.values()}
 
 _BY_NAME = {q.name: q for q in BASES}
 _BY_NUMBER = {q.number: q for q in BASES}
 _BY_DI = {q.di: q for q in BASES if q.di}
-_VARIANT = re.compile(r"^(?P<stem>.+?)(?:\.t(?P<tariff>[1-9]\d?))?(?:\.last_(?P<last>[1-9]\d?))?(?P<time>\.time)?$")
+_RECORD_TIME = "record.time"
+_ROW_BITS = (1 << ROW_LOW_BITS) - 1 | _ROW_HIGH_MAX << ROW_HIGH_SHIFT
+_VARIANT = re.compile(
+    r"^(?P<stem>.+?)(?:\.t(?P<tariff>[1-9]\d?))?(?:\.last_(?P<last>[1-9]\d?))?"
+    rf"(?:\.(?P<store>{'|'.join(STORES)})(?:_(?P<nth>[1-9]\d{{0,2}}))?)?(?P<time>\.time)?$"
+)
 
 
-def variant(base: Quantity, *, tariff: int = 0, last: int = 0, time: bool = False) -> Quantity:
-    """A tariff register, a settlement day's register or the time of a demand, from a row of the table.
+def variant(
+    base: Quantity, *, tariff: int = 0, last: int = 0, time: bool = False, store: str = "", nth: int = 0
+) -> Quantity:
+    """A tariff register, a settlement day's register, the time of a demand, or what a store holds, from a row.
 
-    tariff 0..63 (0 = total), last 0..12 (0 = current). Raises ValueError where the row has no such variant.
+    tariff 0..63 (0 = total), last 0..12 (0 = current), store a key of STORES or empty, nth 1 to its depth. Raises
+    ValueError where the row has no such variant.
     """
     if not (0 <= tariff <= TARIFF_MAX and 0 <= last <= LAST_MAX):
         raise ValueError(f"{base.name}: tariff {tariff} (0..{TARIFF_MAX}), settlement day {last} (0..{LAST_MAX})")
@@ -334,36 +109,74 @@ def variant(base: Quantity, *, tariff: int = 0, last: int = 0, time: bool = Fals
         raise ValueError(f"{base.name} is no total, so it has no tariffs")
     if time and base.kind is not Kind.DEMAND:
         raise ValueError(f"{base.name} has no time of its own")
-    return _variant(base.number, tariff, last, time)
+    if store or nth:
+        _check_store(base, last, store, nth)
+    return _variant(base.number, tariff, last, time, store, nth)
 
 
-@lru_cache(maxsize=8192)
-def _variant(number: int, tariff: int, last: int, time: bool) -> Quantity:
+def _check_store(base: Quantity, last: int, store: str, nth: int) -> None:
+    place = STORES.get(store)
+    if place is None:
+        raise ValueError(f"{base.name}: no store is called {store!r}")
+    kept = base.kind in place.kinds or (base.name == _RECORD_TIME and place.kinds == _FROZEN)
+    if not kept or last or base.store:
+        raise ValueError(f"{base.name} is not kept in the store {store}")
+    if not min(1, place.depth) <= nth <= place.depth:
+        raise ValueError(f"{base.name}.{store}: {nth} (1..{place.depth})")
+
+
+@lru_cache(maxsize=16384)
+def _variant(number: int, tariff: int, last: int, time: bool, store: str, nth: int) -> Quantity:
     base = _BY_NUMBER[number]
-    if not (tariff or last or time):
+    if not (tariff or last or time or store):
         return base
     stem = base.name.removesuffix(".total") if tariff else base.name
-    name = stem + (f".t{tariff}" if tariff else "") + (f".last_{last}" if last else "") + (".time" if time else "")
-    di = f"{base.di[:4]}{tariff:02X}{last:02X}" if base.di and not time else None
-    obis = f"{base.obis[:-1]}{tariff}" + (f"*{last}" if last else "") if base.obis else None
+    name = stem + (f".t{tariff}" if tariff else "") + (f".last_{last}" if last else "")
     zh = base.zh.replace("总", f"费率{tariff}", 1) if tariff else base.zh
     zh = (f"上{last}结算日" if last else "") + zh + ("发生时间" if time else "")
+    di = f"{base.di[:4]}{tariff:02X}{last:02X}" if base.di and not time else None
+    obis = f"{base.obis[:-1]}{tariff}" + (f"*{last}" if last else "") if base.obis else None
+    code = 0
+    if store:
+        code, di, obis = STORES[store].code, None, None
+        name += f".{store}" + (f"_{nth}" if nth else "")
+        zh = _stored_zh(store, nth, zh)
+    parts = tariff << _TARIFF_SHIFT | last << _LAST_SHIFT | time << _TIME_SHIFT
     return replace(
-        base, number=number | tariff << _TARIFF_SHIFT | last << _LAST_SHIFT | time << _TIME_SHIFT, name=name,
-        unit="" if time else base.unit, form=Form.TIME if time else base.form, tariff=tariff, last=last,
-        side=Side.NONE if time else base.side, obis=obis, di=di, oad=None, cim=None, zh=zh,
+        base, number=number | parts | code << _STORE_SHIFT | nth << _NTH_SHIFT, name=name + (".time" if time else ""),
+        unit="" if time else base.unit, form=Form.TIME if time else base.form, tariff=tariff, last=last, store=store,
+        nth=nth, side=Side.NONE if time else base.side, obis=obis, di=di, oad=None, cim=None, zh=zh,
     )  # fmt: skip
+
+
+def _stored_zh(store: str, nth: int, zh: str) -> str:
+    match store:
+        case "entry":
+            return f"{zh}第{nth}项"
+        case "record":
+            return f"上{nth}次{zh}"
+        case "past":
+            return f"上{nth}期{zh}"
+    return (f"上{nth}次" if nth else "") + STORES[store].zh + zh
+
+
+def base_of(quantity: Quantity) -> Quantity:
+    """The row that a quantity of the catalogue is a variant of. Raises KeyError for one that is not in it."""
+    return _BY_NUMBER[quantity.number & _ROW_BITS]
 
 
 @lru_cache(maxsize=8192)
 def by_number(number: int) -> Quantity:
     """The quantity with this number. Raises KeyError when the catalogue has none."""
-    base = _BY_NUMBER.get(number & 0x3FF)
-    if base is None or number >> (_TIME_SHIFT + 1):
+    base = _BY_NUMBER.get(number & _ROW_BITS)
+    store = number >> _STORE_SHIFT & 0x1F
+    if base is None or number >> _BITS or (store and store not in _STORE_OF):
         raise KeyError(f"no quantity has the number {number}")
-    tariff, last = number >> _TARIFF_SHIFT & 0x3F, number >> _LAST_SHIFT & 0xF
     try:
-        return variant(base, tariff=tariff, last=last, time=bool(number >> _TIME_SHIFT & 1))
+        return variant(
+            base, tariff=number >> _TARIFF_SHIFT & 0x3F, last=number >> _LAST_SHIFT & 0xF,
+            time=bool(number >> _TIME_SHIFT & 1), store=_STORE_OF.get(store, ""), nth=number >> _NTH_SHIFT & 0xFF,
+        )  # fmt: skip
     except ValueError as error:
         raise KeyError(f"no quantity has the number {number}: {error}") from None
 
@@ -378,8 +191,9 @@ def by_name(name: str) -> Quantity:
         raise KeyError(f"{name!r} is not in the catalogue of quantities")
     stem, tariff, last, time = match["stem"], int(match["tariff"] or 0), int(match["last"] or 0), bool(match["time"])
     base = _BY_NAME.get(f"{stem}.total") if tariff else _BY_NAME.get(stem)
+    store, nth = match["store"] or "", int(match["nth"] or 0)
     try:
-        quantity = variant(base, tariff=tariff, last=last, time=time) if base else None
+        quantity = variant(base, tariff=tariff, last=last, time=time, store=store, nth=nth) if base else None
     except ValueError:
         quantity = None
     if quantity is None or quantity.name != name:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import acos, atan2, cos, degrees, hypot, radians, sin, sqrt
 
-from protocols.quantity import Form, Kind, Quantity, by_name, by_number
+from protocols.quantity import Form, Kind, Quantity, base_of, by_name
 from simulators.demand import Demand, Peak
 from simulators.trace import DAY_MS, FLOWS, QUARTER_MS, Flow, TraceName, load_trace
 
@@ -203,7 +203,9 @@ def _reader(name: str) -> _Reader:
         quantity = by_name(name)
     except KeyError:
         return _none
-    stem = by_number(quantity.number & 0x3FF).name
+    if quantity.store:
+        return _none
+    stem = base_of(quantity).name
     parts = stem.split(".")
     if quantity.kind is Kind.CLOCK:
         return lambda load, now: _clock(name, now + load.clock_error_ms)

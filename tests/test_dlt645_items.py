@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from protocols.bcd import low_first
 from protocols.capture import Quality
+from protocols.catalogue_events import BY_PHASE
 from protocols.dlt645.codes import Edition, edition_of, identifier_of, refusal_of, sequence_of
+from protocols.dlt645.compound import Fields, Groups, Opaque, Secret, Timed
 from protocols.dlt645.frame import Deframer, Frame
 from protocols.dlt645.items import (
     block_of,
@@ -27,17 +29,36 @@ from protocols.dlt645.shapes import Ascii, Demand, Digits, Number, Shape, Sign, 
 from protocols.quantity import BASES
 from tests.dlt645 import WHOLE, edition_in, label
 
-SINGLES_2007 = [*(quantity.di for quantity in BASES if quantity.di), "00010203", "00013F0C", "01010C01"]
+EVENTS = [
+    *(f"03{n:02X}0000" for n in range(1, 16)),
+    *(f"03{n}{phase}{nth}" for n in BY_PHASE for phase in ("01", "02", "03") for nth in ("01", "0A")),
+    *(f"03{n:02X}00{nth:02X}" for n in range(5, 11) for nth in (1, 10)),
+    *(f"0310{phase:02X}{month:02X}" for phase in range(4) for month in (0, 1, 12)),
+    "03110001", "0311000A", *(f"03120{q}{nth:02X}" for q in range(1, 7) for nth in (1, 10)),
+    *(f"0330{n:02X}{nth:02X}" for n in range(15) for nth in (0, 1, 10)),
+    *(f"{n:02X}000001" for n in range(0x10, 0x24)),
+]  # fmt: skip
+FREEZES = [f"05{kind:02X}00{nth:02X}" for kind in (0, 1, 2, 3, 4, 5, 6, 7, 9, 10) for nth in (1, 62, 254)]
+CURVES = [f"0610{what:02X}{phase}" for what in range(1, 6) for phase in ("01", "03", "FF")] + ["06100300"]
+TABLES = ["04010000", "04020000", "04010001", "04020008", "04030001", "040300FE", "040401FE", "04040201"]
+USED = ["000B0001", "000C000C", "000D0001"]
+SINGLES_2007 = [
+    *(quantity.di for quantity in BASES if quantity.di), "00010203", "00013F0C", "01010C01",
+    *EVENTS, *FREEZES, *CURVES, *TABLES, *USED,
+]  # fmt: skip
 SINGLES_1997 = [
-    di for di in (f"{number:04X}" for number in range(0x9000, 0xC100))
+    di for di in (f"{number:04X}" for number in range(0x9000, 0xC600))
     if not members(di, Edition.E1997) and quantities(di, Edition.E1997)
 ]  # fmt: skip
 SINGLES = [*((di, Edition.E2007) for di in SINGLES_2007), *((di, Edition.E1997) for di in SINGLES_1997)]
 BLOCKS = [
     (di, Edition.E2007)
     for di in ("0001FF00", "0000FF01", "000102FF", "0003FF00", "0101FF00", "0201FF00", "0202FF00", "0203FF00",
-               "0206FF00", "020CFF00", "040005FF", "020A01FF", "020BFF15", "0080FF00")
-] + [(di, Edition.E1997) for di in ("901F", "911F", "955F", "A01F", "B01F", "B61F", "B63F")]  # fmt: skip
+               "0206FF00", "020CFF00", "040005FF", "020A01FF", "020BFF15", "0080FF00", "05060101", "0500080C",
+               "050409FE", "05060A01", "05061001")
+] + [
+    (di, Edition.E1997) for di in ("901F", "911F", "955F", "A01F", "B01F", "B61F", "B63F", "B31F", "B33F")
+]  # fmt: skip
 
 ISO_FORMS = {
     "YYMMDD": "%Y-%m-%d", "hhmmss": "%H:%M:%S", "YYMMDDhhmmss": "%Y-%m-%dT%H:%M:%S", "YYMMDDhhmm": "%Y-%m-%dT%H:%M",
@@ -177,8 +198,27 @@ def _plain_for(shape: Shape) -> list[st.SearchStrategy[Any]]:
             return [st.integers(least, top - 1).map(lambda n: Decimal(n).scaleb(-decimals)) | st.none()]
         case When(parts=parts):
             form = ISO_FORMS[parts.replace("WW", "")]
-            iso = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)).map(lambda t: t.strftime(form))  # noqa: DTZ001
+            iso: st.SearchStrategy[Any] = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)).map(
+                lambda t: t.strftime(form)
+            )
             return [iso, st.integers(0, 6).map(Decimal)] if "WW" in parts else [iso]
+        case Fields(parts=parts, tail=tail, total=total):
+            left = (total or sum(part.length for part in parts)) - sum(part.length for part in parts[:-1])
+            last: Shape = Opaque(length=left, fixed=total is not None) if tail else parts[-1]
+            return [form for part in (*parts[:-1], last) for form in _plain_for(part)]
+        case Timed(when=moment, parts=parts):
+            return [form for part in (*parts, moment) for form in _plain_for(part)]
+        case Opaque(length=length, fixed=fixed):
+            sizes = st.just(length) if fixed else st.integers(1, 40)
+            text = sizes.flatmap(lambda size: st.binary(min_size=size, max_size=size))
+            return [text.filter(lambda data: bool(data.strip(b"\xff"))).map(lambda data: data.hex().upper())]
+        case Secret():
+            return [st.none()]
+        case Groups(size=size, most=most):
+            entries = st.lists(st.integers(0, 10 ** (2 * size) - 1), min_size=1, max_size=most)
+            return [entries.map(lambda numbers: " ".join(f"{number:0{2 * size}d}" for number in numbers))]
+        case Digits(length=length, unset="9999"):
+            return [st.integers(0, 9998).map(lambda n: f"{n:04d}")]
         case Digits(length=length):
             return [st.integers(0, 10 ** (2 * length) - 1).map(lambda n: f"{n:0{2 * length}d}") | st.none()]
         case Ascii(length=length):

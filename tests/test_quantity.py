@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from protocols.quantity import (
     BASES,
     LAST_MAX,
+    STORES,
     TARIFF_MAX,
     Form,
     Kind,
     Quantity,
     Side,
+    base_of,
     by_di,
     by_name,
     by_number,
@@ -22,22 +24,26 @@ from protocols.quantity import (
 )
 
 UNITS = frozenset(
-    {"kWh", "kvarh", "kVAh", "kW", "kvar", "kVA", "V", "A", "Hz", "deg", "°C", "%", "min", "CNY", "CNY/kWh", "1"}
+    {"kWh", "kvarh", "kVAh", "kW", "kvar", "kVA", "V", "A", "Hz", "deg", "°C", "%", "min", "ms", "CNY", "CNY/kWh", "1"}
 )
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
-LONGEST_NUMBER = 1 << 21
+LONGEST_NUMBER = 1 << 38
+ROW_BITS = 0x3FF | 15 << 34
 
 
 @st.composite
 def variants(draw: st.DrawFn) -> Quantity:
     """Any quantity of the catalogue, tariff and settlement day included."""
     base = draw(st.sampled_from(BASES))
+    store = draw(st.sampled_from([None, *(each for each in STORES.values() if base.kind in each.kinds)]))
     try:
         return variant(
             base,
             tariff=draw(st.integers(0, TARIFF_MAX)),
-            last=draw(st.integers(0, LAST_MAX)),
+            last=0 if store else draw(st.integers(0, LAST_MAX)),
             time=base.kind is Kind.DEMAND and draw(st.booleans()),
+            store=store.name if store else "",
+            nth=draw(st.integers(min(1, store.depth), store.depth)) if store else 0,
         )
     except ValueError:
         return base
@@ -56,7 +62,8 @@ def test_names_numbers_and_identifiers_are_unique() -> None:
 
 def test_every_row_has_a_number_a_unit_and_a_chinese_name() -> None:
     for q in BASES:
-        assert 0 < q.number < 1 << 10, q.name
+        assert 0 < q.number == q.number & ROW_BITS, q.name
+        assert base_of(q) is q
         assert (q.unit in UNITS) if q.form is Form.NUMBER else not q.unit, q.name
         assert q.zh, q.name
         assert NAME.fullmatch(q.name), q.name
@@ -72,13 +79,15 @@ def test_a_quantity_is_found_by_its_name_and_its_number(quantity: Quantity) -> N
 
 @given(variants())
 def test_names_follow_the_grammar(quantity: Quantity) -> None:
-    """kind[.nature][.direction or quadrant][.phase][.total or tN][.last_N][.time]"""
+    """kind[.nature][.direction or quadrant][.phase][.total or tN][.last_N][.store_N][.time]"""
     assert NAME.fullmatch(quantity.name)
     parts = quantity.name.split(".")
     if quantity.kind is Kind.DEMAND:
         assert ("time" in parts) == (parts[-1] == "time") == (quantity.form is Form.TIME)
     assert (f"t{quantity.tariff}" in parts) == (quantity.tariff > 0)
     assert (f"last_{quantity.last}" in parts) == (quantity.last > 0)
+    kept = f"{quantity.store}_{quantity.nth}" if quantity.nth else quantity.store
+    assert not kept or kept in parts
     assert not ({"total"} & set(parts) and quantity.tariff)
     if quantity.phase:
         assert quantity.phase in parts
@@ -98,7 +107,10 @@ def test_a_quantity_is_found_by_its_identifier(quantity: Quantity) -> None:
         assert by_di(quantity.di) == quantity
 
 
-@given(st.integers(0, LONGEST_NUMBER * 2))
+@given(
+    st.integers(0, LONGEST_NUMBER * 2)
+    | st.tuples(st.sampled_from(BASES), st.integers(0, (1 << 34) - 1)).map(lambda it: it[0].number | it[1])
+)
 def test_a_number_is_a_quantity_with_that_number_or_none(number: int) -> None:
     try:
         quantity = by_number(number)
@@ -129,9 +141,15 @@ def test_a_name_is_a_quantity_with_that_name_or_none(stem: str, end: str) -> Non
         ("energy.active.import.total.last_12", "0001000C", "1-0:1.8.0*12", "上12结算日正向有功总电能"),
         ("demand.active.import.total.time", None, "1-0:1.6.0", "正向有功总最大需量发生时间"),
         ("voltage.a", "02010100", "1-0:32.7.0", "A相电压"),
+        ("energy.active.import.t2.daily_62", None, None, "上62次日冻结正向有功费率2电能"),
+        ("record.time.daily_1", None, None, "上1次日冻结记录时间"),
+        ("voltage.a.load", None, None, "负荷记录A相电压"),
+        ("event.phase_loss.a.start.record_10", None, None, "上10次A相断相发生时刻"),
+        ("voltage_quality.pass.b.past_12", None, None, "上12期B相电压合格率"),
+        ("holiday.entry_254", None, None, "公共假日第254项"),
     ],
 )
-def test_known_rows_stand_as_they_are(name: str, di: str | None, obis: str, zh: str) -> None:
+def test_known_rows_stand_as_they_are(name: str, di: str | None, obis: str | None, zh: str) -> None:
     quantity = by_name(name)
     assert (quantity.di, quantity.obis, quantity.zh) == (di, obis, zh)
 
@@ -140,7 +158,10 @@ def test_known_rows_stand_as_they_are(name: str, di: str | None, obis: str, zh: 
     "name",
     [
         "energy.active.import.a.t1", "balance.energy.t1", "balance.energy.last_1", "voltage.a.t1", "power.active.t1",
-        "energy.active.import.total.time", "energy.active.import.last_1.t2",
+        "energy.active.import.total.time", "energy.active.import.last_1.t2", "energy.active.import.total.daily",
+        "energy.active.import.total.daily_255", "energy.active.import.total.daily_0", "voltage.a.load_1",
+        "energy.active.import.total.last_1.daily_1", "event.trip.count.daily_1", "voltage.a.record_1",
+        "event.power_off.start.record_11", "clock.daily_1", "record.time.record_1", "record.time.last_1",
     ],
 )  # fmt: skip
 def test_a_variant_that_no_meter_has_is_no_quantity(name: str) -> None:

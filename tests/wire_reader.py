@@ -6,6 +6,7 @@ It is slow and trusts what it reads: an oracle for the tests, and an example for
 import json
 import zlib
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ TIME_STATE = ("trusted", "untrusted")
 WHAT = (None, None, "number", "time", "text")
 
 
+@cache
+def _names() -> tuple[dict[int, str], dict[int, str]]:
+    """Rows and stores of section 10, by their numbers."""
+    page: dict[str, list[dict[str, Any]]] = json.loads(PAGE.read_text())
+    rows = {row["number"]: row["name"] for row in page["catalogue"]}
+    return rows, {store["code"]: store["name"] for store in page["stores"]}
+
+
 class Reader:
     """Section 7 of the page."""
 
@@ -24,8 +33,7 @@ class Reader:
         assert body[0] == 1
         self.raw = zlib.decompress(body[1:], -15)
         self.at = 0
-        rows: list[dict[str, Any]] = json.loads(PAGE.read_text())["catalogue"]
-        self.rows: dict[int, str] = {row["number"]: row["name"] for row in rows}
+        self.rows, self.stores = _names()
 
     def take(self, count: int) -> bytes:
         self.at += count
@@ -67,10 +75,14 @@ class Reader:
         return self.column([self.varint()])
 
     def name(self, number: int) -> str:
-        row, tariff, last = self.rows[number % 1024], number >> 10 & 63, number >> 16 & 15
+        row = self.rows[number & (15 << 34 | 1023)]
+        tariff, last, store, nth = number >> 10 & 63, number >> 16 & 15, number >> 21 & 31, number >> 26 & 255
         if tariff:
             row = row.removesuffix(".total") + f".t{tariff}"
-        return row + (f".last_{last}" if last else "") + (".time" if number >> 20 else "")
+        row += f".last_{last}" if last else ""
+        if store:
+            row += f".{self.stores[store]}" + (f"_{nth}" if nth else "")
+        return row + (".time" if number >> 20 & 1 else "")
 
     def records(self) -> list[dict[str, Any]]:
         count = self.varint()

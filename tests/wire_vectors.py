@@ -29,7 +29,7 @@ from protocols.batch.writing import _Body
 from protocols.capture import Capture, Event, Fault, Gap, Quality, Record, Source, TimeState, Value, faulty
 from protocols.envelope import REPLY_SEQ, BatchKind, DataKey
 from protocols.errors import Malformed
-from protocols.quantity import BASES, Kind, Quantity, by_name, variant
+from protocols.quantity import BASES, STORES, Kind, Quantity, by_name, variant
 from protocols.topics import bucket, topic
 
 FILE: Final = Path(__file__).parent.parent / "docs" / "wire-vectors.json"
@@ -78,7 +78,14 @@ def build(previous: dict[str, Any]) -> dict[str, Any]:
                 by_name("energy.active.import.t2"), by_name("energy.active.import.t2.last_1"),
                 by_name("energy.reactive.q1.total.last_12"), by_name("demand.active.import.total.time"),
                 variant(by_name("demand.active.import.total"), tariff=3, last=2, time=True),
+                by_name("energy.active.import.t2.daily_1"), by_name("demand.active.import.total.hourly_254.time"),
+                by_name("record.time.load"), by_name("event.programming.start.record_10"), by_name("holiday.entry_3"),
             )
+        ],
+        "stores": [
+            {"code": each.code, "name": each.name, "depth": each.depth,
+             "kinds": sorted(kind.value for kind in each.kinds)}
+            for each in STORES.values()
         ],
         "catalogue": [
             {"number": each.number, "name": each.name, "unit": each.unit, "kind": each.kind.value,

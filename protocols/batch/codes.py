@@ -22,7 +22,7 @@ SOURCES: Final = (
     Source.ESTIMATED,
 )  # fmt: skip
 TIME_STATES: Final = (TimeState.TRUSTED, TimeState.UNTRUSTED)
-KINDS: Final = (Kind.REGISTER, Kind.DEMAND, Kind.INSTANT, Kind.CLOCK, Kind.IDENTITY, Kind.STATUS)
+KINDS: Final = (Kind.REGISTER, Kind.DEMAND, Kind.INSTANT, Kind.CLOCK, Kind.IDENTITY, Kind.STATUS, Kind.EVENT)
 FORMS: Final = (Form.NUMBER, Form.TIME, Form.TEXT)
 SIDES: Final = (Side.NONE, Side.CURRENT, Side.VOLTAGE, Side.BOTH)
 

@@ -106,6 +106,8 @@ def _read_values(frame: Frame, edition: Edition, di: str) -> list[Value]:
     if found is None:
         return []
     if frame.more:  # the rest of a cut item comes with the follow-up frame
+        if not found.block:
+            return []
         payload = payload[: len(payload) // found.width * found.width]
         if not payload:
             return []

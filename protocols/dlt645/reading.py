@@ -10,6 +10,7 @@ from protocols.dlt645.codes import Edition, Refusal
 from protocols.dlt645.frame import Frame
 from protocols.dlt645.items import layout
 from protocols.dlt645.shapes import invalid
+from protocols.dlt645.titles import title
 from protocols.quantity import Form, Kind, Quantity
 
 FOLLOW_UPS_MAX = 255
@@ -65,7 +66,10 @@ def values_of(item: ReadItem, edition: Edition, payload: bytes) -> list[Value]:
 
 def opaque(di: str) -> Quantity:
     """A stand-in for an identifier that is not in the catalogue: its text is the payload in hex, high byte first."""
-    return Quantity(number=0, name=f"dlt645.{di}", unit="", kind=Kind.STATUS, form=Form.TEXT)
+    named = title(di, Edition.E2007 if len(di) == 8 else Edition.E1997)
+    return Quantity(
+        number=0, name=f"dlt645.{di}", unit="", kind=Kind.STATUS, form=Form.TEXT, zh=f"{named[1]} {di}" if named else ""
+    )
 
 
 def _wanted(item: ReadItem, edition: Edition) -> Sequence[Quantity]:
@@ -74,5 +78,7 @@ def _wanted(item: ReadItem, edition: Edition) -> Sequence[Quantity]:
     found = layout(item.di, edition)
     if found is None:
         return (opaque(item.di),)
+    if found.open_ended and not found.block:
+        return found.items[0].quantities[:1]
     items = found.items[:1] if found.open_ended else found.items
     return [quantity for one in items for quantity in one.quantities]

@@ -168,17 +168,21 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digits:
-    """A number that is a name: an address, a meter number. Its zeros count. base 16: a status word, as hex."""
+    """A number that is a name: an address, a meter number. Its zeros count. base 16: a status word, as hex.
+
+    unset: the digits that stand for none, beside all F.
+    """
 
     length: int
     base: Literal[10, 16] = 10
+    unset: str | None = None
 
     def takes(self, length: int) -> bool:
         return length == self.length
 
     def decode(self, quantities: Sequence[Quantity], data: bytes) -> list[Value]:
         text = high_first(data)
-        if not text.strip("F"):
+        if not text.strip("F") or text == self.unset:
             return [unavailable(quantities[0])]
         if self.base == 10 and not text.isdecimal():
             return [invalid(quantities[0], f"not BCD: {text}")]
