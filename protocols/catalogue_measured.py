@@ -205,4 +205,16 @@ def _instant() -> Iterator[Quantity]:
         yield Quantity(number=number, name=name, unit=unit, kind=Kind.INSTANT, side=side, zh=zh)
 
 
-MEASURED: tuple[Quantity, ...] = (*_energy(), *_split_energy(), *_demand(), *_instant(), *_harmonics())
+def _modbus() -> Iterator[Quantity]:
+    """What some Modbus meters have in a form of their own, which is not to be taken for the plain quantity."""
+    # Power by direction, each never below zero (DZG DVH4013); power.active.total has a sign instead.
+    for n, (direction, zh) in enumerate([("import", "正向有功功率"), ("export", "反向有功功率")]):
+        yield Quantity(number=900 + n, name=f"power.active.{direction}.total", unit="kW", kind=Kind.INSTANT,
+                       side=Side.BOTH, zh=f"总{zh}")  # fmt: skip
+    # Schneider's four-quadrant form: -2 to 2, the power factor turned over where the quadrant is II or IV.
+    for n, (phase, zh) in enumerate([("total", "总"), ("a", "A相"), ("b", "B相"), ("c", "C相")]):
+        yield Quantity(number=902 + n, name=f"power_factor_quadrant.{phase}", unit="1", kind=Kind.INSTANT,
+                       phase=phase if n else None, zh=f"{zh}四象限功率因数")  # fmt: skip
+
+
+MEASURED: tuple[Quantity, ...] = (*_energy(), *_split_energy(), *_demand(), *_instant(), *_harmonics(), *_modbus())

@@ -262,6 +262,7 @@ _OF_PHASE: dict[str, Callable[[Load, int, int], Reading]] = {
     "power.reactive": _reactive,
     "power.apparent": lambda load, phase, now: round(10 * load.watts("s", phase, now)),
     "power_factor": lambda load, phase, now: _factor(load, load.watts("p", phase, now), load.watts("s", phase, now)),
+    "power_factor_quadrant": lambda load, phase, now: _OF_PHASE["power_factor"](load, phase, now),
     "phase_angle": lambda load, phase, now: round(10 * load.angle(phase, now)) % 3600,
     "thd.voltage": lambda load, phase, now: 120 + (load.seed + now // 60_000 + 7 * phase) % 60,
     "thd.current": lambda load, phase, now: 400 + (load.seed + now // 60_000 + 11 * phase) % 300,
@@ -311,6 +312,7 @@ def _line(first: int, second: int) -> _Reader:
     return line
 
 
+_ACTIVE = _sum("power.active")
 _LINES = (_line(0, 1), _line(1, 2), _line(2, 0))
 
 _OF_METER: dict[str, _Reader] = {
@@ -318,6 +320,9 @@ _OF_METER: dict[str, _Reader] = {
     "power.reactive.total": _sum("power.reactive"),
     "power.apparent.total": _sum("power.apparent"),
     "power_factor.total": _total_factor,
+    "power_factor_quadrant.total": _total_factor,
+    "power.active.import.total": lambda load, now: max(0, int(_ACTIVE(load, now) or 0)),
+    "power.active.export.total": lambda load, now: max(0, -int(_ACTIVE(load, now) or 0)),
     "phase_angle.total": _total_angle,
     "voltage.ab": _LINES[0],
     "voltage.bc": _LINES[1],
