@@ -1,0 +1,117 @@
+"""Certainty for what bills are made of: registers are read until two readings in a row agree.
+
+The sum of a DL/T 645 frame lets one reply in a thousand of a bad line pass damaged, and a CRC one burst in 65,536. Two
+replies that are damaged to the same number come about once in as many squared.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+from protocols.capture import Fault, Quality, Value
+from protocols.dialogue import Answer, Ask, Dialogue, Reply
+from protocols.quantity import Kind
+
+READINGS_MAX = 5
+"""Readings of a dialogue before what still differs is given as it is. A register turns over seldom, damage is rare: two
+nearly always do."""
+
+POWER_KW_MAX = 1000
+"""What a meter can measure, where its profile does not say: above any low-voltage feeder."""
+
+_MS_PER_HOUR = Decimal(3_600_000)
+_LASTING = frozenset({Kind.REGISTER, Kind.DEMAND, Kind.IDENTITY})
+"""What stays the same from one reading to the next, or rises slowly. Anything else cannot be confirmed."""
+
+Reading = tuple[list[Value], int]
+"""The values of a dialogue, and when its last answer came (UTC milliseconds)."""
+
+
+def confirmed(
+    dialogue: Callable[[], Dialogue[Any]],
+    *,
+    certain: Callable[[], bool] = lambda: False,
+    power_kw_max: int = POWER_KW_MAX,
+) -> Dialogue[Any]:
+    """Read as `dialogue` does, again and again until every register, demand and name was the same twice in a row.
+
+    certain: asked after the first reading: whether the line itself vouches for it (parity is checked, and there is no
+    noise); then a reading without a doubtful value is enough.
+
+    A register that still rises after READINGS_MAX readings, never faster than power_kw_max, is taken as it is. What
+    agrees with nothing is doubtful, and its detail lists the readings. A meter that falls silent is not asked on.
+    """
+    readings: list[Reading] = [(yield from _timed(dialogue()))]
+    first = readings[0][0]
+    wanted = [place for place, value in enumerate(first) if value.quantity.kind in _LASTING]
+    if certain() and all(first[place].quality is not Quality.DOUBTFUL for place in wanted):
+        return first
+    settled: dict[int, Value] = {}
+    while len(settled) < len(wanted) and len(readings) < READINGS_MAX and not _silent(readings[-1][0]):
+        before, again = readings[-1][0], (yield from _timed(dialogue()))
+        readings.append(again)
+        for place in wanted:
+            if place not in settled and _same(before[place], again[0][place]):
+                settled[place] = again[0][place]
+    values = list(readings[-1][0])
+    for place in wanted:
+        value = settled.get(place)
+        values[place] = value if value is not None else _unsettled(place, readings, power_kw_max)
+    return values
+
+
+def _timed(dialogue: Dialogue[Any]) -> Generator[Ask[Any], Answer[Any], Reading]:
+    """Run a dialogue to its end, and note when its last answer came."""
+    at = 0
+    try:
+        ask = next(dialogue)
+        while True:
+            answer = yield ask
+            if isinstance(answer, Reply):
+                at = answer.ended_at
+            ask = dialogue.send(answer)
+    except StopIteration as end:
+        return end.value, at
+    finally:
+        dialogue.close()
+
+
+def _silent(values: Sequence[Value]) -> bool:
+    return any(value.fault is Fault.SILENT for value in values)
+
+
+def _same(one: Value, other: Value) -> bool:
+    """Whether two readings in a row say the same. That the meter refuses an item is said twice as well."""
+    if one.plain is None:
+        return one.fault is other.fault and other.plain is None and one.fault is not Fault.GARBLED
+    return one.plain == other.plain
+
+
+def _unsettled(place: int, readings: Sequence[Reading], power_kw_max: int) -> Value:
+    """What no two readings in a row agree on."""
+    values = [values[place] for values, _ in readings]
+    last = values[-1]
+    told = [value for value in values if value.plain is not None]
+    if not told:
+        return last
+    if len(told) == len(readings) == READINGS_MAX and _rises(place, readings, power_kw_max):
+        return last
+    detail = f"not confirmed, read {len(readings)} times: {', '.join(str(value.plain) for value in told)}"
+    return replace(told[-1], quality=Quality.DOUBTFUL, fault=None, detail=detail)
+
+
+def _rises(place: int, readings: Sequence[Reading], power_kw_max: int) -> bool:
+    """Whether a register of energy rises from each reading to the next, and never faster than it can (units of kWh,
+    kvarh and kVAh; a count of its last digit is always possible)."""
+    if readings[0][0][place].quantity.kind is not Kind.REGISTER:
+        return False
+    for (before, before_at), (after, after_at) in pairwise(readings):
+        low, high = before[place].number, after[place].number
+        if low is None or high is None:
+            return False
+        count = Decimal(1).scaleb(int(min(high.as_tuple().exponent, 0)))
+        if not 0 <= high - low <= max(count, power_kw_max * (after_at - before_at) / _MS_PER_HOUR):
+            return False
+    return True
