@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -78,6 +79,8 @@ class Broker:
 
     def start(self) -> None:
         """Start it; returns when it accepts connections. Raises RuntimeError with its log when it does not."""
+        if not MOSQUITTO and find_spec("iotcore") is None:
+            raise RuntimeError("there is no broker: install mosquitto, or the packages of requirements/sim.txt")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + START_S_MAX

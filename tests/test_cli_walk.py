@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -320,3 +321,16 @@ def test_frames_from_a_pipe_come_out_in_order_good_and_bad(form: list[str]) -> N
     else:
         assert result.stdout.index("not valid") < result.stdout.index("226.2 V") < result.stdout.rindex("not valid")
     assert CliRunner().invoke(main, ["decode", *form], input=b"").output == ""
+
+
+def test_what_an_installation_lacks_is_named(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "central.sinks.postgres", raising=False)
+    away = CENTRAL.replace("sqlite:///central.db", "postgresql://nobody@127.0.0.1:1/none")
+    (world / "postgres.toml").write_text(away)
+    check(
+        world, "central gaps -c postgres.toml", 3, "the package psycopg is not installed; see requirements/central.txt"
+    )
+    monkeypatch.setattr("simulators.broker.MOSQUITTO", None)
+    monkeypatch.setitem(sys.modules, "iotcore", None)
+    check(world, "demo", 3, "there is no broker: install mosquitto, or the packages of requirements/sim.txt")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from central.sinks.base import Sink
+from central.sinks.base import Sink, SinkUnfit
 
 SQLITE, POSTGRESQL = "sqlite:///", "postgresql://"
 
@@ -17,7 +17,10 @@ def open_sink(database: str) -> Sink:
 
         return SqliteSink(Path(database.removeprefix(SQLITE)))
     if database.startswith(POSTGRESQL):
-        from central.sinks.postgres import PostgresSink
+        try:
+            from central.sinks.postgres import PostgresSink
+        except ModuleNotFoundError as error:
+            raise SinkUnfit("PostgreSQL: the package psycopg is not installed; see requirements/central.txt") from error
 
         return PostgresSink(database)
     raise ValueError(f"expected {SQLITE}PATH or {POSTGRESQL}USER@HOST/DATABASE, got {database!r}")
