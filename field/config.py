@@ -1,7 +1,7 @@
 """`meterwire config`: is the site file right, and what does it say."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,8 @@ def show(out: Output, file: Path) -> Exit:
         return Exit.USAGE
     loads = plan.loads(site)
     if out.as_json:
-        out.object(_plain(asdict(site)) | {"loads": {bus: round(load, 4) for bus, load in loads.items()}})
+        shown = {each.name: _plain(getattr(site, each.name)) for each in fields(site)}
+        out.object(shown | {"loads": {bus: round(load, 4) for bus, load in loads.items()}})
         return Exit.GOOD
     _show(out, site, loads)
     return Exit.GOOD
@@ -138,19 +139,13 @@ def _show(out: Output, site: Site, loads: Mapping[str, float]) -> None:
     out.show(facts, "", buses, "", tasks, "", meters)
 
 
-def _plain(value: dict[str, object]) -> dict[str, object]:
-    """What JSON can hold: paths, ratios and line settings as text."""
-    return {key: _text(item) for key, item in value.items()}
-
-
-def _text(item: object) -> object:
-    if isinstance(item, dict):
-        if item.keys() == {"baud", "parity", "stop_bits"}:
-            return str(SerialSettings(**item))
-        return _plain(item)
-    if isinstance(item, list | tuple):
-        return [_text(each) for each in item]
-    return str(item) if isinstance(item, Path | Decimal) else item
+def _plain(item: object) -> object:
+    """What JSON can hold: entries as objects; line settings, paths and ratios as text."""
+    if isinstance(item, SerialSettings | Path | Decimal):
+        return str(item)
+    if is_dataclass(item):
+        return {each.name: _plain(getattr(item, each.name)) for each in fields(item)}
+    return [_plain(each) for each in item] if isinstance(item, tuple) else item
 
 
 command.add_command(check)

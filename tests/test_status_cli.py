@@ -91,6 +91,8 @@ def test_the_site_is_shown_with_its_defaults_and_loads(site: Path) -> None:
     shown = objects(meterwire("config", "show", "-c", site, "--json"))[0]
     assert shown["zone"] == "Asia/Shanghai"
     assert shown["socket"] == str(site.parent / "s.sock")
+    assert shown["buses"] == [{"name": "b1", "port": "/dev/ttyS1", "serial": "2400-8E1"}]
+    assert json.dumps(shown["meters"]).count('"ct": "1"') == 2
     loads = shown["loads"]
     assert isinstance(loads, dict)
     assert 0 < loads["b1"] < 0.01
