@@ -9,6 +9,7 @@ from protocols.dlt645.codes import FUNCTIONS, Edition
 from protocols.dlt645.frame import ANY_METER, BROADCAST, PREAMBLE, Frame
 from protocols.dlt645.items import layout
 from protocols.dlt645.message import Found, Message
+from protocols.dlt645.titles import title
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ _OPERATOR = (4, "operator code", "操作者代码")
 _REQUESTS: dict[tuple[Edition, int], Sequence[tuple[int, str, str]]] = {
     (Edition.E2007, 0x03): ((4, "identifier", "数据标识"), _OPERATOR),
     (Edition.E2007, 0x08): ((6, "time ss mm hh DD MM YY", "时间 秒分时日月年"),),
+    (Edition.E2007, 0x11): ((4, "identifier", "数据标识"), (1, "blocks, at most", "负荷记录块数"),
+                            (5, "from mm hh DD MM YY", "起始时间 分时日月年")),
     (Edition.E2007, 0x14): ((4, "identifier", "数据标识"), *_PASSWORD, _OPERATOR),
     (Edition.E2007, 0x15): ((6, "new address", "新通信地址"),),
     (Edition.E2007, 0x16): ((4, "when, mm hh DD MM (99: each)", "冻结时间 分时日月（99为每）"),),
@@ -107,7 +110,9 @@ def _data(message: Message, *, certain: bool) -> Iterator[tuple[int, str, str]]:
     at = 0
     if di is not None:
         at = edition.di_length
-        yield at, f"identifier {di}", f"数据标识 {di}"
+        named = title(di, edition)
+        en, zh = (f": {named[0]}", f"：{named[1]}") if named else ("", "")
+        yield at, f"identifier {di}{en}", f"数据标识 {di}{zh}"
     if not frame.from_meter:
         fields = _REQUESTS.get((edition, frame.function), ())
         for size, en, zh in fields[1:] if di is not None else fields:

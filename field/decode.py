@@ -12,6 +12,7 @@ from field.output import Exit, Output
 from protocols.capture import Value
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.message import Found, Message, explain, find
+from protocols.dlt645.titles import title
 from protocols.errors import Malformed
 
 _DRESSING = re.compile(r"0[xX]|[\s,;:\-\ufeff]")
@@ -38,6 +39,7 @@ def as_object(found: Found, message: Message | None, edition: Edition | None) ->
     frame = message.frame if message else None
     certain = message is not None and found.error is None
     edition = message.edition if message else edition
+    named = title(message.di, message.edition) if message and message.di else None
     return {
         "protocol": edition.value if edition else None,
         "valid": certain,
@@ -53,6 +55,7 @@ def as_object(found: Found, message: Message | None, edition: Edition | None) ->
         "seq": message.seq if message else None,
         "skipped": found.before.rstrip(b"\xfe").hex().upper() or None,
         "rest": found.after.hex().upper() or None,
+        "title": dict(zip(("en", "zh"), named, strict=True)) if named else None,
     }
 
 

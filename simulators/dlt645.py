@@ -8,10 +8,11 @@ implementations and live logs.
 from collections.abc import Mapping
 
 from protocols.dlt645.codes import Edition
-from protocols.dlt645.frame import ANY_METER, Frame, parse
+from protocols.dlt645.frame import ANY_METER, BROADCAST, Frame, parse
 from protocols.errors import Malformed
 from simulators.answer import Answer
 from simulators.dlt645_items import Written, write
+from simulators.dlt645_records import records
 from simulators.load import Load
 
 FIRST_MAX, FOLLOW_MAX = 196, 195
@@ -20,7 +21,8 @@ latter (as a grid meter's firmware cuts them)."""
 
 _OTHER, _ABSENT, _UNAUTHORISED = 0x01, 0x02, 0x04
 """Bits of ERR: other error (1997: illegal data), no such data, wrong password or not authorised."""
-_READ, _FOLLOW, _ADDRESS = 0x11, 0x12, 0x13
+_READ, _FOLLOW, _ADDRESS, _FREEZE = 0x11, 0x12, 0x13, 0x16
+_FREEZES_KEPT = 3
 _WRITES = frozenset({0x14, 0x19, 0x1A, 0x1B, 0x1C, 0x04, 0x10})
 """Refused: nobody holds the key of a simulated meter."""
 _SILENT = frozenset({0x08, 0x15, 0x1D, 0x0A})
@@ -35,7 +37,8 @@ _IDENTITY = {
 
 
 class Dlt645Meter:
-    """One meter. Pure: the time comes with each request, and only a follow-up (12H) remembers the one before.
+    """One meter. Pure: the time comes with each request; only a follow-up (12H) remembers the one before, and a freeze
+    (16H, now) stays.
 
     identity: texts by name of the quantity; the address is always served. extra: payloads of identifiers that a
     simulated meter does not have by itself (high digit first), for trials. preamble: FE bytes before each reply.
@@ -56,6 +59,8 @@ class Dlt645Meter:
         """The answer that is being read in parts, and how it is called on the wire."""
         self._long_di = b""
         self._parts_sent = 0
+        self._frozen: list[int] = []
+        """When it was told to freeze, UTC ms."""
 
     def handle(self, data: bytes, now_ms: int) -> bytes | None:
         """The reply to one frame (a preamble may stand before it), or None for silence."""
@@ -73,6 +78,8 @@ class Dlt645Meter:
 
     def answer(self, frame: Frame, now_ms: int) -> Answer | None:
         """The reply to one frame and what it says, or None for silence."""
+        if frame.address == BROADCAST and frame.control == _FREEZE:
+            self._freeze(frame.data, now_ms)
         if frame.from_meter or not (frame.address == self.address or self.is_addressed(frame.address)):
             return None
         long, self._long = self._long, None  # any other request ends a long answer
@@ -87,11 +94,22 @@ class Dlt645Meter:
             return self._follow(frame, long)
         if function == _ADDRESS and frame.address == ANY_METER and not frame.data:
             return self._reply(frame, 0x80, bytes.fromhex(self.address)[::-1], {"address": self.address})
+        if function == _FREEZE and self.edition is Edition.E2007 and frame.address == self.address:
+            done = self._freeze(frame.data, now_ms)
+            return self._reply(frame, 0x80, b"") if done else self._reply(frame, 0xC0, bytes((_OTHER,)))
         if function in _WRITES:
             return self._reply(frame, 0xC0, bytes((_UNAUTHORISED,)))
         if function in _SILENT or function < 0 or function == _ADDRESS or self.edition is Edition.E1997:
             return None
         return self._reply(frame, 0xC0, bytes((_OTHER,)))
+
+    def _freeze(self, moment: bytes, now_ms: int) -> bool:
+        """Only "now" is kept: hours, days and months are frozen anyway."""
+        if len(moment) != 4 or self.edition is Edition.E1997:
+            return False
+        if moment == b"\x99" * 4:
+            self._frozen = [*self._frozen, now_ms][-_FREEZES_KEPT:]
+        return True
 
     def _reply(self, frame: Frame, bits: int, data: bytes, values: dict[str, str] | None = None) -> Answer:
         """A reply carries the real address, whatever wildcard it was asked by."""
@@ -102,7 +120,7 @@ class Dlt645Meter:
         size = self.edition.di_length
         wire_di = frame.data[:size]
         di = wire_di[::-1].hex().upper()
-        written = self._written(di, now_ms) if len(frame.data) == size else None
+        written = self._written(di, frame.data[size:], now_ms)
         if written is None:
             return self._reply(frame, 0xC0, bytes((_ABSENT,)))
         if len(written.payload) <= FIRST_MAX:
@@ -110,9 +128,16 @@ class Dlt645Meter:
         self._long, self._long_di, self._parts_sent = written, wire_di, 1
         return self._reply(frame, 0xA0, wire_di + written.payload[:FIRST_MAX])
 
-    def _written(self, di: str, now_ms: int) -> Written | None:
-        if di in self.extra:
+    def _written(self, di: str, asked: bytes, now_ms: int) -> Written | None:
+        """asked: what the request says behind the identifier, of which only load records take anything."""
+        if di in self.extra and not asked:
             return Written(self.extra[di], {})
+        if len(di) != 2 * self.edition.di_length:
+            return None
+        if self.edition is Edition.E2007 and di[:2] in ("03", "05", "06"):
+            return records(di, asked, self.load, now_ms, self._frozen)
+        if asked:
+            return None
         return write(di, self.load, now_ms, edition=self.edition, identity=self.identity, fill_absent=self.fill_absent)
 
     def _follow(self, frame: Frame, written: Written | None) -> Answer:

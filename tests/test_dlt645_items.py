@@ -198,9 +198,8 @@ def _plain_for(shape: Shape) -> list[st.SearchStrategy[Any]]:
             return [st.integers(least, top - 1).map(lambda n: Decimal(n).scaleb(-decimals)) | st.none()]
         case When(parts=parts):
             form = ISO_FORMS[parts.replace("WW", "")]
-            iso: st.SearchStrategy[Any] = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)).map(
-                lambda t: t.strftime(form)
-            )
+            moments = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31))  # noqa: DTZ001
+            iso: st.SearchStrategy[Any] = moments.map(lambda moment: moment.strftime(form))
             return [iso, st.integers(0, 6).map(Decimal)] if "WW" in parts else [iso]
         case Fields(parts=parts, tail=tail, total=total):
             left = (total or sum(part.length for part in parts)) - sum(part.length for part in parts[:-1])

@@ -1,10 +1,11 @@
-"""Conversations with a DL/T 645-2007 meter: read identifiers with their follow-up frames, read the address."""
+"""Conversations with a DL/T 645-2007 meter: read identifiers with their follow-up frames, load records, the address."""
 
 from collections.abc import Callable, Sequence
 
 from protocols.bcd import high_first, low_first
 from protocols.capture import Fault, Value, faulty
 from protocols.dialogue import Ask, Dialogue, Garbled, Reply
+from protocols.dlt645 import moment
 from protocols.dlt645.codes import Edition, refusal_of
 from protocols.dlt645.frame import ANY_METER, OVERHEAD, Frame
 from protocols.dlt645.items import PAYLOAD_MAX, reply_max
@@ -33,7 +34,29 @@ def read_items(address: str, items: Sequence[ReadItem], *, preamble: int = 4) ->
     return values
 
 
-def _read(address: str, item: ReadItem, preamble: int) -> Dialogue[Frame]:
+def read_load(address: str, di: str, blocks: int, *, since: str | None = None, preamble: int = 4) -> Dialogue[Frame]:
+    """Read load records (06 0c 00 the earliest, 01 from a time, 02 the latest) or a curve (0610).
+
+    blocks: how many at most, 1 to 255. since: the meter's civil time, to the minute, as `2026-11-15T12:30`. Of each
+    record its moment comes first, then what it holds; of a curve as `read` gives it. A meter that has none of them says
+    so with one Value. Raises ValueError when the time or the number cannot be.
+    """
+    if not 1 <= blocks <= 255:
+        raise ValueError(f"expected 1 to 255 blocks, got {blocks}")
+    which = bytes((blocks,)) + (_minute(since) if since is not None else b"")
+    return _read(address, ReadItem(di=di), preamble, which)
+
+
+def _minute(iso: str) -> bytes:
+    """mm hh DD MM YY of a time."""
+    found = moment.parts_of(iso)
+    if len(found) < 5:
+        raise ValueError(f"expected a time to the minute, got {iso!r}")
+    return low_first(moment.join(found, "YYMMDDhhmm"))
+
+
+def _read(address: str, item: ReadItem, preamble: int, which: bytes = b"") -> Dialogue[Frame]:
+    """which: what the request says behind the identifier."""
     di = low_first(item.di)
 
     def accepts(frame: Frame) -> bool:
@@ -42,7 +65,7 @@ def _read(address: str, item: ReadItem, preamble: int) -> Dialogue[Frame]:
         return frame.control == READ | ABNORMAL and answers_for(address, frame, any_address=ANY_METER)
 
     answer = yield Ask(
-        data=Frame(address=address, control=READ, data=di).encode(preamble),
+        data=Frame(address=address, control=READ, data=di + which).encode(preamble),
         reply_max=reply_max(item.di, preamble=preamble),
         accepts=accepts,
     )
