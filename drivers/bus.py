@@ -81,6 +81,10 @@ class Bus:
         self._standings: dict[str, Standing] = {}
         self._order = count()
         self._in_hand: Run | None = None
+        self._silence_s = 0.0
+        """What has to stand behind the last exchange, whoever is asked next."""
+        self._overtaken = False
+        """Whether an urgent job came since the one in hand was chosen."""
         self._last: Standing | None = None
         """The meter that was asked last."""
         self._wake: asyncio.Future[None] | None = None
@@ -127,7 +131,9 @@ class Bus:
         if standing is None:
             standing = self._standings[job.meter.id] = Standing(job.meter)
         standing.probe = job
-        self._queue(Run(job, standing, next(self._order)))
+        run = Run(job, standing, next(self._order))
+        self._queue(run)
+        self._overtaken = self._overtaken or run.urgent
         self._awake()
 
     def stop(self) -> None:
@@ -160,7 +166,7 @@ class Bus:
     # The queue.
 
     def _queue(self, run: Run) -> None:
-        (self._parked if run.standing.silent else self._lanes).put(run)
+        (self._parked if run.standing.silent and not run.urgent else self._lanes).put(run)
 
     def _awake(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -175,7 +181,10 @@ class Bus:
         )
 
     def _take(self, now: float) -> Run | None:
-        """The job whose question goes next: of a silent meter when its time has come, else by lane."""
+        """The job whose question goes next: an urgent one, of a silent meter when its time has come, else by lane."""
+        self._overtaken = False
+        if (run := self._lanes.take_urgent(self._ready)) is not None:
+            return run
         live = self._lanes.waiting > 0
         if (standing := self._silent.due(now, live_work=live)) is not None:
             return self._probe(standing)
@@ -283,19 +292,25 @@ class Bus:
         meter = standing.meter
         assert ask is not None
         live = self._lanes.waiting > 0
+        gap_s = max(meter.gap_s, self._silence_s)
         self._in_hand = run
         try:
+            await port.quiet(gap_s)
+            if self._overtaken and not run.urgent:
+                self._requeue(run)
+                return
             if self._last is standing and await self._doubled(standing, port):
                 self._requeue(run)
                 return
             run.asked()
             self._last = standing
+            self._silence_s = meter.silence_s
             answer = await port.exchange(
                 ask,
                 meter.deframer(),
                 settings=meter.settings,
                 timeout_s=meter.timeout_s(ask),
-                gap_s=meter.gap_s,
+                gap_s=gap_s,
                 character_s=meter.character_s,
                 inter_byte_s=meter.inter_byte_s,
             )
@@ -319,7 +334,7 @@ class Bus:
             answer = Silence()  # of the meter, told by the gateway in front of it
         if isinstance(answer, Reply):
             wire_s = (len(ask.data) + port.received) * meter.character_s
-            turnaround_s = self.account.asked(began=port.began, ended=port.ended, gap_s=meter.gap_s, wire_s=wire_s)
+            turnaround_s = self.account.asked(began=port.began, ended=port.ended, gap_s=gap_s, wire_s=wire_s)
             meter.answered(turnaround_s)
             if standing.silent:
                 self._came_back(standing, now)
@@ -328,7 +343,7 @@ class Bus:
                     return
             self._advance(run, answer, now)
             return
-        self.account.asked(began=port.began, ended=port.ended, gap_s=meter.gap_s, wire_s=None)
+        self.account.asked(began=port.began, ended=port.ended, gap_s=gap_s, wire_s=None)
         self._uncertain(standing, now)
         run.failed(answer)
         if isinstance(answer, Garbled):
@@ -338,7 +353,10 @@ class Bus:
         if standing.silent:
             self.counters.probes += 1
             self._silent.probed(standing, began=port.began, ended=port.ended, live_work=live)
-            self._requeue(run)
+            if run.urgent:
+                self._advance(run, answer, now)
+            else:
+                self._requeue(run)
         elif run.attempts < self._attempts(run):
             self._again(run, now)
         else:
@@ -418,7 +436,7 @@ class Bus:
                 standing.quiet_until = max(standing.quiet_until, now + run.ask.pause_s)
             self._queue(run)
             return
-        if not run.heard:
+        if not run.heard and not standing.silent:
             self._fell_silent(standing, now)
         self._finish(run, run.outcome(values))
 
@@ -463,7 +481,7 @@ class Bus:
     def _fell_silent(self, standing: Standing, now: float) -> None:
         self.counters.fell_silent += 1
         self._silent.add(standing, now=now, probe_s=self.port.ended - self.port.began)
-        for run in self._lanes.remove(lambda run: run.standing is standing):
+        for run in self._lanes.remove(lambda run: run.standing is standing and not run.urgent):
             run.drop()
             self._parked.put(run)
         log.warning("bus=%s meter=%s silent", self.entry.name, standing.meter.id)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from drivers.meter import Meter
 from drivers.outcome import Outcome
@@ -11,7 +11,7 @@ from protocols.dialogue import Dialogue
 
 
 class Lane(IntEnum):
-    """Which job goes first; none starves."""
+    """Which job goes first; the urgent ones, that somebody waits for, before all others, and of these none starves."""
 
     CONTROL = 0
     READ_NOW = 1
@@ -20,6 +20,10 @@ class Lane(IntEnum):
     BILLING = 4
     CURVE = 5
     BACKFILL = 6
+
+
+URGENT: Final = (Lane.CONTROL, Lane.READ_NOW)
+"""The next frame is theirs, whatever else waits; also one to a meter that is taken for silent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

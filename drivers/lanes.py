@@ -3,12 +3,12 @@
 from bisect import insort
 from collections.abc import Callable, Iterator
 
-from drivers.job import Lane
+from drivers.job import URGENT, Lane
 from drivers.run import Run
 
 PASSED_OVER_MAX = 16
-"""How often in a row a lane with work is passed over for higher ones; then it has one turn. So no lane starves, and
-the highest keeps at least 10 turns of 16 when all are full."""
+"""How often in a row a lane with work is passed over for higher ones; then it has one turn, unless somebody waits for
+an urgent answer. So no lane starves, and the highest keeps at least 10 turns of 16 when all are full."""
 
 _NEVER = float("inf")
 
@@ -18,7 +18,10 @@ def _key(run: Run) -> tuple[bool, float, int]:
 
 
 class Lanes:
-    """Waiting jobs. A higher lane goes first; within a lane, jobs that have begun, then the earliest deadline."""
+    """Waiting jobs. A higher lane goes first; within a lane, jobs that have begun, then the earliest deadline.
+
+    The urgent lanes go before all others, always: their jobs are few, as somebody waits for each.
+    """
 
     def __init__(self) -> None:
         self._lanes: tuple[list[Run], ...] = tuple([] for _ in Lane)
@@ -41,11 +44,20 @@ class Lanes:
         """Remove and return the job to ask next, of those that are ready; None when none is."""
         if not self.waiting:
             return None
+        if (urgent := self.take_urgent(ready)) is not None:
+            return urgent
         for lane, passed in enumerate(self._passed):
             if passed >= PASSED_OVER_MAX and (run := self._first(lane, ready)) is not None:
                 return run
         for lane, queue in enumerate(self._lanes):
             if queue and (run := self._first(lane, ready)) is not None:
+                return run
+        return None
+
+    def take_urgent(self, ready: Callable[[Run], bool]) -> Run | None:
+        """The same among the urgent lanes alone."""
+        for lane in URGENT:
+            if self._lanes[lane] and (run := self._first(lane, ready)) is not None:
                 return run
         return None
 

@@ -70,10 +70,12 @@ class Meter:
         """Seconds a character takes on the wire; 0 where there is no serial line to speak of."""
         self.gap_s = profile.min_gap_ms / 1000
         """Quiet before a question to this meter."""
+        self.silence_s = 0.0
+        """Quiet behind its answer, before whatever comes next on the wire."""
         self.inter_byte_s = INTER_BYTE_S_645
         """A pause this long ends a frame that has begun."""
         if rtu:
-            t35_s = t35(self.settings)
+            t35_s = self.silence_s = t35(self.settings)
             self.gap_s = max(self.gap_s, t35_s)
             self.inter_byte_s = max(INTER_BYTE_S_MODBUS, t35_s)
         elif entry.protocol == "modbus-ascii":

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from drivers.job import Job
+from drivers.job import URGENT, Job
 from drivers.meter import Meter
 from drivers.outcome import Outcome
 from protocols.capture import Fault, Value
@@ -40,11 +40,12 @@ class Run:
 
     __slots__ = (
         "_dialogue", "_given_up", "ask", "attempts", "began", "first_reply", "heard", "job", "key", "last_fault",
-        "read_at", "replies", "restarts", "standing", "started_at", "unanswered",
+        "read_at", "replies", "restarts", "standing", "started_at", "unanswered", "urgent",
     )  # fmt: skip
 
     def __init__(self, job: Job, standing: Standing, order: int) -> None:
         self.job = job
+        self.urgent = job.lane in URGENT
         self.standing = standing
         self.key: tuple[bool, float, int] = (True, job.deadline, order)
         """The order within a lane: jobs that have begun, then by deadline, then as they came."""

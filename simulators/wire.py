@@ -53,6 +53,15 @@ class Sound:
     delivered: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question on the wire: when it began, and how long nothing at all had been on the wire before it."""
+
+    at: float
+    silence_s: float
+    data: bytes
+
+
 class Wire:
     """The bus. `transmit` takes what the asker sends; what arrives goes to `deliver`, set by the face.
 
@@ -77,6 +86,8 @@ class Wire:
         """Time that bytes were on the wire, both ways."""
         self.turnaround_s = 0.0
         """Time that meters took to begin their answers."""
+        self.asked: list[Asked] | None = None
+        """Every question, where a trial wants them (and begins with a list)."""
         self.deliver: Callable[[bytes], None] | None = None
         self.heard: Callable[[Sound], None] | None = None
         """Told of everything that was on its way to the asker when its last byte is there: for trials."""
@@ -87,6 +98,7 @@ class Wire:
         self._ear = Ear()
         self._sounds: list[Sound] = []
         self._sent_until = 0.0
+        self._busy_until = 0.0
         self._by_address: dict[str, list[SimulatedMeter]] = {}
         self._by_unit: dict[int, list[SimulatedMeter]] = {}
         for meter in self.meters:
@@ -113,6 +125,9 @@ class Wire:
         start = max(now, self._sent_until)
         end = self._sent_until = start + len(data) * self._character_s
         self.wire_s += end - start
+        if self.asked is not None:
+            self.asked.append(Asked(at=start, silence_s=start - self._busy_until, data=data))
+        self._busy_until = max(self._busy_until, end)
         heard = disturb(data, self.faults, self._rng, parity=self.serial.parity != "N")
         if self._sounds and self._spoil(start, end):
             heard = self._rng.randbytes(len(data))
@@ -204,6 +219,7 @@ class Wire:
     def _put(self, sound: Sound, loop: asyncio.AbstractEventLoop) -> None:
         if self._sounds and self._spoil(sound.start, sound.end):
             sound.data = self._rng.randbytes(len(sound.data))
+        self._busy_until = max(self._busy_until, sound.end)
         self._sounds.append(sound)
         size = len(sound.data)
         if self.pieces:
