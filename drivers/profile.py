@@ -5,9 +5,10 @@ names the file, the key, what was expected and what stands there.
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,18 +17,21 @@ from typing import Any, Literal, get_args
 
 from config.mistake import ConfigError, Mistake
 from config.model import ProtocolName
-from config.toml import REQUIRED, Key, read_table, show
+from config.toml import REQUIRED, Key, read_table, show, tables
 from config.values import choice, integer, names, text
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.items import quantities as quantities_of
 from protocols.modbus.dialogue import Item
-from protocols.modbus.registers import Format, codes, parse_type
+from protocols.modbus.registers import Format, codes, high_words, parse_type
 from protocols.quantity import Form, Kind, Quantity, by_name
 
 Family = Literal["dlt645", "modbus"]
 Maturity = Literal["recorded", "agreed", "single", "unverified"]
 """recorded: replies of a real meter are among the tests; agreed: two or more independent sources say the same;
-single: one source; unverified: from memory, or a sheet that nobody has tried."""
+single: one source; unverified: from memory, or a sheet that nobody has tried. A model is as sure as half of its items
+are."""
+Ratios = Literal["archive", "meter"]
+"""Who makes values primary: the archive's CT and PT ratios, or the meter itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +53,25 @@ class ProfileItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was chosen where sources contradict each other, and why.
+
+    items: patterns of names (`*`, `energy.*`), each of at least one item. dissent: what other sources say, each with
+    its source.
+    """
+
+    items: tuple[str, ...]
+    chosen: str
+    why: str
+    dissent: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A meter model. Times in milliseconds.
 
+    ratios: `archive` when registers hold the meter's own side, which the archive's CT and PT make primary; `meter`
+    when it multiplies by ratios that are set in it, or has no transformers: then the archive says 1.
     min_gap_ms: quiet on the wire between two exchanges (Modbus keeps t3.5 besides). turnaround_ms: expected between
     question and answer before it is learned; turnaround_ms_max: what is waited for. late_max_ms: how long after a
     time-out a late answer may still come. attempts: how often a repeatable question is asked. preamble: FE bytes in
@@ -76,6 +96,8 @@ class Profile:
     blocks: tuple[str, ...] = ()
     max_registers: int = 125
     readable: tuple[tuple[int, int], ...] = ()
+    ratios: Ratios = "archive"
+    decisions: tuple[Decision, ...] = field(default=(), hash=False)
     items: Mapping[str, ProfileItem] = field(hash=False)
 
 
@@ -107,6 +129,8 @@ def parse_profile(name: str, toml: str, file: str) -> Profile:
         raise ConfigError([Mistake(file, "file", "TOML in UTF-8", str(error))]) from None
     mistakes: list[Mistake] = []
     raw_items = raw.pop("items", {})
+    raw_decisions = tables(raw, "decision", file=file, mistakes=mistakes) if "decision" in raw else []
+    raw.pop("decision", None)
     raw_tables: dict[str, Any] = {table: raw.pop(table, {}) for table in ("timing", "modbus", "dlt645") if table in raw}
     values = read_table(raw, TOP, file=file, where="", mistakes=mistakes) or {}
     family = values.get("protocols", ("modbus",))[0].partition("-")[0]
@@ -122,6 +146,7 @@ def parse_profile(name: str, toml: str, file: str) -> Profile:
         read = _dlt645_items if family == "dlt645" else _modbus_items
         for item in read(raw_items, values, file, mistakes):
             items.setdefault(item.quantity.name, item)
+    values["decisions"] = tuple(_decisions(raw_decisions, items, file, mistakes))
     if mistakes:
         raise ConfigError(mistakes)
     for used in ("function", "word_order", "settlement_days"):
@@ -157,7 +182,20 @@ TOP = (
     Key("protocols", _protocols, REQUIRED, "The protocols that it speaks, of one family."),
     Key("maturity", choice(*get_args(Maturity)), REQUIRED, "How sure the facts in this file are."),
     Key("sources", names, REQUIRED, "Where each fact comes from: documents with edition, or code with its revision."),
+    Key(
+        "ratios",
+        choice(*get_args(Ratios)),
+        "archive",
+        "Who makes values primary: archive (its CT and PT) or meter (by ratios set in it, or it has none).",
+    ),
 )
+DECISION = (
+    Key("items", names, REQUIRED, "What it is about: names of items, with `*` for any part."),
+    Key("chosen", text, REQUIRED, "What this profile takes."),
+    Key("why", text, REQUIRED, "The reason."),
+    Key("dissent", names, REQUIRED, "What other sources say, each with its source."),
+)
+"""The keys of a `[[decision]]`."""
 _MS = integer(0, 60_000)
 TIMING: Mapping[str, tuple[Key, ...]] = {
     # DL/T 645-2007 gives a meter 20 to 500 ms to answer and names no pause between frames.
@@ -207,7 +245,12 @@ REGISTER = (
     ),
     Key("scale", _decimal, "1", "Raw times scale is the value in the quantity's unit."),
     Key("function", choice("holding", "input"), None, "Where it stands, if not where the others do."),
-    Key("unavailable", _texts, [], "Raw codes, in hex over the whole width, that mean: no such value."),
+    Key(
+        "unavailable",
+        _texts,
+        [],
+        "Raw codes, in hex over the whole width, that mean: no such value; `7FFF----`: whatever stands behind 7FFF.",
+    ),
     Key("unit", text, None, "The unit, for a quantity that is not in the catalogue."),
     Key("vendor", text, None, "The number that the vendor's sheet prints for it."),
     Key("agree", integer(0, 99), 0, "How many independent sources say the same."),
@@ -232,7 +275,8 @@ def _modbus_items(
             item = Item(
                 quantity=quantity, function=FUNCTIONS[row["function"] or values["function"]], address=row["register"],
                 format=Format(type=kind, swap=swap or (values["word_order"] == "little" and kind.words > 1),
-                              scale=row["scale"], unavailable=codes(kind, row["unavailable"])),
+                              scale=row["scale"], unavailable=codes(kind, row["unavailable"]),
+                              unavailable_high=high_words(kind, row["unavailable"])),
             )  # fmt: skip
         except ValueError as error:
             mistakes.append(Mistake(file, where, str(error), show(table)))
@@ -240,6 +284,18 @@ def _modbus_items(
         if not _within(item, values["max_registers"], values["readable"]):
             mistakes.append(Mistake(file, where, "registers within the readable ranges and max_registers", show(table)))
         yield ProfileItem(quantity=quantity, register=item, vendor=row["vendor"] or "", agree=row["agree"])
+
+
+def _decisions(
+    raw: Iterable[tuple[str, Any]], items: Mapping[str, ProfileItem], file: str, mistakes: list[Mistake]
+) -> Iterator[Decision]:
+    for where, table in raw:
+        row = read_table(table, DECISION, file=file, where=where, mistakes=mistakes)
+        if row is None:
+            continue
+        nothing = [one for one in row["items"] if items and not any(fnmatchcase(name, one) for name in items)]
+        mistakes += [Mistake(file, f"{where}.items", "names of items, or patterns of some", one) for one in nothing]
+        yield Decision(**row)
 
 
 def _quantity(name: str, unit: str | None) -> Quantity:

@@ -104,6 +104,8 @@ class ModbusMeter:
             name = item.quantity.name
             counts = self.load.read(name, now_ms)
             number = Decimal(counts).scaleb(-decimals(name)) if isinstance(counts, int) else None
+            if number is not None and number < 0 and not (item.format.type.signed or item.format.type.floating):
+                number = -number  # meters that give no sign show how much it is
             raw = item.format.encode(number)
             for at in range(max(first, item.address), min(end, item.end)):
                 word = 2 * (at - item.address)

@@ -84,18 +84,22 @@ class Format:
 
     scale: raw times scale is the value in the quantity's unit. unavailable: raw numbers, as unsigned integers over
     the whole width with the high word first, that say that the meter has no such value (a NaN always does).
+    unavailable_high: high words that say so whatever stands behind them.
     """
 
     type: Type
     swap: bool = False
     scale: Decimal = Decimal(1)
     unavailable: frozenset[int] = frozenset()
+    unavailable_high: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if not (self.scale.is_finite() and self.scale != 0):
             raise ValueError(f"scale {self.scale} is not a finite number other than 0")
         if any(not 0 <= code < 1 << 16 * self.type.words for code in self.unavailable):
             raise ValueError(f"a not-available code wider than {self.type.value}")
+        if any(not 0 <= code <= 0xFFFF for code in self.unavailable_high):
+            raise ValueError("a not-available high word wider than a register")
 
     @property
     def words(self) -> int:
@@ -114,11 +118,13 @@ class Format:
     def decoder(self) -> Callable[[bytes], Decimal | Quality]:
         """`decode` prepared once for many registers. The function that comes back relies on the right length."""
         decode = _PLAIN[self.type]
-        scale, unavailable = self.scale, self.unavailable
+        scale, unavailable, high = self.scale, self.unavailable, self.unavailable_high
         if scale != 1:
             decode = _scaled(decode, scale)
         if unavailable:
             decode = _unless(decode, unavailable)
+        if high:
+            decode = _unless_high(decode, high)
         return _reordered(decode) if self.swap else decode
 
     def encode(self, number: Decimal | None) -> bytes:
@@ -129,9 +135,10 @@ class Format:
         kind = self.type
         width = 2 * _WORDS[kind]
         if number is None:
-            if not self.unavailable and kind not in _FLOATS:
+            highs = {high << 8 * (width - 2) for high in self.unavailable_high}
+            if not (self.unavailable or highs) and kind not in _FLOATS:
                 raise ValueError(f"this {kind.value} has no not-available code")
-            code = min(self.unavailable) if self.unavailable else 0x7FC0 << 8 * (width - 2)
+            code = min(self.unavailable | highs, default=0x7FC0 << 8 * (width - 2))
             raw = code.to_bytes(width, "big")
         else:
             raw_number = number / self.scale
@@ -194,6 +201,10 @@ def _unless(decode: _Decode, unavailable: frozenset[int]) -> _Decode:
     return lambda raw: Quality.UNAVAILABLE if int.from_bytes(raw, "big") in unavailable else decode(raw)
 
 
+def _unless_high(decode: _Decode, high: frozenset[int]) -> _Decode:
+    return lambda raw: Quality.UNAVAILABLE if raw[0] << 8 | raw[1] in high else decode(raw)
+
+
 def _reordered(decode: _Decode) -> _Decode:
     return lambda raw: decode(swapped(raw))
 
@@ -216,13 +227,30 @@ TYPE_NAMES: tuple[str, ...] = tuple(kind.value for kind in Type)
 
 
 def codes(kind: Type, texts: Iterable[str]) -> frozenset[int]:
-    """Not-available codes from hex text as profiles have it: `FFFF`, `7FC00000`. Raises ValueError as above."""
+    """Not-available codes from hex text as profiles have it: `FFFF`, `7FC00000`. Raises ValueError as above. Those of
+    `high_words` are passed over."""
     found = set()
     for text in texts:
+        if text.endswith(_ANY):
+            continue
         if len(text) != 4 * kind.words or not set(text) <= _HEX:
             raise ValueError(f"not-available codes of {4 * kind.words} hex digits, as {kind.value} is wide")
         found.add(int(text, 16))
     return frozenset(found)
 
 
+def high_words(kind: Type, texts: Iterable[str]) -> frozenset[int]:
+    """Not-available high words: `7FFF----`, whatever stands behind them. Raises ValueError as above."""
+    found = set()
+    for text in texts:
+        if not text.endswith(_ANY):
+            continue
+        high = text.rstrip("-")
+        if len(high) != 4 or len(text) != 4 * kind.words or not set(high) <= _HEX:
+            raise ValueError(f"not-available high words as 4 hex digits and {4 * kind.words - 4} dashes")
+        found.add(int(high, 16))
+    return frozenset(found)
+
+
+_ANY = "----"
 _HEX = frozenset("0123456789ABCDEFabcdef")
