@@ -72,7 +72,7 @@ def test_every_row_has_a_number_a_unit_and_a_chinese_name() -> None:
 
 @given(variants())
 def test_a_quantity_is_found_by_its_name_and_its_number(quantity: Quantity) -> None:
-    assert by_name(quantity.name) is by_number(quantity.number)
+    assert by_name(quantity.name) == by_number(quantity.number)
     assert by_name(quantity.name) == quantity
     assert quantity.number < LONGEST_NUMBER
 
