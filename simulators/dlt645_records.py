@@ -121,7 +121,7 @@ def _quarters(asked: bytes, load: Load, at_ms: int, which: int) -> list[int] | N
         return None
     if len(asked) == 6:
         try:
-            since = datetime.strptime(asked[:0:-1].hex() + "+0000", "%y%m%d%H%M%z")
+            since = datetime.strptime(f"20{asked[:0:-1].hex()}+0000", "%Y%m%d%H%M%z")
         except ValueError:
             return None
         first = max(first, -(int(since.timestamp()) * -1000 // QUARTER_MS))

@@ -21,6 +21,7 @@ from protocols.errors import Refused
 WRITE_MAX = 50
 """Longest DATA of a write (DL/T 645-2007: at most 50), identifier, password and operator included."""
 REPLY_MAX = 200
+_SECURITY = 0x03
 BAUD_WORDS = {600: 0x02, 1200: 0x04, 2400: 0x08, 4800: 0x10, 9600: 0x20, 19200: 0x40}
 """Rate word Z, one bit each (DL/T 645-2007 Appendix C)."""
 ALL_EVENTS = "FFFFFFFF"
@@ -161,7 +162,7 @@ def pass_security(address: str, di: str, operator: str, data: bytes = b"", *, pr
     if wire_di[3] != 0x07:
         raise ValueError(f"expected an identifier 07xxxxxx, got {di!r}")
     told = wire_di + hexed(operator, 4, "an operator code") + data
-    return _command(one_meter(address), 0x03, told, preamble, confirmed=wire_di, refusals=(2,))
+    return _command(one_meter(address), _SECURITY, told, preamble, confirmed=wire_di, refusals=(2,))
 
 
 def one_meter(address: str) -> str:
@@ -175,8 +176,8 @@ def _command(
     address: str, function: int, told: bytes, preamble: int, *, confirmed: bytes | None = b"",
     answers: str | None = None, refusals: tuple[int, ...] = (1,),
 ) -> Command:  # fmt: skip
-    """confirmed: what the answer has to begin with; empty: no data at all, None: nothing answers. answers: whose answer
-    it is, if not that of the address. refusals: how many bytes a refusal may have."""
+    """confirmed: the data of the right answer (of 03: its beginning); None: nothing answers. answers: whose answer it
+    is, if not that of the address. refusals: how many bytes a refusal may have."""
 
     def accepts(frame: Frame) -> bool:
         if confirmed is None or frame.address != (answers or address) or not frame.from_meter or frame.more:
@@ -185,10 +186,10 @@ def _command(
             return False
         if frame.abnormal:
             return len(frame.data) in refusals
-        return frame.data.startswith(confirmed) if confirmed else not frame.data
+        return frame.data.startswith(confirmed) if function == _SECURITY else frame.data == confirmed
 
     question = Frame(address=address, control=function, data=told)
-    longest = REPLY_MAX if function == 0x03 else max((len(confirmed or b""), *refusals))
+    longest = REPLY_MAX if function == _SECURITY else max((len(confirmed or b""), *refusals))
     reply_max = preamble + OVERHEAD + longest if confirmed is not None else 0
     return _run(Ask(data=question.encode(preamble), reply_max=reply_max, accepts=accepts, repeatable=False))
 

@@ -30,9 +30,13 @@ def set_time(iso: str, *, preamble: int = 4) -> Command:
     return _command(BROADCAST, 0x08, low_first(moment.join(found, "YYMMDDhhmmss")), preamble)
 
 
-def write_address(address: str, new: str, *, preamble: int = 4) -> Command:
-    """0A: give a meter another address; whether it answers with the old or the new one is not known: both are taken."""
-    return _command(one_meter(address), 0x0A, low_first(one_meter(new)), preamble, also=new)
+def write_address(new: str, *, address: str = BROADCAST, preamble: int = 4) -> Command:
+    """0A: give a meter another address: that with the old one, or the only one on the line.
+
+    Whether it answers with the old or the new address is not known: both are taken.
+    """
+    asked = address if address == BROADCAST else one_meter(address)
+    return _command(asked, 0x0A, low_first(one_meter(new)), preamble, also=new)
 
 
 def change_baud(address: str, word: int, *, preamble: int = 4) -> Command:
@@ -41,10 +45,16 @@ def change_baud(address: str, word: int, *, preamble: int = 4) -> Command:
 
 
 def _command(address: str, function: int, told: bytes, preamble: int, *, also: str | None = None) -> Command:
-    broadcast = address == BROADCAST
+    broadcast = address == BROADCAST and also is None
 
     def accepts(frame: Frame) -> bool:
-        if broadcast or not frame.from_meter or frame.function != function or frame.address not in (address, also):
+        if (
+            broadcast
+            or not frame.from_meter
+            or frame.more
+            or frame.function != function
+            or frame.address not in (address, also)
+        ):
             return False
         return len(frame.data) == 1 if frame.abnormal else frame.data in (b"", told)
 
