@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check bench soak fuzz format lock clean prerequisites system-packages
+.PHONY: help demo test check bench soak fuzz format docs lock clean prerequisites system-packages
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -64,6 +64,9 @@ fuzz: $(VENV)/.dev  ## property tests with many examples; MINUTES=40 by default,
 format: $(VENV)/.dev  ## put every file in the house's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev  ## bring the examples and tables in the documents up to date with what is printed
+	$(BIN)/python -m tests.examples --write
 
 lock: $(VENV)/.dev  ## lock the requirements anew (needs uv)
 	@for name in runtime central sim dev; do (cd requirements && uv pip compile --quiet --universal --python-version 3.11 \

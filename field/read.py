@@ -156,7 +156,8 @@ def read_or_tell(out: Output, bus: BusEntry, meter: Meter, plan: ReadPlan) -> Ex
 @click.option("--protocol", required=True, type=click.Choice(PROTOCOLS))
 @click.option("--serial", help="Such as 2400-8E1. Default: 2400-8E1 for DL/T 645, 9600-8N1 for Modbus.")
 @click.option("--meter", "address", required=True, help="12 digits for DL/T 645, 1..247 for Modbus (0..255 over TCP).")
-@click.option("--profile", type=click.Choice(profile_names()), help="The model: its names of items and its timing.")
+@click.option("--profile", type=click.Choice(profile_names()), metavar="NAME",
+              help="The model (docs/profiles.md): its names of items and its timing.")  # fmt: skip
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.01, 60),
               help="Seconds that the meter may take to begin its answer. Default: as its profile says.")  # fmt: skip
 @click.option("--attempts", type=click.IntRange(1, 20), help="How often a question is asked. Default: profile.")

@@ -152,11 +152,11 @@ def check(world: Path, line: str, code: int, said: str) -> None:
         assert result.exit_code == code, (line, result.output, result.exception)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         assert "Traceback" not in result.output
+        people = "\n".join(text for text in result.output.splitlines() if not text.startswith("{"))
         if lang == "en":
             assert said in result.output, (line, result.output)
-            assert not HAN.search(result.output), result.output
+            assert not HAN.search(people), people
         else:
-            people = "\n".join(text for text in result.output.splitlines() if not text.startswith("{"))
             assert HAN.search(people) or not people, (line, people)
             assert not prose(people), (line, people)
     for text in result.stdout.splitlines():  # of the last, which was with --json

@@ -1,10 +1,7 @@
 """The documents tell the truth: what they name is there, what is there is named, and examples print what is shown."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +12,10 @@ from central.config import load_central
 from config.load import load_site
 from simulators.describe import load_plan
 from tests import house
-from tests.processes import free_port
+from tests.examples import PAGES, alike, blocks, examples, run, simulated
 from tests.test_status_cli import snapshot_of
 
 ROOT = house.ROOT
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CLI = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
 
 
@@ -54,12 +50,6 @@ def test_the_rules_see_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "eastron-sdm120" in found["unnamed_profiles"]
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page in a language."""
-    text = page.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_toml_in_a_document_is_what_it_says_it_is(page: Path, tmp_path: Path) -> None:
     for number, text in enumerate(blocks(page, "toml")):
@@ -75,62 +65,19 @@ def test_toml_in_a_document_is_what_it_says_it_is(page: Path, tmp_path: Path) ->
             assert load_plan(file).buses
 
 
-def examples(page: Path) -> list[tuple[str, str]]:
-    """The commands of a page with what they print, in order."""
-    found: list[tuple[str, str]] = []
-    for block in blocks(page, "console"):
-        for line in block.splitlines(keepends=True):
-            if line.startswith("$ "):
-                found.append((line[2:].strip(), ""))
-            else:
-                command, printed = found[-1]
-                found[-1] = (command, printed + line)
-    return found
-
-
-def alike(shown: str, printed: str) -> bool:
-    """Whether a document shows what was printed: `…` is anything, as are the blanks around it."""
-    parts = [re.escape(part.strip(" ") if "…" in shown else part) for part in shown.split("…")]
-    return re.fullmatch(r" *\S*? *".join(parts), printed) is not None
-
-
 @pytest.fixture(scope="module")
 def meters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The simulated site of docs/cli.md, on a free port."""
-    directory = tmp_path_factory.mktemp("sim")
-    port = free_port()
-    (text,) = blocks(ROOT / "docs/cli.md", "toml")
-    assert "port = 4001" in text
-    (directory / "sim.toml").write_text(text.replace("port = 4001", f"port = {port}"))
-    command = [sys.executable, "-c", "from field.main import main; main()", "sim", "-c", str(directory / "sim.toml")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith('{"ready": true')
+    """The simulated site of docs/cli.md."""
+    with simulated(tmp_path_factory.mktemp("sim")) as port:
         yield port
-        process.terminate()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.stem)
 def test_examples_print_what_the_document_shows(page: Path, tmp_path: Path, meters: int) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "meterwire").write_text(f"#!{sys.executable}\nfrom field.main import main\nmain()\n")
-    (tools / "meterwire").chmod(0o755)
-    place = tmp_path / "place"
-    place.mkdir()
-    for name in ("site.toml", "meters.csv"):
-        shutil.copy(ROOT / "deploy" / name, place)
-    environment = os.environ | {
-        "PATH": f"{tools}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "COLUMNS": "160", "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
-    for command, shown in examples(page):
-        run = subprocess.run(
-            ["bash", "-c", command.replace(":4001", f":{meters}")],
-            cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
-        )  # fmt: skip
-        printed = run.stdout.replace(f":{meters}", ":4001")
-        assert alike(shown, printed), f"$ {command}\nshown:\n{shown}\nprinted:\n{printed}"
+    """`make docs` brings a page up to date."""
+    for example, printed in run(page, tmp_path, meters):
+        assert alike(example.shown, printed), f"$ {example.command}\nshown:\n{example.shown}\nprinted:\n{printed}"
 
 
 def test_examples_are_held_to_every_letter_that_is_shown() -> None:
