@@ -15,15 +15,17 @@ from typing import Any
 
 from config.model import BusEntry
 from drivers.account import Account
+from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
 from drivers.job import Job, Lane
 from drivers.lanes import Lanes
 from drivers.outcome import Outcome
 from drivers.port import OpenLine, Port, PortLost, open_line
+from drivers.reopen import Reopening
 from drivers.run import Run, Standing
 from drivers.silent import Silent
 from drivers.tally import BusCounters, Evidence
 from protocols.capture import Fault
-from protocols.dialogue import Answer, Garbled, Reply, Silence
+from protocols.dialogue import Answer, Ask, Garbled, Reply, Silence
 
 __all__ = ["Account", "Bus", "BusCounters", "Evidence", "Job", "Lane", "Outcome"]
 
@@ -38,12 +40,6 @@ GIVE_UP_AFTER = 2
 COHERENT_S = 2.0
 """The values of a short read belong to one moment: when a repeated question would come this long after the first
 answer, the whole read starts over instead."""
-
-REOPEN_S_FIRST, REOPEN_S_MAX, REOPEN_JITTER = 1.0, 30.0, 0.2
-"""Pause before a lost port is opened again: doubled at each failure, spread by a fifth so that buses do not march."""
-
-HOPELESS_AFTER = 3
-"""Failures in a row to open the port, after which nobody waits for it any more before a stop."""
 
 DOUBLED_MIN = 5
 """So many bytes behind an answer may be an answer again (the shortest, a Modbus exception): one that comes twice."""
@@ -69,11 +65,10 @@ class Bus:
         self.port = Port(entry, open_line=open_line, now_ms=now_ms)
         self.counters = counters or BusCounters()
         self.account = Account()
-        self.trouble: str | None = None
-        """Why the port is not open, for people; None while it is, and before the first attempt."""
+        self.errors = ErrorEstimate()
         self._now_ms = now_ms
         self._evidence = evidence
-        self._jitter = jitter or Random()
+        self._reopening = Reopening(jitter or Random())
         self._lanes = Lanes()
         self._parked = Lanes()
         """Jobs of silent meters: they wait for the meter to come back, or for their deadline."""
@@ -89,8 +84,6 @@ class Bus:
         """The meter that was asked last."""
         self._wake: asyncio.Future[None] | None = None
         self._stopped = False
-        self._reopen_at = 0.0
-        self._failures = 0
         self._in_service = False
         """Whether the port was ever open: from then on every millisecond is accounted for."""
         self._now = 0.0
@@ -99,6 +92,16 @@ class Bus:
     def utilisation(self) -> float:
         """See Account.utilisation."""
         return self.account.utilisation
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the port is not open, for people; None while it is, and before the first attempt."""
+        return self._reopening.trouble
+
+    @property
+    def certain(self) -> bool:
+        """Whether the line vouches for what comes: parity is checked on every byte, and there is hardly any noise."""
+        return self.port.parity == "enforced" and self.errors.quiet
 
     @property
     def silent(self) -> tuple[str, ...]:
@@ -115,7 +118,7 @@ class Bus:
         defect, or the port cannot be opened. These jobs end at their deadlines, or by `abandon`."""
         if self._in_hand is not None and self._in_hand.job.done is not _nobody:
             return False
-        if self._failures >= HOPELESS_AFTER:
+        if self._reopening.hopeless:
             return True
         return not self._lanes.waiting or all(run.standing.blocked_until > self._now for run in self._lanes)
 
@@ -257,8 +260,8 @@ class Bus:
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the port, or wait until it is to be tried again."""
-        if self._now < self._reopen_at:
-            await self._rest(loop, min(self._reopen_at, self._lanes.soonest, self._parked.soonest))
+        if self._now < self._reopening.due_at:
+            await self._rest(loop, min(self._reopening.due_at, self._lanes.soonest, self._parked.soonest))
             return
         work = self._lanes.waiting > 0
         try:
@@ -266,7 +269,7 @@ class Bus:
         except PortLost as error:
             self._port_lost(error, loop.time())
         else:
-            self.trouble, self._failures = None, 0
+            self._reopening.opened()
             log.info("bus=%s port=%s open parity=%s", self.entry.name, self.entry.port, self.port.parity)
         if self._in_service:
             self.account.waited(loop.time(), work=work)
@@ -275,12 +278,8 @@ class Bus:
 
     def _port_lost(self, error: PortLost, now: float) -> None:
         self.port.close()
-        if self.trouble != str(error):
+        if self._reopening.lost(str(error), now):
             log.warning("bus=%s port=%s lost reason=%r", self.entry.name, self.entry.port, str(error))
-        self.trouble = str(error)
-        pause = min(REOPEN_S_MAX, REOPEN_S_FIRST * 2 ** min(self._failures, 10))
-        self._failures += 1
-        self._reopen_at = now + pause * (1 + REOPEN_JITTER * self._jitter.uniform(-1, 1))
 
     # One question.
 
@@ -291,6 +290,10 @@ class Bus:
         standing, ask, port = run.standing, run.ask, self.port
         meter = standing.meter
         assert ask is not None
+        if ask.divisible and self.errors.too_long(ask.reply_max):
+            self.counters.divided += 1
+            self._advance(run, Garbled(too_long=True), loop.time())
+            return
         live = self._lanes.waiting > 0
         gap_s = max(meter.gap_s, self._silence_s)
         self._in_hand = run
@@ -299,11 +302,11 @@ class Bus:
             if self._overtaken and not run.urgent:
                 self._requeue(run)
                 return
-            if self._last is standing and await self._doubled(standing, port):
+            if self._last is standing and await self._doubled(standing, ask):
                 self._requeue(run)
                 return
             run.asked()
-            self._last = standing
+            self._last, standing.asked = standing, ask
             self._silence_s = meter.silence_s
             answer = await port.exchange(
                 ask,
@@ -330,12 +333,15 @@ class Bus:
         finally:
             self._in_hand = None
         now = self._now = loop.time()
+        run.keep(ask.data, port.seen)
         if isinstance(answer, Reply) and ask.speaks_for is not None and ask.speaks_for(answer.frame):
             answer = Silence()  # of the meter, told by the gateway in front of it
         if isinstance(answer, Reply):
             wire_s = (len(ask.data) + port.received) * meter.character_s
             turnaround_s = self.account.asked(began=port.began, ended=port.ended, gap_s=gap_s, wire_s=wire_s)
             meter.answered(turnaround_s)
+            standing.garbled = 0
+            self.errors.whole(port.received)
             if standing.silent:
                 self._came_back(standing, now)
                 if run.job.done is _nobody:
@@ -348,6 +354,9 @@ class Bus:
         run.failed(answer)
         if isinstance(answer, Garbled):
             self._note(run, "garbled")
+            standing.garbled += 1
+            if standing.garbled <= ATTEMPTS_MAX:  # a meter that speaks another language all the time is no noise
+                self.errors.damaged(ask.reply_max)
         else:
             meter.unanswered()
         if standing.silent:
@@ -362,12 +371,15 @@ class Bus:
         else:
             self._advance(run, answer, now)
 
-    async def _doubled(self, standing: Standing, port: Port) -> bool:
+    async def _doubled(self, standing: Standing, ask: Ask[Any]) -> bool:
         """Whether the meter that was just asked has sent more than its answer. The same again would be taken for the
-        answer to the next question where they look alike (Modbus), so it is left alone for its late window."""
-        await port.quiet(standing.meter.gap_s)
+        answer to the next question where they look alike (Modbus), so it is left alone for its late window. There it
+        may also come after a pause, as long as one inside a frame."""
+        meter = standing.meter
+        alike = standing.asked is not None and meter.answers_alike(ask, standing.asked)
+        await self.port.quiet(meter.inter_byte_s if alike else meter.gap_s)
         self._last = None
-        if port.surplus < DOUBLED_MIN:
+        if self.port.surplus < DOUBLED_MIN:
             return False
         self.counters.doubled += 1
         self.counters.quarantines += 1
@@ -399,8 +411,11 @@ class Bus:
         self._queue(run)
 
     def _attempts(self, run: Run) -> int:
-        assert run.ask is not None
-        return 1 if run.unanswered or not run.ask.repeatable else run.standing.meter.attempts
+        ask = run.ask
+        assert ask is not None
+        if run.unanswered or not ask.repeatable:
+            return 1
+        return self.errors.attempts(len(ask.data) + ask.reply_max, run.standing.meter.attempts)
 
     def _again(self, run: Run, now: float) -> None:
         """Ask once more when the late window is over; a short read whose values would drift apart starts over."""
@@ -432,8 +447,11 @@ class Bus:
                 standing.held_by = run
             else:
                 self._release(run)
-            if run.ask.pause_s:
-                standing.quiet_until = max(standing.quiet_until, now + run.ask.pause_s)
+            pause_s = run.ask.pause_s
+            if standing.asked is not None and standing.meter.answers_alike(run.ask, standing.asked):
+                pause_s = max(pause_s, standing.meter.inter_byte_s)  # see _doubled: others are asked meanwhile
+            if pause_s:
+                standing.quiet_until = max(standing.quiet_until, now + pause_s)
             self._queue(run)
             return
         if not run.heard and not standing.silent:

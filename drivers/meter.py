@@ -81,12 +81,18 @@ class Meter:
         elif entry.protocol == "modbus-ascii":
             self.inter_byte_s = INTER_BYTE_S_ASCII
         self.attempts = profile.attempts
+        self._nameless = entry.protocol in ("modbus-rtu", "modbus-ascii")
         self._margin_s = (MARGIN_S_TCP if bus.port.startswith("tcp://") else MARGIN_S) + (
             MARGIN_CHARACTERS * self.character_s
         )
         self._turnaround_s_max = profile.turnaround_ms_max / 1000
         self._late_s = profile.late_max_ms / 1000
         self._slowest_s: float | None = None
+
+    def answers_alike(self, ask: Ask[Any], before: Ask[Any]) -> bool:
+        """Whether an answer to the question before could be taken for one to this: nothing in a Modbus answer on a
+        serial line says of which registers it is."""
+        return self._nameless and ask.reply_max == before.reply_max and ask.data != before.data
 
     def deframer(self) -> Deframer[Any]:
         """A fresh one: nothing of one exchange is left for the next."""

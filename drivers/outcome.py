@@ -11,7 +11,8 @@ class Outcome:
 
     values: what the dialogue returned, one per item in order, faulty ones included; None when it never came to its
     end, and then `fault` is set. started_at: when the first answered question began to leave; read_at: when the last
-    answer was complete; both None when nothing was answered.
+    answer was complete; both None when nothing was answered. frames: what was sent and what came in each of its
+    exchanges, damaged answers included, the latest of many.
     """
 
     values: tuple[Value, ...] | None = None
@@ -19,6 +20,7 @@ class Outcome:
     detail: str | None = None
     started_at: int | None = None
     read_at: int | None = None
+    frames: tuple[tuple[bytes, bytes], ...] = ()
 
     def __post_init__(self) -> None:
         if (self.values is None) == (self.fault is None):

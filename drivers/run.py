@@ -9,6 +9,9 @@ from drivers.outcome import Outcome
 from protocols.capture import Fault, Value
 from protocols.dialogue import Answer, Ask, Dialogue, Garbled, Reply, Silence
 
+FRAMES_MAX = 16
+"""Exchanges of a job that are kept for evidence: those of a confirmed read of several blocks."""
+
 QUESTIONS_MAX = 100_000
 """Questions that a dialogue may put after its job was cut, before it counts as endless. Dialogues are finite."""
 
@@ -16,10 +19,25 @@ QUESTIONS_MAX = 100_000
 class Standing:
     """How a meter stands on its bus, as far as the queue is concerned. Times are loop time in seconds."""
 
-    __slots__ = ("blocked_until", "held_by", "internal", "meter", "probe", "probe_at", "quiet_until", "silent")
+    __slots__ = (
+        "asked",
+        "blocked_until",
+        "garbled",
+        "held_by",
+        "internal",
+        "meter",
+        "probe",
+        "probe_at",
+        "quiet_until",
+        "silent",
+    )
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
+        self.asked: Ask[Any] | None = None
+        """The last question that it was put."""
+        self.garbled = 0
+        """Damaged answers in a row."""
         self.quiet_until = 0.0
         """A late answer may come until then: nothing is asked."""
         self.held_by: Run | None = None
@@ -39,8 +57,8 @@ class Run:
     """A job, its dialogue and the question in hand. `start` and `answer` raise whatever the dialogue raises."""
 
     __slots__ = (
-        "_dialogue", "_given_up", "ask", "attempts", "began", "first_reply", "heard", "job", "key", "last_fault",
-        "read_at", "replies", "restarts", "standing", "started_at", "unanswered", "urgent",
+        "_dialogue", "_given_up", "ask", "attempts", "began", "first_reply", "frames", "heard", "job", "key",
+        "last_fault", "read_at", "replies", "restarts", "standing", "started_at", "unanswered", "urgent",
     )  # fmt: skip
 
     def __init__(self, job: Job, standing: Standing, order: int) -> None:
@@ -63,6 +81,8 @@ class Run:
         """Loop time of the first answer since the dialogue was (re)started."""
         self.unanswered = 0
         """Questions in a row that were given up."""
+        self.frames: list[tuple[bytes, bytes]] = []
+        """What was sent and what came, of the latest exchanges."""
         self.last_fault: Fault | None = None
         """Why the last question was not answered; None once one is."""
         self.started_at: int | None = None
@@ -89,6 +109,12 @@ class Run:
             self.began = True
             self.key = (False, *self.key[1:])
 
+    def keep(self, sent: bytes, seen: bytes) -> None:
+        """Keep what was on the wire, for evidence."""
+        if len(self.frames) >= FRAMES_MAX:
+            del self.frames[0]
+        self.frames.append((sent, seen))
+
     def failed(self, answer: Silence | Garbled) -> None:
         """The question in hand was not answered this time."""
         self.attempts += 1
@@ -105,7 +131,7 @@ class Run:
             if self.replies == 1:
                 self.started_at, self.first_reply = answer.sent_at, now
             self.read_at = answer.ended_at
-        else:
+        elif not (isinstance(answer, Garbled) and answer.too_long):
             self.unanswered += 1
             self._given_up += 1
         return self._next(answer)
@@ -127,7 +153,8 @@ class Run:
 
     def outcome(self, values: list[Value]) -> Outcome:
         """The outcome of a dialogue that came to its end."""
-        return Outcome(values=tuple(values), started_at=self.started_at, read_at=self.read_at)
+        frames = tuple(self.frames)
+        return Outcome(values=tuple(values), started_at=self.started_at, read_at=self.read_at, frames=frames)
 
     def _next(self, answer: Answer[Any] | None) -> list[Value] | None:
         assert self._dialogue is not None

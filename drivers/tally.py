@@ -36,6 +36,8 @@ class BusCounters:
     """Times that a meter was left alone until no late answer could come any more."""
     doubled: int = 0
     """Of these, after an answer with more behind it than was asked for."""
+    divided: int = 0
+    """Questions that were not put because their answer would hardly have come whole: less was asked for at a time."""
     probes: int = 0
     fell_silent: int = 0
     came_back: int = 0

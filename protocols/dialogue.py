@@ -19,6 +19,7 @@ class Ask(Generic[FrameT]):
     other question may go to this meter in between (follow-up frames); other meters may be asked. pause_s: how long the
     meter is to be left alone before this question (it said that it is busy); other meters may be asked. speaks_for:
     whether an accepted frame says that the meter did not answer (a gateway speaks for it): that counts as its silence.
+    divisible: whether the dialogue can ask for less at a time, when told that so much would not come whole.
     """
 
     data: bytes
@@ -28,6 +29,7 @@ class Ask(Generic[FrameT]):
     holds_meter: bool = False
     pause_s: float = 0.0
     speaks_for: Callable[[FrameT], bool] | None = None
+    divisible: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +48,12 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Garbled:
-    """Bytes came, but no frame that answers the question. seen: what came, for people."""
+    """Bytes came, but no frame that answers the question. seen: what came, for people.
+
+    too_long: a divisible question was not even put, as so long an answer would hardly come whole: ask for less."""
 
     seen: bytes = b""
+    too_long: bool = False
 
 
 Answer = Reply[FrameT] | Silence | Garbled

@@ -53,8 +53,8 @@ class Block:
     as_ascii: it is asked in characters, on a serial line.
     """
 
-    __slots__ = ("_ascii", "_ask", "_data", "_decoders", "_raws", "_values", "address", "count", "function", "items",
-                 "places", "unit")  # fmt: skip
+    __slots__ = ("_ascii", "_ask", "_data", "_decoders", "_divisible", "_raws", "_values", "address", "count",
+                 "function", "items", "places", "unit")  # fmt: skip
 
     def __init__(
         self, unit: int, items: Sequence[Item], places: Sequence[int] | None = None, *, as_ascii: bool = False
@@ -87,9 +87,9 @@ class Block:
         self._data = read_request(unit, self.function, self.address, self.count, transaction=0).encode()[2:]
         request = read_request(unit, self.function, self.address, self.count, as_ascii=self._ascii).encode()
         reply_max = 11 + 4 * self.count if self._ascii else 5 + 2 * self.count
-        self._ask: Ask[Frame] = Ask(
-            data=request, reply_max=reply_max, accepts=self._accepts, speaks_for=speaks_for
-        )  # fmt: skip
+        self._divisible = len({item.address for item in self.items}) > 1
+        self._ask: Ask[Frame] = Ask(data=request, reply_max=reply_max, accepts=self._accepts, speaks_for=speaks_for,
+                                    divisible=self._divisible)  # fmt: skip
         self._raws = [b""] * len(self.items)
         self._values: list[Value] = []
 
@@ -102,7 +102,7 @@ class Block:
             return frame.transaction == transaction and self._accepts(frame)
 
         return Ask(data=transaction.to_bytes(2, "big") + self._data, reply_max=9 + 2 * self.count, accepts=accepts,
-                   pause_s=pause_s, speaks_for=speaks_for)  # fmt: skip
+                   pause_s=pause_s, speaks_for=speaks_for, divisible=self._divisible)  # fmt: skip
 
     def _accepts(self, frame: Frame) -> bool:
         return answers(frame, self.unit, self.function, self.count)
@@ -209,7 +209,7 @@ def read_blocks(
     that the meter does not have (02) or does not give so many of at once (03); an item is never split. After a failure
     (04) it is asked once more, a busy meter (05, 06) three times, with pauses. Silence ends the dialogue: what was not
     asked yet is silent too; a gateway that cannot reach the meter (0A, 0B) says just that. After Garbled the next block
-    is asked, because noise passes.
+    is asked, because noise passes; one that is too long for the noise is halved, this time.
     """
     found: dict[int, Value] = {}
     waiting = list(reversed(blocks))
@@ -228,6 +228,10 @@ def read_blocks(
                 waiting += reversed(halves)
             else:
                 block.fail(Fault.ABSENT if refused.absent else Fault.REFUSED, str(refused), found)
+        elif isinstance(answer, Garbled) and answer.too_long:
+            halves = block.halves()
+            assert halves is not None, "only what can be parted is divisible"
+            waiting += reversed(halves)
         elif isinstance(answer, Garbled):
             block.fail(Fault.GARBLED, answer.seen.hex().upper() or None, found)
         else:

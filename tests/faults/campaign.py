@@ -37,12 +37,10 @@ CHAPTER: Final = 1000
 METERS: Final = 6
 WAITING: Final = 10
 """Jobs that are with the bus at a time."""
-BILLING: Final = 0.2
-"""The share of jobs that are confirmed."""
+BILLING: Final = 0.4
+"""The share of reads of energy that are billed and so confirmed."""
 DISTURBED_EVERY_S: Final = 40.0
 """How often, about, the bus is cancelled in the midst of it, or its line torn."""
-SAMPLES: Final = 3
-"""Replies of a chapter from which the rate of unseen damage is computed."""
 
 ITEMS: Final[dict[str, Sequence[Sequence[str]]]] = {
     "dlt645-2007": (
@@ -130,7 +128,7 @@ class Chapter:
         self.wire.log.add = lambda served: None  # type: ignore[method-assign]  # nobody reads it
         self.line = MemoryLine(self.wire)
         self.bus = Bus(self.entry, open_line=self._open, now_ms=virtual.now_ms, jitter=Random(1))
-        self.judge = Judge(verdict, self.bus.port)
+        self.judge = Judge(verdict, self.bus.port, Random(1))
         self.wire.heard = self.judge.heard
         for meter in self.simulated:
             self.judge.truths[meter.id] = meter.meter.truth  # type: ignore[union-attr]
@@ -200,7 +198,7 @@ class Chapter:
         key = meter.id, chosen
         if (read := self.plans.get(key)) is None:
             read = self.plans[key] = plan(meter.profile, meter.entry, choices[chosen], self.entry.serial)
-        billing = rng.random() < BILLING and chosen == 0
+        billing = rng.random() < BILLING and all(item.startswith("energy") for item in choices[chosen])
         blames: list[tuple[Blame, str]] = []
         inner: Callable[[], Dialogue[Any]] = read.dialogue if self.checks else partial(_trusting, read.dialogue)
         if billing:
@@ -245,9 +243,7 @@ def campaign(family: Family, seed: int, exchanges: int, *, checks: bool = True) 
             verdict.exchanges += chapter.exchanges
             verdict.struck += chapter.wire.counts
             verdict.defects += chapter.bus.counters.defects
-            answers = [truth.sample() for truth in chapter.judge.truths.values()]
-            frames = [answer for answer in answers if answer][:SAMPLES]
-            share = residual(frames, chapter.faults, family=family, parity=chapter.sees_parity, rng=rng)
+            share = residual(chapter.judge.samples, chapter.faults, family=family, parity=chapter.sees_parity, rng=rng)
             verdict.computed += share * (verdict.replies - replies)
 
     log = logging.getLogger("drivers")

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from decimal import Decimal
 from math import sqrt
+from random import Random
 from typing import Any, Literal
 
 from drivers.outcome import Outcome
@@ -29,6 +30,7 @@ REMEMBERED = 24
 SHOWN = 8
 """Answers of a meter that are remembered: more than the readings of a value that is confirmed."""
 EXAMPLES_MAX = 20
+SAMPLES = 6
 
 
 class Truth:
@@ -43,10 +45,6 @@ class Truth:
         self._answers.append(said.data)
         for name, text in said.values.items():
             self._shown[name].append(text)
-
-    def sample(self) -> bytes:
-        """One of the latest answers that showed something, as a frame; empty when there was none."""
-        return next((answer.lstrip(b"\xfe") for answer in self._answers if len(answer) > 6), b"")
 
     def gave(self, frame: bytes) -> bool:
         """Whether this frame was among the latest answers."""
@@ -124,19 +122,24 @@ class Verdict:
 
     def __str__(self) -> str:
         return (
-            f"{self.exchanges} exchanges, {self.good} good values ({self.billing} billing), wrong: {self.wrong_detectable} "
-            f"detectable, {self.wrong_billing} billing, {self.wrong_probabilistic} probabilistic ({self.computed:.2f} computed)"
+            f"{self.exchanges} exchanges, {self.good} good values ({self.billing} billing), "
+            f"wrong: {self.wrong_detectable} detectable, {self.wrong_billing} billing, "
+            f"{self.wrong_probabilistic} probabilistic ({self.computed:.2f} computed)"
         )
 
 
 class Judge:
     """Watches the dialogues of one bus."""
 
-    def __init__(self, verdict: Verdict, port: Port) -> None:
+    def __init__(self, verdict: Verdict, port: Port, rng: Random) -> None:
         self.verdict = verdict
         self.truths: dict[str, Truth] = {}
         self._port = port
         self._sounds: deque[bytes] = deque(maxlen=REMEMBERED)
+        self.samples: list[bytes] = []
+        """Some of the replies, to compute from what noise can do to them."""
+        self._replies = 0
+        self._rng = rng
 
     def heard(self, sound: Sound) -> None:
         """Something was on the wire."""
@@ -161,12 +164,21 @@ class Judge:
 
     def _blame(self, truth: Truth, ask: Ask[Any], frame: Any) -> tuple[Blame, str]:
         whole = frame.encode(0) if isinstance(frame, Dlt645Frame) else frame.encode()
+        self._sample(whole)
         if truth.gave(whole):
             return "right", ""
         seen = self._port.seen
         told = f"asked {ask.data.hex()}, took {whole.hex()} of {seen.hex()}"
         sent = whole not in seen or any(whole in said for said in self._sounds)
         return "detectable" if sent else "probabilistic", told
+
+    def _sample(self, frame: bytes) -> None:
+        """Keep some of the replies, each as likely as any other."""
+        self._replies += 1
+        if len(self.samples) < SAMPLES:
+            self.samples.append(frame)
+        elif (place := self._rng.randrange(self._replies)) < SAMPLES:
+            self.samples[place] = frame
 
     def rule(self, meter: str, outcome: Outcome, blames: list[tuple[Blame, str]], *, billing: bool) -> None:
         """Hold the values of a job against the truth."""

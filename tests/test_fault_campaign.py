@@ -1,0 +1,36 @@
+"""Fuzzed buses: whatever goes wrong, no wrong value is taken for a good one; and the judge would see one."""
+
+import pytest
+
+from tests.faults.campaign import Family, campaign
+
+FAMILIES: tuple[Family, ...] = ("dlt645", "modbus")
+EXCHANGES = 100_000
+STRUCK = {"babble", "collision", "foreign", "glitch", "late", "other", "pause", "silent", "tail", "truncate", "twice",
+          "questions disturbed"}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_wrong_value_is_taken_for_a_good_one_in_a_hundred_thousand_fuzzed_exchanges(family: Family) -> None:
+    verdict = campaign(family, 1, EXCHANGES)
+    print(verdict)
+    assert verdict.exchanges >= EXCHANGES
+    assert verdict.wrong_detectable == 0, verdict.examples
+    assert verdict.wrong_billing == 0, verdict.examples
+    assert verdict.passed, (str(verdict), verdict.examples)
+    assert verdict.good > EXCHANGES / 2
+    assert verdict.billing > EXCHANGES / 50
+    assert all(verdict.struck[fault] > EXCHANGES / 1000 for fault in STRUCK), verdict.struck
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_the_checks_switched_off_the_campaign_sees_wrong_values(family: Family) -> None:
+    verdict = campaign(family, 1, 3_000, checks=False)
+    assert not verdict.passed
+    assert verdict.wrong_detectable > 20
+
+
+def test_the_same_seed_tells_the_same_story() -> None:
+    one, other = campaign("dlt645", 7, 1_500), campaign("dlt645", 7, 1_500)
+    assert (str(one), one.struck) == (str(other), other.struck)
