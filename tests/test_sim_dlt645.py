@@ -47,13 +47,21 @@ ALL_1997 = ["9010", "901F", "9011", "9020", "9110", "9130", "9140", "9410", "981
             "B61F", "B621", "B630", "B63F", "B640", "B650", "C010", "C011", "C030", "C032"]  # fmt: skip
 
 
-@pytest.mark.parametrize("di", SINGLE_2007 + BLOCKS_2007 + ALL_1997)
+KEPT = ["05000001", "05000101", "0500010C", "05060001", "05060101", "05060201", "0506013E", "05060301", "05060901",
+        "05060A02", "05061001", "05040001", "050401FE", "05041003", "06000002", "06010000", "06020001", "06030002",
+        "06040002", "06050002", "06060002", "06100101", "061001FF", "06100300", "061005FF", "03110000", "03110001",
+        "03110003", "03040000", "03040101", "03040301", "03300400", "03300401", "03300D00", "03300D01"]  # fmt: skip
+"""Freezes, load records, curves, events."""
+
+
+@pytest.mark.parametrize("di", SINGLE_2007 + BLOCKS_2007 + KEPT + ALL_1997)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_what_is_served_is_what_the_decoder_reads(di: str, reverse: bool) -> None:
     edition = Edition.E2007 if len(di) == 8 else Edition.E1997
     m = meter(load=Load(11, reverse=reverse), edition=edition)
     control = 0x11 if len(di) == 8 else 0x01
-    answer = m.answer(Frame(address=ADDRESS, control=control, data=bytes.fromhex(di)[::-1]), AT)
+    asked = bytes.fromhex("010021140127") if di == "06020001" else b""  # one record, from 2027-01-14 21:00 on
+    answer = m.answer(Frame(address=ADDRESS, control=control, data=bytes.fromhex(di)[::-1] + asked), AT)
     assert answer is not None
     frame = parse(answer.data.lstrip(b"\xfe"))
     assert frame.control == control | 0x80
