@@ -91,8 +91,10 @@ def test_a_broker_that_forgets_what_it_acknowledged_costs_data_with_pubacks_and_
         before = told(stage)["acknowledged"]
         until(stage, "three PUBACKs", lambda: told(stage)["acknowledged"] >= before + 3)
         tls_broker.kill()  # its autosave is 1800 s, mosquitto's default
-        tls_broker.start()
+        # The subscriber first: what a fresh broker takes before anybody has subscribed waits 30 s for its next offer.
         stage.chain.centre.start()
+        until(stage, "a subscriber that calls", lambda: " away: " in stage.chain.centre.said())
+        tls_broker.start()
         until(stage, "a session", lambda: told(stage)["sessions"] >= 2)
         truth = verdict(stage)
     assert truth.duplicate == truth.different == 0
