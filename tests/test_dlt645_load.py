@@ -109,6 +109,7 @@ def test_bytes_between_records_are_told_and_hide_no_record() -> None:
     found = parse(b"\xa0\x01" + whole + b"\xa0\xa0\x00" + whole + b"\xe5")
     assert [one.time.quality for one in found] == [Quality.INVALID, Quality.GOOD] * 2 + [Quality.INVALID]
     assert found[0].time.detail == "no load record: A001"
+    assert [len(one.values) for one in parse(b"\xa0\xa0\xa0\x09\xe0\xe0\xa0\xa0" + whole)] == [0, 4]
 
 
 @pytest.mark.parametrize("at", range(len(record(only(0, 1, 2, 3, 4, 5)))))

@@ -10,6 +10,7 @@ counts is not the same in all sources: to the last AA, to the end, or with its o
 are right.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -35,6 +36,7 @@ from protocols.quantity import Quantity, by_name
 
 START, INVALID_START, SEPARATOR, END = b"\xa0\xa0", b"\xe0\xe0", b"\xaa", 0xE5
 TIME = by_name("record.time.load")
+_STARTS = re.compile(rb"\xa0(?=\xa0)|\xe0(?=\xe0)")
 _HEAD = 8
 """Bytes before the sections: start, length, moment."""
 _SPANS = (5, 3, 0)
@@ -93,8 +95,8 @@ def _records(payload: bytes, only: int) -> Iterator[LoadRecord]:
             yield _record(payload[at:end], only)
             at = end
             continue
-        starts = [found for start in (START, INVALID_START) if (found := payload.find(start, at + 1)) > 0]
-        stop = min((found for found in starts if _end_of(payload, found)), default=len(payload))
+        later = (match.start() for match in _STARTS.finditer(payload, at + 1))
+        stop = next((found for found in later if _end_of(payload, found) is not None), len(payload))
         yield LoadRecord(invalid(TIME, f"no load record: {payload[at:stop].hex().upper()}"))
         at = stop
 
