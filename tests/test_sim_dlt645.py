@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.capture import Quality
+from protocols.dlt645 import v2007
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.frame import ANY_METER, BROADCAST, Frame, parse
 from protocols.dlt645.items import decode_item
 from simulators.dlt645 import Dlt645Meter
 from simulators.load import Load
+from tests.dlt645 import converse
 
 ADDRESS = "202411110002"
 AT = 1_800_000_000_000
@@ -69,6 +71,26 @@ def test_what_is_served_is_what_the_decoder_reads(di: str, reverse: bool) -> Non
     values = decode_item(di, frame.data[len(di) // 2 :], edition)
     assert {v.quantity.name: v.plain for v in values} == answer.values
     assert values
+
+
+def test_what_it_keeps_is_read_by_dialogues_as_it_is_served() -> None:
+    m = meter(load=Load(11))
+    served: dict[str, str] = {}
+
+    def answers(question: bytes) -> bytes:
+        answer = m.answer(parse(question.lstrip(b"\xfe")), AT)
+        assert answer is not None
+        served.update(answer.values)
+        return answer.data
+
+    kept = [di for di in KEPT if di[:2] != "06"]
+    values, asks = converse(v2007.read(ADDRESS, kept), answers)
+    assert {value.quantity.name: value.plain for value in values} == served
+    assert len(asks) == len(kept)
+    for di in ("06000002", "06050002", "061001FF"):
+        served.clear()
+        values, _ = converse(v2007.read_load(ADDRESS, di, 3), answers)
+        assert {value.quantity.name: value.plain for value in values} == served
 
 
 def test_only_its_own_address_is_answered() -> None:
