@@ -145,15 +145,18 @@ def days_block_of(di: str) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def payload_max(di: str, edition: Edition = Edition.E2007) -> int:
-    """The longest payload of one reply to this identifier, in bytes, without the identifier."""
+def payload_max(di: str, edition: Edition = Edition.E2007, tariffs: int | None = None) -> int:
+    """The longest payload of one reply to this identifier, in bytes, without the identifier.
+
+    tariffs: how many a block over tariffs holds at most behind its total; None: as many as the standard allows."""
     room = PAYLOAD_MAX - edition.di_length
     found = layout(di, edition)
     if found is None:
         return room
     if not found.block:
         return min(room, _longest(found.items[0].shape) or room)
-    return min(room, sum(item.shape.length for item in found.items))
+    items = found.items if tariffs is None or not found.open_ended else found.items[: tariffs + 1]
+    return min(room, sum(item.shape.length for item in items))
 
 
 def _longest(shape: Shape) -> int | None:
@@ -166,6 +169,8 @@ def _longest(shape: Shape) -> int | None:
     return shape.length
 
 
-def reply_max(di: str, edition: Edition = Edition.E2007, *, preamble: int = 4) -> int:
-    """The longest frame that can answer a read of this identifier, in bytes on the wire."""
-    return preamble + OVERHEAD + edition.di_length + payload_max(di, edition)
+def reply_max(
+    di: str, edition: Edition = Edition.E2007, *, preamble: int = 4, tariffs: int | None = None
+) -> int:  # fmt: skip
+    """The longest frame that can answer a read of this identifier, in bytes on the wire. tariffs: see payload_max."""
+    return preamble + OVERHEAD + edition.di_length + payload_max(di, edition, tariffs)

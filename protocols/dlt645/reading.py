@@ -19,10 +19,14 @@ FOLLOW_UPS_MAX = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadItem:
-    """One identifier to be read, and which of its quantities are wanted; empty: all that come."""
+    """One identifier to be read, and which of its quantities are wanted; empty: all that come.
+
+    tariffs: how many a block over tariffs is waited for; None: as many as the standard allows, which takes long.
+    """
 
     di: str
     wants: tuple[Quantity, ...] = ()
+    tariffs: int | None = None
 
 
 def answers_for(asked: str, frame: Frame, *, any_address: str) -> bool:

@@ -44,7 +44,9 @@ def _read(address: str, item: ReadItem, preamble: int) -> Dialogue[Frame]:
         function = FOLLOW_UP if follow_up else READ
         answer = yield Ask(
             data=Frame(address=address, control=function, data=di).encode(preamble),
-            reply_max=preamble + OVERHEAD + PAYLOAD_MAX if follow_up else reply_max(item.di, Edition.E1997),
+            reply_max=preamble + OVERHEAD + PAYLOAD_MAX
+            if follow_up
+            else reply_max(item.di, Edition.E1997, tariffs=item.tariffs),
             accepts=accepts,
             repeatable=not follow_up,
             holds_meter=bool(follow_up),

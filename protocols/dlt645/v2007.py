@@ -66,7 +66,7 @@ def _read(address: str, item: ReadItem, preamble: int, which: bytes = b"") -> Di
 
     answer = yield Ask(
         data=Frame(address=address, control=READ, data=di + which).encode(preamble),
-        reply_max=reply_max(item.di, preamble=preamble),
+        reply_max=reply_max(item.di, preamble=preamble, tariffs=item.tariffs),
         accepts=accepts,
     )
     if not isinstance(answer, Reply):
