@@ -4,13 +4,13 @@ What profiles offer and what a bus can carry is checked by `drivers.plan.check`,
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from config.meters import load_meters
 from config.mistake import ConfigError, Mistake
-from config.model import BusEntry, Site, TaskEntry, UplinkEntry
+from config.model import BusEntry, MeterEntry, Site, TaskEntry, UplinkEntry
 from config.toml import REQUIRED, Key, load_toml, read_table, tables
 from config.values import (
     broker_url,
@@ -57,6 +57,8 @@ BUS = (
     Key("name", name, REQUIRED, "The bus's name, unique on the site."),
     Key("port", port, REQUIRED, "A device path such as /dev/ttyS1, or tcp://host:port."),
     Key("serial", serial, "2400-8E1", "Baud rate, parity and stop bits of meters that name none of their own."),
+    Key("pipeline", integer(1, 64), 1,
+        "Questions that may be on their way at once, on a bus of modbus-tcp meters; 1: one after the other."),
 )
 TASK = (
     Key("name", name, REQUIRED, "The task's name, unique on the site."),
@@ -121,6 +123,7 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
         complete=not mistakes,
         mistakes=mistakes,
     )
+    mistakes += _pipelines(buses, meters, file)
     for key in ("store", "keys", "socket"):
         values[key] = base / values[key]
     length = len(os.fsencode(values["socket"]))
@@ -129,6 +132,15 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
         mistakes.append(Mistake(file, "status.socket", expected, f"{length} bytes: {values['socket']}"))
     site = Site(**values, buses=tuple(buses), meters=tuple(meters), tasks=tuple(tasks), origin=site_file)
     return site, mistakes
+
+
+def _pipelines(buses: Iterable[BusEntry], meters: Iterable[MeterEntry], file: str) -> Iterator[Mistake]:
+    """Only answers that carry the number of their question can be told apart."""
+    for bus in buses:
+        protocols = {meter.protocol for meter in meters if meter.bus == bus.name} - {"modbus-tcp"}
+        if bus.pipeline > 1 and (protocols or not bus.port.startswith("tcp://")):
+            got = f"{bus.pipeline} with {' and '.join(sorted(protocols)) or bus.port}"
+            yield Mistake(file, f"bus {bus.name}, pipeline", "1, or a bus of modbus-tcp meters alone", got)
 
 
 def _array(raw: dict[str, Any], table: str, file: str, mistakes: list[Mistake]) -> list[dict[str, Any] | None]:

@@ -59,6 +59,8 @@ class BusEntry:
     port: str
     serial: SerialSettings = SerialSettings(baud=2400, parity="E")
     """Settings for meters that name none of their own; for a TCP endpoint those of the line behind it."""
+    pipeline: int = 1
+    """Questions that may be on their way at once, over Modbus TCP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,11 +81,18 @@ class Port:
         self._last_byte = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exchange: Exchange | None = None
+        self._stream: Callable[[bytes], None] | None = None
+        self._told_lost: Callable[[], None] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether questions can be asked."""
         return self._line is not None and self._lost is None
+
+    @property
+    def ended_by(self) -> str | None:
+        """Why the line went away; None while it is there."""
+        return str(self._lost) if self._lost is not None else None
 
     @property
     def parity(self) -> ParityCheck:
@@ -110,6 +117,7 @@ class Port:
     def close(self) -> None:
         """Let go of the line; may be called twice."""
         line, self._line = self._line, None
+        self._stream = self._told_lost = None
         if line is not None:
             line.close()
 
@@ -169,6 +177,17 @@ class Port:
         counters.silences += 1
         return Silence()
 
+    def stream(self, receive: Callable[[bytes], None], lost: Callable[[], None]) -> None:
+        """For an owner that has several questions on their way: until the port is closed, all that comes goes to
+        `receive`, and `lost` is called when the line goes away. It sends with `send`, and never calls `exchange`."""
+        self._stream, self._told_lost = receive, lost
+
+    def send(self, data: bytes) -> None:
+        """Send without waiting for anything. Raises PortLost."""
+        line, _ = self._checked()
+        line.write(data)
+        self.counters.sent_bytes += len(data)
+
     async def quiet(self, gap_s: float) -> None:
         """Wait until the line has been quiet for the gap; after BABBLE_MAX_S of babble go on all the same.
 
@@ -192,7 +211,9 @@ class Port:
         assert self._loop is not None
         self._last_byte = self._loop.time()
         self.counters.received_bytes += len(data)
-        if self._exchange is None or self._exchange.found.done():
+        if self._stream is not None:
+            self._stream(data)
+        elif self._exchange is None or self._exchange.found.done():
             self.counters.stray_bytes += len(data)
             self.surplus += len(data)
         else:
@@ -204,3 +225,5 @@ class Port:
             self.counters.lost += 1
         if self._exchange is not None and not self._exchange.found.done():
             self._exchange.found.set_exception(PortLost(str(error)))
+        if self._told_lost is not None:
+            self._told_lost()

@@ -8,7 +8,7 @@ from typing import Literal
 from buffer.evidence import Evidence
 from buffer.outbox import Outbox
 from config.model import Site
-from drivers.bus import Bus
+from drivers.pipelined import bus_for
 from drivers.meter import Meter
 from drivers.plan import ReadPlan, plan
 from drivers.port import OpenLine
@@ -62,7 +62,7 @@ class Parts:
         )
         self.evidence = Evidence(site.store / "evidence", megabytes=site.evidence_mb) if site.evidence_mb else None
         self.buses = {
-            entry.name: Bus(
+            entry.name: bus_for(
                 entry, open_line=world.open_line, now_ms=now_ms, evidence=self.evidence, jitter=world.jitter
             )
             for entry in site.buses

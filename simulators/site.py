@@ -170,7 +170,8 @@ def _site_toml(site: Site) -> str:
         ("[status]", {"socket": site.socket.absolute()}),
         ("[uplink]", {"url": uplink.url, "profile": uplink.profile, "ca": uplink.ca, "certificate": uplink.certificate,
                       "key": uplink.key}),
-        *(("[[bus]]", {"name": b.name, "port": b.port, "serial": b.serial}) for b in site.buses),
+        *(("[[bus]]", {"name": b.name, "port": b.port, "serial": b.serial, "pipeline": b.pipeline})
+          for b in site.buses),
         *(("[[task]]", {"name": t.name, "every": f"{t.every_s}s", "items": list(t.items), "offset": f"{t.offset_s}s",
                         "slot_tolerance_s": t.slot_tolerance_s, "lane": t.lane}) for t in site.tasks),
     ]  # fmt: skip

@@ -178,6 +178,19 @@ def test_tasks_that_share_an_item_of_a_meter_share_their_offset(tmp_path: Path) 
     assert [mistake.where for mistake in mistakes(tmp_path, site)] == ["row 2, tasks", "row 3, tasks"]
 
 
+@pytest.mark.parametrize(
+    ("port", "pipeline", "where"),
+    [("/dev/ttyS1", 0, "bus[1].pipeline"), ("/dev/ttyS1", 8, "bus b1, pipeline"),
+     ("tcp://10.0.0.2:502", 65, "bus[2].pipeline")],
+)  # fmt: skip
+def test_only_a_bus_of_modbus_tcp_meters_is_pipelined(tmp_path: Path, port: str, pipeline: int, where: str) -> None:
+    (mistake,) = mistakes(tmp_path, SITE.replace(f'"{port}"', f'"{port}"\npipeline = {pipeline}'))
+    assert mistake.where == where
+    right = SITE.replace('"tcp://10.0.0.2:502"', '"tcp://10.0.0.2:502"\npipeline = 8')
+    (tmp_path / "right").mkdir()
+    assert [bus.pipeline for bus in load_site(write(tmp_path / "right", right)).buses] == [1, 8]
+
+
 def test_a_bus_that_cannot_be_read_does_not_make_mistakes_of_its_meters(tmp_path: Path) -> None:
     found = mistakes(tmp_path, SITE.replace('name = "b1"', 'name = "b 1"'))
     assert [mistake.where for mistake in found] == ["bus[1].name"]

@@ -1,0 +1,116 @@
+"""Questions on their way over one Modbus TCP connection, several at a time, told apart by their transaction."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from drivers.run import Run
+from protocols.dialogue import Answer, Ask, Reply, Silence
+from protocols.modbus.frame import TcpDeframer
+
+PAST_MAX = 1024
+"""Transactions that are remembered as given up; an answer to one of them is late, to any other unknown one mixed up."""
+
+
+class Flight:
+    """A question that was sent. Times are loop time in seconds; sent_at is UTC milliseconds."""
+
+    __slots__ = ("ask", "began", "company", "ends", "live", "run", "sent_at")
+
+    def __init__(self, run: Run, ask: Ask[Any], *, began: float, ends: float, sent_at: int, live: bool) -> None:
+        self.run = run
+        self.ask = ask
+        self.began = began
+        self.ends = ends
+        """When it is given up."""
+        self.sent_at = sent_at
+        self.live = live
+        """Whether live meters had work when it was sent."""
+        self.company = False
+        """Whether others were on their way at any time together with it."""
+
+
+class Flights:
+    """What is on its way, and what has landed. `landed` is emptied by its owner."""
+
+    def __init__(self, *, now_ms: Callable[[], int], wake: Callable[[], None]) -> None:
+        self.landed: list[tuple[Flight, Answer[Any]]] = []
+        self.mixed_up = 0
+        """Answers to what was never asked, or that do not fit the question of their transaction."""
+        self.late = 0
+        """Answers to questions that were given up before."""
+        self.soonest = float("inf")
+        """None is given up before this (loop time)."""
+        self._flying: dict[int, Flight] = {}
+        self._past: OrderedDict[int, None] = OrderedDict()
+        self._deframer = TcpDeframer()
+        self._now_ms = now_ms
+        self._wake = wake
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    def __contains__(self, ask: Ask[Any]) -> bool:
+        return transaction_of(ask) in self._flying
+
+    def __iter__(self) -> Iterator[Flight]:
+        yield from self._flying.values()
+        yield from (flight for flight, _ in self.landed)
+
+    @property
+    def any(self) -> bool:
+        """Whether one is on its way, or has landed and was not dealt with."""
+        return bool(self._flying or self.landed)
+
+    def connected(self) -> None:
+        """A fresh connection: nothing of the last one is left in it."""
+        self._deframer = TcpDeframer()
+
+    def put(self, flight: Flight) -> None:
+        """It was sent."""
+        if self._flying:
+            flight.company = True
+            for other in self._flying.values():
+                other.company = True
+        self._flying[transaction_of(flight.ask)] = flight
+        self.soonest = min(self.soonest, flight.ends)
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes as they come."""
+        flying, ended_at = self._flying, 0
+        for frame in self._deframer.feed(data):
+            transaction = frame.transaction
+            assert transaction is not None
+            flight = flying.get(transaction)
+            if flight is not None and flight.ask.accepts(frame):
+                del flying[transaction]
+                ended_at = ended_at or self._now_ms()
+                reply = Reply(frame=frame, sent_at=min(flight.sent_at, ended_at), ended_at=ended_at)
+                self.landed.append((flight, reply))
+            elif flight is None and transaction in self._past:
+                self.late += 1
+            else:
+                self.mixed_up += 1
+        if ended_at:
+            self._wake()
+
+    def overdue(self, now: float) -> None:
+        """Those whose time is over land in silence."""
+        for transaction, flight in [item for item in self._flying.items() if item[1].ends <= now]:
+            del self._flying[transaction]
+            self._past[transaction] = None
+            if len(self._past) > PAST_MAX:
+                self._past.popitem(last=False)
+            self.landed.append((flight, Silence()))
+        self.soonest = min((flight.ends for flight in self._flying.values()), default=float("inf"))
+
+    def ground(self) -> list[Flight]:
+        """Take all of them back: the connection is lost, or its owner stops."""
+        flights = list(self._flying.values())
+        self._flying.clear()
+        return flights
+
+
+def transaction_of(ask: Ask[Any]) -> int:
+    """The number under which a question over TCP is answered."""
+    return int.from_bytes(ask.data[:2], "big")
