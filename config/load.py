@@ -57,8 +57,18 @@ BUS = (
     Key("name", name, REQUIRED, "The bus's name, unique on the site."),
     Key("port", port, REQUIRED, "A device path such as /dev/ttyS1, or tcp://host:port."),
     Key("serial", serial, "2400-8E1", "Baud rate, parity and stop bits of meters that name none of their own."),
-    Key("pipeline", integer(1, 64), 1,
-        "Questions that may be on their way at once, on a bus of modbus-tcp meters; 1: one after the other."),
+    Key(
+        "rs485",
+        choice("auto", "rts", "rts-inverted"),
+        "auto",
+        "Who turns the pair to sending: auto (the adapter), or the driver by RTS, high while sending or inverted.",
+    ),
+    Key(
+        "pipeline",
+        integer(1, 64),
+        1,
+        "Questions that may be on their way at once, on a bus of modbus-tcp meters; 1: one after the other.",
+    ),
 )
 TASK = (
     Key("name", name, REQUIRED, "The task's name, unique on the site."),
@@ -124,6 +134,11 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
         mistakes=mistakes,
     )
     mistakes += _pipelines(buses, meters, file)
+    mistakes += [
+        Mistake(file, f"bus {bus.name}, rs485", "auto, or a device path as the port", bus.port)
+        for bus in buses
+        if bus.rs485 != "auto" and bus.port.startswith("tcp://")
+    ]
     for key in ("store", "keys", "socket"):
         values[key] = base / values[key]
     length = len(os.fsencode(values["socket"]))

@@ -10,6 +10,7 @@ Parity = Literal["N", "E", "O"]
 ProtocolName = Literal["dlt645-2007", "dlt645-1997", "modbus-rtu", "modbus-tcp", "modbus-ascii"]
 ClockTrust = Literal["kernel", "chrony", "centre", "always"]
 UplinkProfile = Literal["prompt", "metered"]
+Rs485 = Literal["auto", "rts", "rts-inverted"]
 Priority = Literal["normal", "priority"]
 TaskKind = Literal["interval"]
 
@@ -59,6 +60,9 @@ class BusEntry:
     port: str
     serial: SerialSettings = SerialSettings(baud=2400, parity="E")
     """Settings for meters that name none of their own; for a TCP endpoint those of the line behind it."""
+    rs485: Rs485 = "auto"
+    """Who turns the pair to sending. auto: the adapter or its driver, by itself; rts, rts-inverted: the kernel's driver
+    by the line RTS, which is high, or low, while it sends."""
     pipeline: int = 1
     """Questions that may be on their way at once, over Modbus TCP."""
 

@@ -13,6 +13,7 @@ import termios
 from collections.abc import Callable
 
 import serial
+from serial.rs485 import RS485Settings
 
 from config.model import BusEntry, SerialSettings
 from drivers.line import ParityCheck, PortBusy, PortLost
@@ -28,6 +29,11 @@ _REASONS = {
     errno.EPERM: "permission denied",
     errno.ENOTTY: "not a serial device",
 }
+_DIRECTION = {
+    "rts": RS485Settings(rts_level_for_tx=True, rts_level_for_rx=False),
+    "rts-inverted": RS485Settings(rts_level_for_tx=False, rts_level_for_rx=True),
+}
+"""What is asked of the kernel's driver (TIOCSRS485); it turns the pair around each frame, to the bit."""
 _BUSY = (errno.EBUSY, errno.EAGAIN)
 
 
@@ -43,10 +49,25 @@ def open_serial(bus: BusEntry) -> "SerialLine":
         line = SerialLine(device, bus.port)
         line.apply(bus.serial)
         device.reset_input_buffer()
+        _direct(device, bus)
+    except PortLost:
+        device.close()
+        raise
     except (OSError, termios.error, ValueError) as error:  # pyserial's own error is an OSError
         device.close()
         raise _lost(bus.port, error) from error
     return line
+
+
+def _direct(device: "serial.Serial", bus: BusEntry) -> None:
+    """Have the driver turn the pair, where the site file says so. Raises PortLost: it would be heard by nobody."""
+    if bus.rs485 == "auto":
+        return
+    try:
+        device.rs485_mode = _DIRECTION[bus.rs485]
+    except (OSError, ValueError) as error:  # pyserial tells a refused ioctl as a ValueError
+        detail = f"{bus.port}: the driver of this device does not turn RS-485 pairs: leave out rs485 = {bus.rs485}"
+        raise PortLost(detail) from error
 
 
 def _lost(port: str, error: Exception) -> PortLost:

@@ -191,6 +191,22 @@ def test_only_a_bus_of_modbus_tcp_meters_is_pipelined(tmp_path: Path, port: str,
     assert [bus.pipeline for bus in load_site(write(tmp_path / "right", right)).buses] == [1, 8]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0",
+     "/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0"],
+)  # fmt: skip
+def test_a_device_is_named_by_its_place_or_its_own_number_and_may_turn_its_pair(tmp_path: Path, name: str) -> None:
+    site = SITE.replace('"/dev/ttyS1"', f'"{name}"\nrs485 = "rts"')
+    bus = load_site(write(tmp_path, site)).buses[0]
+    assert (bus.port, bus.rs485) == (name, "rts")
+
+
+def test_nobody_turns_a_pair_behind_tcp(tmp_path: Path) -> None:
+    (mistake,) = mistakes(tmp_path, SITE.replace('502"', '502"\nrs485 = "rts"'))
+    assert (mistake.where, mistake.got) == ("bus b2, rs485", "tcp://10.0.0.2:502")
+
+
 def test_a_bus_that_cannot_be_read_does_not_make_mistakes_of_its_meters(tmp_path: Path) -> None:
     found = mistakes(tmp_path, SITE.replace('name = "b1"', 'name = "b 1"'))
     assert [mistake.where for mistake in found] == ["bus[1].name"]

@@ -6,11 +6,14 @@ import pty
 import termios
 import tty
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import serial
+from serial.rs485 import RS485Settings
 
-from config.model import BusEntry, SerialSettings
+from config.model import BusEntry, Rs485, SerialSettings
 from drivers.line import PortBusy, PortLost
 from drivers.port import Port, open_line
 from protocols.dialogue import Reply, Silence
@@ -161,6 +164,44 @@ async def test_a_device_without_permission_says_so(tmp_path: Path) -> None:
     port.touch(mode=0)
     with pytest.raises(PortLost, match=r"permission denied|not a serial device"):  # root may open anything
         await open_line(bus(str(port)))
+
+
+@pytest.mark.parametrize(("rs485", "levels"), [("rts", (True, False)), ("rts-inverted", (False, True))])
+async def test_the_driver_is_asked_to_turn_the_pair_also_after_a_change_of_speed(
+    device: Device, monkeypatch: pytest.MonkeyPatch, rs485: Rs485, levels: tuple[bool, bool]
+) -> None:
+    asked: list[tuple[bool, bool, bool]] = []
+
+    def record(self: serial.Serial, settings: RS485Settings) -> None:
+        asked.append((settings.rts_level_for_tx, settings.rts_level_for_rx, settings.loopback))
+
+    monkeypatch.setattr(serial.Serial, "_set_rs485_mode", record)
+    line = await open_line(replace(bus(device.name), rs485=rs485))
+    assert asked[-1] == (*levels, False)
+    asked.clear()
+    line.apply(SerialSettings(baud=2400, parity="E"))
+    assert asked[-1] == (*levels, False)
+    line.close()
+    asked.clear()
+    (await open_line(bus(device.name))).close()
+    assert asked == []
+
+
+async def test_a_device_that_cannot_turn_the_pair_is_refused_with_a_reason(device: Device) -> None:
+    with pytest.raises(PortLost, match="does not turn RS-485 pairs: leave out rs485 = rts"):
+        await open_line(replace(bus(device.name), rs485="rts"))
+    (await open_line(bus(device.name))).close()  # and is free again
+
+
+async def test_a_device_is_opened_by_the_name_of_its_place(device: Device, tmp_path: Path) -> None:
+    by_path = tmp_path / "serial/by-path"
+    by_path.mkdir(parents=True)
+    name = by_path / "pci-0000:00:14.0-usb-0:2:1.0-port0"
+    name.symlink_to(device.name)
+    line = await open_line(bus(str(name)))
+    with pytest.raises(PortBusy, match="in use"):
+        await open_line(bus(device.name))
+    line.close()
 
 
 async def test_an_adapter_that_is_pulled_out_ends_the_exchange(device: Device) -> None:
