@@ -25,7 +25,7 @@ from drivers.run import Run, Standing
 from drivers.silent import Silent
 from drivers.tally import BusCounters, Evidence
 from protocols.capture import Fault
-from protocols.dialogue import Answer, Ask, Garbled, Reply, Silence
+from protocols.dialogue import Answer, Garbled, Reply, Silence
 
 __all__ = ["Account", "Bus", "BusCounters", "Evidence", "Job", "Lane", "Outcome"]
 
@@ -294,6 +294,10 @@ class Bus:
             self.counters.divided += 1
             self._advance(run, Garbled(too_long=True), loop.time())
             return
+        if (clear_at := standing.clear_at(ask)) > loop.time() + 1e-9:
+            standing.quiet_until = max(standing.quiet_until, clear_at)
+            self._requeue(run)
+            return
         live = self._lanes.waiting > 0
         gap_s = max(meter.gap_s, self._silence_s)
         self._in_hand = run
@@ -302,7 +306,7 @@ class Bus:
             if self._overtaken and not run.urgent:
                 self._requeue(run)
                 return
-            if self._last is standing and await self._doubled(standing, ask):
+            if self._last is standing and await self._doubled(standing):
                 self._requeue(run)
                 return
             run.asked()
@@ -340,7 +344,7 @@ class Bus:
             wire_s = (len(ask.data) + port.received) * meter.character_s
             turnaround_s = self.account.asked(began=port.began, ended=port.ended, gap_s=gap_s, wire_s=wire_s)
             meter.answered(turnaround_s)
-            standing.garbled = 0
+            standing.garbled, standing.answered_at = 0, now
             self.errors.whole(port.received)
             if standing.silent:
                 self._came_back(standing, now)
@@ -371,13 +375,10 @@ class Bus:
         else:
             self._advance(run, answer, now)
 
-    async def _doubled(self, standing: Standing, ask: Ask[Any]) -> bool:
+    async def _doubled(self, standing: Standing) -> bool:
         """Whether the meter that was just asked has sent more than its answer. The same again would be taken for the
-        answer to the next question where they look alike (Modbus), so it is left alone for its late window. There it
-        may also come after a pause, as long as one inside a frame."""
-        meter = standing.meter
-        alike = standing.asked is not None and meter.answers_alike(ask, standing.asked)
-        await self.port.quiet(meter.inter_byte_s if alike else meter.gap_s)
+        answer to the next question where they look alike (Modbus), so it is left alone for its late window."""
+        await self.port.quiet(standing.meter.gap_s)
         self._last = None
         if self.port.surplus < DOUBLED_MIN:
             return False

@@ -20,22 +20,16 @@ class Standing:
     """How a meter stands on its bus, as far as the queue is concerned. Times are loop time in seconds."""
 
     __slots__ = (
-        "asked",
-        "blocked_until",
-        "garbled",
-        "held_by",
-        "internal",
-        "meter",
-        "probe",
-        "probe_at",
-        "quiet_until",
-        "silent",
-    )
+        "answered_at", "asked", "blocked_until", "garbled", "held_by", "internal", "meter", "probe", "probe_at",
+        "quiet_until", "silent",
+    )  # fmt: skip
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self.asked: Ask[Any] | None = None
         """The last question that it was put."""
+        self.answered_at = 0.0
+        """When it last answered."""
         self.garbled = 0
         """Damaged answers in a row."""
         self.quiet_until = 0.0
@@ -51,6 +45,13 @@ class Standing:
         """When it is to be asked whether it is back, while silent."""
         self.probe: Job | None = None
         """The latest job: its first question serves as a probe when no job waits."""
+
+    def clear_at(self, ask: Ask[Any]) -> float:
+        """When this may be asked. An answer may come twice with a pause between, as long as one inside a frame: its
+        second coming must not be taken for the answer to a question that is answered alike."""
+        if self.asked is None or not self.meter.answers_alike(ask, self.asked):
+            return 0.0
+        return self.answered_at + self.meter.inter_byte_s
 
 
 class Run:

@@ -86,7 +86,7 @@ class Mischief:
             case 4:  # more than was asked for
                 data += rng.randbytes(rng.randint(2, 3))
             case _:
-                at = rng.randrange(12)
+                at = rng.randrange(6)  # a high digit: nobody else on the wire is called that
                 address = address[:at] + str((int(address[at], 16) + 1) % 10) + address[at + 1 :]
         return Dlt645Frame(address=address, control=control, data=data).encode(rng.randrange(5))
 
@@ -94,8 +94,8 @@ class Mischief:
         rng = self._rng
         unit, function, data = frame.unit, frame.function, frame.data
         match 0 if function & ERROR_BIT else rng.randrange(5):
-            case 0:
-                unit = unit % 247 + 1
+            case 0:  # of somebody who is not there, as far as wires with few meters go
+                unit = (unit + 100) % 247 + 1
             case 1:  # 3 for 4 and 4 for 3
                 function ^= 0x07
             case 2:  # a register less

@@ -103,7 +103,7 @@ def weather(rng: Random, family: Family) -> Faults:
         other=often(0.01, 0.1),
         preamble=often(0.1),
         pause=often(0.05, 0.3),
-        pause_ms=20.0 if family == "modbus" else 200.0,
+        pause_ms=15.0 if family == "modbus" else 200.0,
         babble=often(0.01, 0.03),
         echo=rng.random() < 0.2,
     )
