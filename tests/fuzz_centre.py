@@ -1,15 +1,19 @@
 """What comes in from beyond the broker: rows, bodies, sealed and signed messages, and the landing of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import version
 from random import Random
+
+import cbor2
 
 from central.landing import Landing
 from central.sinks.sqlite import SqliteSink
-from protocols import batch, envelope
+from protocols import batch, cbor, envelope
 from protocols.capture import Event, Record
 from protocols.envelope import BatchKind, sign1
+from protocols.errors import Malformed
 from protocols.messages import (
     Health,
     Hello,
@@ -25,62 +29,91 @@ from protocols.messages import (
     manifest_rows,
     topic,
 )
+from protocols.topics import DOWN, UP, Direction, bucket, parse_topic
 from tests.fleet import NOW, Gateway, centre, identity, trust
-from tests.fuzzing import Case, Make
-from tests.mutation import deflated, inflated, mutate, some_records
+from tests.fuzzing import Case, Make, Target
+from tests.mutation import deflated, inflated, mended_cbor, mutate, some_records
 from tests.records import digits
 from tests.scratch import scratch
 
 GATEWAY = "gw-0001"
+WAYS: tuple[tuple[Direction, frozenset[str]], ...] = (("up", UP), ("down", DOWN))
+CBOR2 = int(version("cbor2").partition(".")[0])
+BODY_S_MAX = 0.75
+"""A body of a few bytes may stand for 65,536 equal records, of microseconds each. A gateway seals 8,000."""
+SIGNED = tuple(envelope.SignedKind)
 _KID, _SALT = bytes(range(8)), b"salt"
 
 
-def row(random: Random) -> Case:
-    """A packed record, damaged: what is read from it can be packed and read again."""
-    record = random.choice(some_records(random))
-    data = mutate(random, batch.pack(record))
-
-    def run() -> None:
-        found = batch.unpack(data)
-        again = batch.unpack(batch.pack(found))
-        assert (again, digits([again])) == (found, digits([found]))
-
-    return Case(data, run)
+def row(data: bytes) -> None:
+    """What is read from a packed record can be packed and read again."""
+    if _loses_memory(data[1:]):
+        raise Malformed("a text that is not UTF-8")
+    found = batch.unpack(data)
+    again = batch.unpack(batch.pack(found))
+    assert (again, digits([again])) == (found, digits([found]))
 
 
-def body(random: Random) -> Case:
-    """The columns of a batch, damaged and deflated again: what is read from them can be written and read again."""
-    raw = mutate(random, inflated(batch.encode(some_records(random))))
-    if random.randrange(100) == 0:  # a bomb: little on the wire, much when it is inflated
-        at = random.randrange(len(raw) + 1)
-        raw = raw[:at] + random.choice((b"\0", b"\1", b"a", b"\xff")) * random.choice((2**12, 2**16, 2**21)) + raw[at:]
-    data = deflated(raw)
-    if random.randrange(10) == 0:
-        data = mutate(random, data)
-
-    def run() -> None:
-        found = batch.decode(data)
-        again = batch.decode(batch.encode(found))
-        assert (again, digits(again)) == (found, digits(found))
-
-    return Case(data, run)
+def _loses_memory(data: bytes) -> bool:
+    """cbor2 before 6 loses some 700 bytes for good at each text that is not UTF-8; gateways have a later one."""
+    if CBOR2 >= 6:
+        return False
+    try:
+        cbor.read(data)
+    except Malformed as error:
+        return "UTF-8" in str(error)
+    return False
 
 
-def sealed(random: Random) -> Case:
-    """A sealed message, damaged: none opens but the one that was sealed."""
-    gateway = Gateway(seed=random.randrange(3))
-    body = random.randbytes(random.choice((0, 1, 23, 24, 300)))
-    kind = random.choice((BatchKind.CAPTURES, BatchKind.EVENTS))
-    whole = envelope.seal(gateway.data_key, gateway=GATEWAY, seq=random.choice((1, 2**40)), kind=kind, body=body)
-    data = mutate(random, whole)
+def _some() -> list[list[Record]]:
+    return [some_records(Random(n)) for n in range(100)]
 
-    def run() -> None:
-        head = envelope.header(data)
-        opened = envelope.open(data, data_key=gateway.data_key, gateway=GATEWAY)
-        assert data == whole, "a message was opened that nobody sealed"
-        assert (opened.body, opened.kind, head.kind) == (body, kind, kind)
 
-    return Case(data, run)
+# An input of `body` says with its first byte what the rest is: the body of a batch, what it holds inflated, or that
+# with much of one byte in it, as a bomb has.
+
+
+def body(data: bytes) -> None:
+    """What is read from the columns of a batch can be written and read again."""
+    kind, rest = data[:1], data[1:]
+    if kind == b"\1":
+        rest = deflated(rest)
+    elif kind == b"\2" and len(rest) > 4:
+        at = int.from_bytes(rest[:2], "big") % (len(rest) - 3)
+        raw = rest[4:]
+        rest = deflated(raw[:at] + rest[2:3] * (1 << rest[3] % 22) + raw[at:])
+    found = batch.decode(rest)
+    again = batch.decode(batch.encode(found))
+    assert (again, digits(again)) == (found, digits(found))
+
+
+def _bodies() -> list[bytes]:
+    whole = [batch.encode(records[:5]) for records in _some()]
+    raw = [inflated(each) for each in whole]
+    bombs = [b"\2\0\x40" + bytes((byte, 16)) + each for byte, each in zip(b"\0\1a\xff", raw, strict=False)]
+    return [*(b"\0" + each for each in whole[:20]), *(b"\1" + each for each in raw), *bombs]
+
+
+def sealed(data: bytes) -> None:
+    """No message opens but one that was sealed."""
+    gateway = _gateway()
+    head = envelope.header(data)
+    opened = envelope.open(data, data_key=gateway.data_key, gateway=GATEWAY)
+    assert data in _sealed(), "a message was opened that nobody sealed"
+    assert opened.kind is head.kind
+
+
+@cache
+def _gateway() -> Gateway:
+    return Gateway(seed=1)
+
+
+@cache
+def _sealed() -> frozenset[bytes]:
+    return frozenset(
+        envelope.seal(_gateway().data_key, gateway=GATEWAY, seq=seq, kind=kind, body=bytes(size))
+        for size in (0, 1, 23, 24, 300) for seq in (1, 2**40) for kind in (BatchKind.CAPTURES, BatchKind.EVENTS)
+    )  # fmt: skip
 
 
 @cache
@@ -104,32 +137,20 @@ def _messages() -> tuple[tuple[Callable[[bytes], object], bytes], ...]:
     return (*((type(each).decode, each.encode()) for each in signed), (manifest_rows, manifest_body(rows)))
 
 
-def message(random: Random) -> Case:
-    """The payload of a message, damaged: what is read from it reads the same again."""
-    read, whole = random.choice(_messages())
-    data = mutate(random, whole, [other for _, other in _messages()])
-
-    def run() -> None:
-        found = read(data)
-        again = manifest_body(found) if isinstance(found, tuple) else found.encode()  # type: ignore[attr-defined]
-        assert read(again) == found
-
-    return Case(data, run)
+def message(data: bytes) -> None:
+    """What is read from the payload of a message reads the same again. The first byte says of which kind it is."""
+    read, _ = _messages()[data[0] % len(_messages())] if data else _messages()[0]
+    found = read(data[1:])
+    again = manifest_body(found) if isinstance(found, tuple) else found.encode()  # type: ignore[attr-defined]
+    assert read(again) == found
 
 
-def signed_message(random: Random) -> Case:
-    """A signed message, damaged: none is believed but the one that was signed."""
-    who = identity(GATEWAY)
-    kind = random.choice(list(envelope.SignedKind))
-    whole = _once_signed(kind)
-    data = mutate(random, whole)
-    verify = trust(GATEWAY).verifier(GATEWAY)
-
-    def run() -> None:
-        payload = envelope.verify1(data, kind=kind, verify=verify)
-        assert payload == who.kid, "a message was believed that nobody signed"
-
-    return Case(data, run)
+def signed(data: bytes) -> None:
+    """No message is believed but one that was signed, as what it was signed as."""
+    kind = SIGNED[data[0] % len(SIGNED)] if data else SIGNED[0]
+    payload = envelope.verify1(data[1:], kind=kind, verify=trust(GATEWAY).verifier(GATEWAY))
+    assert data[1:] == _once_signed(kind), "a message was believed that nobody signed"
+    assert payload == identity(GATEWAY).kid
 
 
 @cache
@@ -207,3 +228,53 @@ def _signed(
     if random.randrange(2):
         payload = mutate(random, payload)
     return topic(gateway.id, "up", name), sign1(payload or b"\0", kind=kind, kid=who.kid, sign=who.sign)
+
+
+def address(data: bytes) -> None:
+    """A topic that is taken apart can be put together again."""
+    text = data.decode(errors="replace")
+    found = parse_topic(text)
+    assert topic(found.gateway, found.direction, found.name) == text
+
+
+def mended_topic(_: Random, data: bytes) -> bytes:
+    """The bytes with the share of the fleet that their gateway is in."""
+    parts = data.split(b"/")
+    if len(parts) > 3:
+        parts[2] = bucket(parts[3].decode(errors="replace")).encode()
+    return b"/".join(parts)
+
+
+def cbor_item(data: bytes) -> None:
+    """What our own reader takes, another reads as the same; and it is written in the same way again."""
+    found = cbor.read(data)
+    assert cbor2.loads(data) == found
+    assert cbor2.dumps(found) == data
+
+
+def _numbered(whole: Sequence[bytes]) -> list[bytes]:
+    return [bytes((n,)) + each for n, each in enumerate(whole)]
+
+
+def _mended_behind(random: Random, data: bytes) -> bytes:
+    return data[:1] + mended_cbor(random, data[1:])
+
+
+TARGETS: Mapping[str, Target] = {
+    "row": Target(run=row, seeds=lambda: [batch.pack(record) for records in _some() for record in records[:2]]),
+    "body": Target(run=body, seeds=_bodies, limit_s=BODY_S_MAX),
+    "sealed": Target(run=sealed, seeds=lambda: sorted(_sealed())),
+    "signed": Target(
+        run=signed, seeds=lambda: _numbered([_once_signed(kind) for kind in SIGNED]), mend=_mended_behind,
+    ),
+    "message": Target(
+        run=message, seeds=lambda: _numbered([whole for _, whole in _messages()]), mend=_mended_behind,
+    ),
+    "cbor": Target(run=cbor_item, seeds=lambda: [whole for _, whole in _messages()], mend=mended_cbor),
+    "topic": Target(
+        run=address, mend=mended_topic, size_max=200,
+        seeds=lambda: [topic(name, way, kind).encode() for name in ("gw-0001", "a")
+                       for way, kinds in WAYS for kind in sorted(kinds)],
+    ),
+}  # fmt: skip
+"""What passes the broker."""

@@ -1,9 +1,12 @@
-"""What comes in from meters: streams of damaged frames into the deframers, damaged answers into the dialogues."""
+"""What comes in from meters: streams of damaged frames into the deframers, damaged answers to whole reads."""
 
-from collections.abc import Callable, Generator
-from functools import cache
+import itertools
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from random import Random
-from typing import Any
+from typing import Any, get_args
+from zlib import crc32
 
 from config.model import MeterEntry, SerialSettings
 from drivers.plan import plan
@@ -14,33 +17,30 @@ from protocols.dlt645 import frame as dlt645
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.message import explain, find
 from protocols.modbus import frame as modbus
+from protocols.modbus import requests
+from protocols.modbus.ascii import AsciiDeframer
 from tests.dlt645 import VECTORS
-from tests.fuzzing import Case
-from tests.modbus import exception, reply
-from tests.mutation import mended_dlt645, mended_mbap, mended_rtu, mutate, pieces
+from tests.fuzz_items import IDENTIFICATIONS, storable
+from tests.fuzzing import Case, Target
+from tests.modbus import exception, listener, reply
+from tests.mutation import (
+    in_parts,
+    mended_ascii,
+    mended_dlt645,
+    mended_mbap,
+    mended_rtu,
+    mended_stream_645,
+    mutate,
+)
 
+STREAM_MAX = 280
+"""Bytes of a stream: one long frame, or some short ones."""
 FRAMES_645 = [bytes.fromhex(vector["hex"]) for vector in VECTORS]
-PENDING_MAX = 267
-"""The longest frame of any protocol here: what a deframer may hold back."""
+SIDES: tuple[modbus.Side, ...] = get_args(modbus.Side)
+PENDING_MAX = 513
+"""The longest frame of any protocol here, one of Modbus ASCII: what a deframer may hold back."""
 EXCHANGES_MAX = 2_000
 """Questions of one dialogue: each item of the longest plan, each with all its follow-up frames, would be more."""
-
-
-def _stream(random: Random, frames: list[bytes], mend: Callable[[bytes], bytes]) -> bytes:
-    """Noise, frames as they should be, damaged ones, and damaged ones with their length and checksum mended."""
-    parts = []
-    for _ in range(random.randint(1, 6)):
-        frame = random.choice(frames)
-        match random.randrange(6):
-            case 0:
-                parts.append(random.randbytes(random.randrange(40)))
-            case 1:
-                parts.append(frame)
-            case 2:
-                parts.append(mutate(random, frame, frames))
-            case _:
-                parts.append(mend(mutate(random, frame, frames)))
-    return b"".join(parts)[:2048]
 
 
 def _deframe(deframer: Deframer[Any], cut: list[bytes]) -> list[Any]:
@@ -55,57 +55,57 @@ def _deframe(deframer: Deframer[Any], cut: list[bytes]) -> list[Any]:
     return frames
 
 
-def dlt645_stream(random: Random) -> Case:
+def _cut(stream: bytes) -> list[bytes]:
+    """The stream in some pieces that its own bytes decide, so that an input is the same input every time."""
+    number = crc32(stream)
+    if number % 16 == 0:
+        return [stream[at : at + 1] for at in range(len(stream))]
+    at = number % (len(stream) + 1)
+    return [stream] if number % 3 == 0 else [stream[:at], stream[at : at + 9], stream[at + 9 :]]
+
+
+def _streams(frames: Sequence[bytes]) -> list[bytes]:
+    """Each frame alone, and some after each other."""
+    random = Random(1)
+    return [*frames, *(b"".join(random.choices(frames, k=random.randint(2, 5)))[:STREAM_MAX] for _ in range(40))]
+
+
+def dlt645_stream(stream: bytes) -> None:
     """Frames are found that are there, and explained in both editions, whatever they hold."""
-    stream = _stream(random, FRAMES_645, mended_dlt645)
-    cut = pieces(random, stream)
+    for found in _deframe(dlt645.Deframer(), _cut(stream)):
+        assert found.encode(0) in stream
+        for edition in (None, *Edition):
+            storable(explain(found, edition).values)
+    find(stream)
+    dlt645.parse(stream)
 
-    def run() -> None:
-        for found in _deframe(dlt645.Deframer(), cut):
-            assert found.encode(0) in stream
-            for edition in (None, *Edition):
-                explain(found, edition)
-        find(stream)
-        dlt645.parse(stream)
 
-    return Case(stream, run)
+def _modbus(make: Callable[[modbus.Side], Deframer[modbus.Frame]]) -> Callable[[bytes], None]:
+    def run(stream: bytes) -> None:
+        side = SIDES[len(stream) % len(SIDES)]
+        for found in _deframe(make(side), _cut(stream)):
+            assert found.encode() in stream
+
+    return run
 
 
 @cache
-def _frames_modbus() -> tuple[list[bytes], list[bytes]]:
-    """RTU and TCP."""
+def _frames_modbus(*, transactions: bool, as_ascii: bool = False) -> list[bytes]:
+    """Answers, refusals and questions of every function."""
+    number = itertools.count(1)
+
+    def with_(frame: modbus.Frame) -> bytes:
+        return replace(frame, transaction=next(number) if transactions else None, ascii=as_ascii).encode()
+
     registers = ([0], [2300, 0x8000, 0xFFFF], [0x7FC0, 0], list(range(125)))
-    frames = [reply(each, transaction=None) for each in registers] + [exception(2), exception(11)]
+    frames = [reply(each) for each in registers] + [exception(code) for code in (2, 6, 11)]
     frames += [modbus.read_request(1, 3, 0, 10), modbus.read_request(247, 4, 65_000, 125)]
-    tcp = [reply(each, transaction=n) for n, each in enumerate(registers)] + [exception(6, transaction=9)]
-    tcp += [modbus.read_request(1, 3, 0, 10, transaction=3)]
-    return [frame.encode() for frame in frames], [frame.encode() for frame in tcp]
-
-
-def modbus_rtu(random: Random) -> Case:
-    """Frames are found that are there, from either side."""
-    stream = _stream(random, _frames_modbus()[0], mended_rtu)
-    cut = pieces(random, stream)
-    side: modbus.Side = random.choice(("replies", "requests"))
-
-    def run() -> None:
-        for found in _deframe(modbus.RtuDeframer(side), cut):
-            assert found.encode() in stream
-
-    return Case(stream, run)
-
-
-def modbus_tcp(random: Random) -> Case:
-    """The same of Modbus TCP."""
-    stream = _stream(random, _frames_modbus()[1], mended_mbap)
-    cut = pieces(random, stream)
-    side: modbus.Side = random.choice(("replies", "requests"))
-
-    def run() -> None:
-        for found in _deframe(modbus.TcpDeframer(side), cut):
-            assert found.encode() in stream
-
-    return Case(stream, run)
+    frames += [requests.read_bits_request(1, 1, 0, 9), requests.identify_request(1)]
+    frames += [requests.write_coil_request(1, 5, True), requests.write_coils_request(1, 5, [True] * 9)]
+    frames += [requests.write_register_request(1, 5, 9), requests.write_registers_request(1, 5, b"\1\2\3\4")]
+    frames += [modbus.Frame(unit=1, function=0x2B, data=each) for each in IDENTIFICATIONS]
+    frames += [modbus.Frame(unit=1, function=1, data=b"\2\xff\1")]
+    return [with_(frame) for frame in frames]
 
 
 def dialogue(random: Random) -> Case:
@@ -167,16 +167,35 @@ def _answered_645(random: Random, ask: Ask[Any]) -> Answer[Any]:
 
 def _answered_modbus(random: Random, ask: Ask[Any]) -> Answer[Any]:
     """The registers asked for, of any content; or an exception."""
-    tcp = len(ask.data) == 12
-    question = (modbus.TcpDeframer if tcp else modbus.RtuDeframer)("requests").feed(ask.data)[0]
+    question = listener(ask.data, "requests").feed(ask.data)[0]
     count = int.from_bytes(question.data[2:4], "big")
     odd = (0, 1, 0x7FFF, 0x8000, 0xFFFF, 0x7F80, 0x7FC0, 0xFF80, 0x0080, random.randrange(1 << 16))
     words = [random.choice(odd) for _ in range(count)]
-    frame = reply(words, unit=question.unit, function=question.function, transaction=question.transaction)
-    if random.randrange(4) == 0:
-        code = random.randrange(256)
-        frame = exception(code, unit=question.unit, function=question.function, transaction=question.transaction)
-    came = frame.encode()
+    frame = reply(words) if random.randrange(4) else exception(random.randrange(256))
+    function = question.function | frame.function & modbus.ERROR_BIT
+    came = replace(question, function=function, data=frame.data).encode()
     if random.randrange(8) == 0:
-        came = (mended_mbap if tcp else mended_rtu)(mutate(random, came))
-    return _heard(ask, _deframe(modbus.TcpDeframer() if tcp else modbus.RtuDeframer(), [came]), came)
+        mend = mended_ascii if question.ascii else mended_rtu if question.transaction is None else mended_mbap
+        came = mend(random, mutate(random, came))
+    return _heard(ask, _deframe(listener(ask.data, "replies"), [came]), came)
+
+
+TARGETS: Mapping[str, Target] = {
+    "dlt645-frames": Target(
+        run=dlt645_stream, seeds=lambda: _streams(FRAMES_645), mend=mended_stream_645, size_max=STREAM_MAX,
+    ),
+    "modbus-rtu": Target(
+        run=_modbus(modbus.RtuDeframer), seeds=lambda: _streams(_frames_modbus(transactions=False)),
+        mend=partial(in_parts, mended_rtu), size_max=STREAM_MAX,
+    ),
+    "modbus-tcp": Target(
+        run=_modbus(modbus.TcpDeframer), seeds=lambda: _streams(_frames_modbus(transactions=True)),
+        mend=partial(in_parts, mended_mbap), size_max=STREAM_MAX,
+    ),
+    "modbus-ascii": Target(
+        run=_modbus(lambda _: AsciiDeframer()),
+        seeds=lambda: _streams(_frames_modbus(transactions=False, as_ascii=True)),
+        mend=partial(in_parts, mended_ascii, split=b":"), size_max=2 * STREAM_MAX,
+    ),
+}  # fmt: skip
+"""The streams that deframers listen to."""

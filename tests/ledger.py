@@ -88,8 +88,14 @@ def attempt(name: str, campaign: Campaign, seed: int, ledger: Ledger) -> bool:
     return verdict == "pass"
 
 
-def main(module: str, campaigns: Mapping[str, Campaign], arguments: Sequence[str] | None = None) -> int:
-    """The command line of `python -m MODULE`: 1 if a seed failed."""
+def main(
+    module: str,
+    campaigns: Mapping[str, Campaign],
+    arguments: Sequence[str] | None = None,
+    *,
+    summary: Callable[[Sequence[Entry]], str] | None = None,
+) -> int:
+    """The command line of `python -m MODULE`: 1 if a seed failed. summary: says at the end what all entries come to."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}")
     parser.add_argument("--minutes", type=float, default=40.0, help="begin nothing new after so long (40)")
     parser.add_argument("--only", choices=list(campaigns), help="this campaign alone")
@@ -105,11 +111,14 @@ def main(module: str, campaigns: Mapping[str, Campaign], arguments: Sequence[str
         failed = int(not attempt(options.only, campaigns[options.only], options.seed, ledger))
     else:
         failed = run(chosen, ledger, minutes=options.minutes)
-    done = ledger.entries()[before:]
+    entries = ledger.entries()
+    done = entries[before:]
     for entry in done:
         if entry.verdict != "pass":
             print(
                 f"failed: repeat it with: python -m {module} --only {entry.name} --seed {entry.seed}", file=sys.stderr
             )
     print(f"{module}: {len(done)} seeds, {failed} failed; {ledger.path}", file=sys.stderr)
+    if summary is not None:
+        print(f"{module}: {summary(entries)}", file=sys.stderr)
     return 1 if failed else 0

@@ -2,13 +2,18 @@
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from random import Random
 
+import cbor2
+
+from protocols import cbor
 from protocols.batch.codes import FAULTS, QUALITIES, SOURCES, TIME_STATES
 from protocols.capture import Capture, Event, Gap, Quality, Record, Value
 from protocols.checksum import crc16_modbus
+from protocols.errors import Malformed
 from protocols.quantity import Form, Kind, Quantity, by_name
 
 ODD_BYTES = b"\x00\x01\x10\x16\x18\x1b\x33\x68\x7f\x80\x81\x9b\xa0\xbf\xc3\xdf\xed\xf4\xf7\xfb\xfe\xff"
@@ -65,16 +70,93 @@ def mended_dlt645(frame: bytes) -> bytes:
     return bytes(body) + bytes((sum(body) & 0xFF, 0x16))
 
 
-def mended_rtu(frame: bytes) -> bytes:
-    """The bytes with the checksum of a Modbus RTU frame."""
-    body = frame[:-2].ljust(2, b"\x03")[:254]
+def mended_stream_645(random: Random, stream: bytes) -> bytes:
+    """The bytes with every frame that seems to begin in them made whole where it stands."""
+    changed = bytearray(stream or b"\x68")
+    at = changed.find(0x68)
+    while at >= 0:
+        changed.extend(b"\x33" * (at + 12 - len(changed)))
+        room = min(255, len(changed) - at - 12)
+        changed[at + 7] = 0x68
+        if changed[at + 9] > room or random.randrange(2):
+            changed[at + 9] = room
+        end = at + 12 + changed[at + 9]
+        changed[end - 2 : end] = (sum(changed[at : end - 2]) & 0xFF, 0x16)
+        at = changed.find(0x68, end)
+    return bytes(changed)
+
+
+def mended_rtu(random: Random, frame: bytes) -> bytes:
+    """The bytes with byte count and checksum of a Modbus RTU frame."""
+    body = _counted(random, frame[:-2].ljust(2, b"\x03")[:254], 1)
     return body + crc16_modbus(body).to_bytes(2, "little")
 
 
-def mended_mbap(frame: bytes) -> bytes:
-    """The bytes with protocol and length of a Modbus TCP frame."""
-    frame = frame.ljust(9, b"\0")[:260]
+def mended_mbap(random: Random, frame: bytes) -> bytes:
+    """The bytes with protocol, length and byte count of a Modbus TCP frame."""
+    frame = _counted(random, frame.ljust(9, b"\0")[:260], 7)
     return frame[:2] + b"\0\0" + (len(frame) - 6).to_bytes(2, "big") + frame[6:]
+
+
+def _counted(random: Random, frame: bytes, at: int) -> bytes:
+    """A frame without checksum whose function stands at `at`, mostly with the count of the bytes that it holds."""
+    changed = bytearray(frame)
+    count = at + (5 if changed[at] in (15, 16) else 1)
+    if len(changed) > count and random.randrange(4):
+        changed[count] = min(255, len(changed) - count - 1)
+    return bytes(changed)
+
+
+def mended_ascii(_: Random, frame: bytes) -> bytes:
+    """The bytes with colon, LRC and end of a Modbus ASCII frame, whatever digits there are in them."""
+    digits = bytes(byte for byte in frame.upper() if byte in b"0123456789ABCDEF")
+    body = bytes.fromhex(digits[: len(digits) // 2 * 2].decode())[:-1].ljust(2, b"\x03")[:254]
+    return b":%s%02X\r\n" % (body.hex().upper().encode(), -sum(body) & 0xFF)
+
+
+def mended_load_record(_: Random, payload: bytes) -> bytes:
+    """The bytes with start, length, sum and end of a load record of DL/T 645."""
+    body = bytearray(payload[:-2].ljust(8, b"\x01")[:253])
+    body[:3] = bytes((*(b"\xe0\xe0" if body[0] == 0xE0 else b"\xa0\xa0"), len(body) - 3))
+    return bytes(body) + bytes((sum(body) & 0xFF, 0xE5))
+
+
+def in_parts(
+    mend: Callable[[Random, bytes], bytes], random: Random, stream: bytes, split: bytes | None = None
+) -> bytes:
+    """The stream in some parts, most of them mended as frames: cut anywhere, or before each of these bytes."""
+    if split is not None:
+        first, *rest = stream.split(split)
+        parts = [first, *(split + part for part in rest)]
+    else:
+        cuts = sorted(random.randrange(len(stream) + 1) for _ in range(random.choice((0, 0, 0, 1, 2))))
+        parts = [stream[start:end] for start, end in pairwise((0, *cuts, len(stream)))]
+    return b"".join(mend(random, part) if random.randrange(8) else part for part in parts)
+
+
+def mended_cbor(random: Random, data: bytes) -> bytes:
+    """Some CBOR, behind a tag of COSE or not, with one of its items replaced by an odd one, doubled or left out."""
+    tag = data[:1] if data[:1] in (b"\xd0", b"\xd2") else b""
+    try:
+        return tag + cbor2.dumps(_altered(random, cbor.read(data[len(tag) :])))
+    except (Malformed, UnicodeEncodeError):  # no CBOR; or half a character has come into it
+        return data
+
+
+def _altered(random: Random, item: object) -> object:
+    """The same tree with one of its branches altered."""
+    match item:
+        case [*parts] if parts and random.randrange(8):
+            at = random.randrange(len(parts))
+            odd = _altered(random, parts[at])
+            parts[at : at + 1] = random.choice(([odd], [odd], [odd], [], [parts[at], odd]))
+            return parts
+        case dict() if item and random.randrange(8):
+            key = random.choice(list(item))
+            return {**item, random.choice((key, key, key, "odd", 0)): _altered(random, item[key])}
+        case _:
+            return random.choice((None, True, b"", b"\0" * 8, random.randbytes(16), [], {}, [item, item], -1, 1.5,
+                                  *ODD_NUMBERS, *ODD_TEXTS))  # fmt: skip
 
 
 def deflated(raw: bytes) -> bytes:
@@ -86,17 +168,6 @@ def deflated(raw: bytes) -> bytes:
 def inflated(body: bytes) -> bytes:
     """What such a body holds."""
     return zlib.decompress(body[1:], -zlib.MAX_WBITS)
-
-
-def pieces(random: Random, stream: bytes) -> list[bytes]:
-    """The stream cut anywhere: whole, byte by byte, or something between."""
-    size = random.choice((len(stream) + 1, 1, 2, 8, 40))
-    found, at = [], 0
-    while at < len(stream):
-        step = random.randint(1, size)
-        found.append(stream[at : at + step])
-        at += step
-    return found
 
 
 def some_records(random: Random) -> list[Record]:

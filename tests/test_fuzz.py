@@ -1,17 +1,31 @@
 """A share of `make fuzz`; and that its rig sees what it is there to see."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from contextlib import nullcontext
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from protocols.errors import Malformed
+from tests import guided
 from tests.fuzz import STAGES
-from tests.fuzzing import INPUT_S_MAX, MEMORY_MAX, Case, Finding, campaign
+from tests.fuzz_targets import TARGETS
+from tests.fuzzing import INPUT_S_MAX, MEMORY_MAX, Case, Finding, blindly, bounded, campaign
+from tests.substitution import Substituted
 
+RUNS = 50_000
+"""Executions of each decoder."""
+RUNS_CONFIG = 2_000
+"""The same of a configuration, of which one takes as long as many frames."""
 SHARE = 25
 """A seed of the suite is so much smaller than one of `make fuzz`."""
+CONFIGS = [name for name in TARGETS if name.startswith("config-")]
 
 
 @pytest.mark.slow
@@ -19,6 +33,73 @@ SHARE = 25
 def test_nothing_that_comes_in_does_harm(name: str) -> None:
     stage, inputs = STAGES[name]
     print(campaign(0, stage=stage, inputs=inputs // SHARE))
+
+
+@pytest.fixture(scope="module")
+def reports(substituted: Substituted) -> dict[str, dict[str, Any]]:
+    """What was seen of each target, all of them fuzzed side by side."""
+    if not guided.available():
+        substituted("atheris", "mutation that follows no coverage")
+        return {name: _blind(name) for name in TARGETS}
+    found: dict[str, dict[str, Any]] = {}
+    for runs, names in ((RUNS, [name for name in TARGETS if name not in CONFIGS]), (RUNS_CONFIG, CONFIGS)):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.guided", "--runs", str(runs), *names],
+            capture_output=True, text=True, check=False, cwd=guided.ROOT,
+        )  # fmt: skip
+        assert done.returncode in (0, 1), done.stderr
+        found |= {report["target"]: report for report in map(json.loads, done.stdout.splitlines())}
+    return found
+
+
+def _blind(name: str) -> dict[str, Any]:
+    runs = RUNS_CONFIG if name in CONFIGS else RUNS
+    print(campaign(0, stage=blindly(TARGETS[name]), inputs=runs))
+    return {"executions": runs}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_bytes_do_harm_to_a_decoder(name: str, reports: dict[str, dict[str, Any]]) -> None:
+    assert "finding" not in reports[name], reports[name]
+    assert reports[name]["executions"] == (RUNS_CONFIG if name in CONFIGS else RUNS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_decoder_takes_what_its_fuzzing_begins_with(name: str) -> None:
+    """Else its inputs would never get far. Frames that were recorded damaged are among the seeds, too."""
+    target = TARGETS[name]
+    assert any(bounded(target.case(seed)) for seed in target.seeds())
+
+
+@pytest.mark.skipif(not guided.available(), reason="atheris has no wheel for this machine")
+def test_the_guided_rig_reports_what_a_decoder_raises(tmp_path: Path) -> None:
+    (tmp_path / "planted.py").write_text(PLANTED, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.guided", "--module", "planted", "planted"],
+        capture_output=True, text=True, check=False, cwd=guided.ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    (report,) = map(json.loads, done.stdout.splitlines())
+    assert report["finding"] == "KeyError: 'behind a checksum'", report
+    assert bytes.fromhex(report["input"])[8] & 0x0F == 7
+    assert done.returncode == 1
+
+
+PLANTED = """
+from protocols.dlt645.frame import parse
+from tests.fuzz_targets import TARGETS
+from tests.fuzzing import Target
+from tests.mutation import mended_stream_645
+
+
+def planted(data):
+    if parse(data).control & 0x0F == 7:
+        raise KeyError("behind a checksum")
+
+
+TARGETS = {"planted": Target(run=planted, seeds=TARGETS["dlt645-frames"].seeds, mend=mended_stream_645)}
+"""
 
 
 def wrong_error() -> None:
