@@ -179,10 +179,11 @@ def _varints(*numbers: int) -> bytes:
         _deflated(bytes(200 << 20)),
         _deflated(bytes(RAW_MAX - 1)),
         _deflated(_varints(65_536, 262_144) + bytes(64)),
+        _deflated(_varints(1, 200_000) + bytes(64)),
         _deflated(_varints(65_536, 0, 65_536) + bytes(64)),
         _deflated(_varints(65_536, 0, 1) + b"\x01\x02" + _varints(1) + b"\x03\x00\x02\x00" + bytes(64)),
     ],
-    ids=["bomb", "zeros", "texts", "quantities", "shape"],
+    ids=["bomb", "zeros", "texts", "empty texts", "quantities", "shape"],
 )
 def test_a_hostile_body_costs_little(body: bytes) -> None:
     tracemalloc.start()

@@ -193,6 +193,8 @@ class Reader:
 
     def texts(self, count: int) -> list[str]:
         """The next table of texts: a column of their lengths in bytes, then all of them in UTF-8."""
+        if count > (left := len(self._data) - self._at) + 1:  # each once, so that one of them may be empty
+            raise Malformed(f"{count} texts where {left} bytes are left")
         lengths = self.indices(count, TEXT_MAX + 1, "length of a text")
         data = self.take(sum(lengths))
         try:
