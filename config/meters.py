@@ -115,7 +115,9 @@ def _read_rows(reader: Any, file: str, mistakes: list[Mistake]) -> list[_Row]:
         mistakes.append(Mistake(file, "row 1", f"the column {', '.join(missing)}", ", ".join(header) or "nothing"))
     if unknown or len(set(header)) != len(header):
         expected = f"columns among {','.join(COLUMNS)}, none twice"
-        mistakes.append(Mistake(file, "row 1", expected, ", ".join(unknown or header)))
+        mistakes.append(
+            Mistake(file, "row 1", expected, ", ".join(each or "an empty name" for each in unknown or header))
+        )
     if missing:
         return []
     rows: list[_Row] = []

@@ -157,6 +157,11 @@ def test_a_mistake_in_the_archive_names_its_row_and_column(tmp_path: Path, old: 
     assert all(mistake.file == str(tmp_path / "meters.csv") for mistake in found)
 
 
+def test_a_column_without_a_name_is_said_to_have_none(tmp_path: Path) -> None:
+    (found,) = mistakes(tmp_path, meters=METERS.replace(",ct,pt", ",ct,pt,", 1))
+    assert (found.where, found.got) == ("row 1", "an empty name")
+
+
 def test_all_mistakes_of_both_files_come_at_once(tmp_path: Path) -> None:
     site, rows = SITE, METERS
     for old, new, _ in SITE_MISTAKES[0], SITE_MISTAKES[10], SITE_MISTAKES[13]:
