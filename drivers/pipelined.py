@@ -35,6 +35,7 @@ class PipelinedBus(Bus):
         self.fallbacks = 0
         """Times that the far end could not stand several questions at once."""
         self._flights = Flights(now_ms=self._now_ms, wake=self._awake)
+        self._outbox: list[bytes] = []
         self._stopping = False
         self._alone_until = 0.0
         self._alone_s = ALONE_S_FIRST
@@ -85,8 +86,15 @@ class PipelinedBus(Bus):
         return min(super()._next_event(now), self._flights.soonest)
 
     async def _rest(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        self._send()
         if not self._stopped and not self._flights.landed:
             await super()._rest(loop, until)
+
+    def _send(self) -> None:
+        """Questions that go at the same time go in one piece: a system call costs more than all else about one."""
+        if self._outbox and self.port.is_open:
+            self.port.send(b"".join(self._outbox))
+        self._outbox.clear()
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._flights.any:
@@ -120,11 +128,7 @@ class PipelinedBus(Bus):
         # A far end that asks its meters one by one answers the last of them after all the others.
         ends = now + meter.timeout_s(ask) + len(self._flights) * meter.turnaround_s
         flight = Flight(run, ask, began=now, ends=ends, sent_at=self._now_ms(), live=self._lanes.waiting > 0)
-        try:
-            self.port.send(ask.data)
-        except PortLost:
-            self._requeue(run)
-            return
+        self._outbox.append(ask.data)
         run.asked()
         standing.quiet_until = float("inf")  # until it lands
         self._flights.put(flight)

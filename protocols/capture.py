@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 from types import MappingProxyType
+from typing import Any
 
 from protocols.quantity import Quantity
 
@@ -94,6 +95,28 @@ class Value:
         if self.number is not None:
             return format(self.number, "f")
         return self.time if self.time is not None else self.text
+
+
+_SLOTS: Any = Value
+_set_quantity, _set_number, _set_quality = _SLOTS.quantity.__set__, _SLOTS.number.__set__, _SLOTS.quality.__set__
+_set_time, _set_text = _SLOTS.time.__set__, _SLOTS.text.__set__
+_set_fault, _set_detail = _SLOTS.fault.__set__, _SLOTS.detail.__set__
+
+
+def measured(quantity: Quantity, number: Decimal) -> Value:
+    """A good number, made in a third of the time of a Value that is checked: the number has to be finite."""
+    value = object.__new__(Value)
+    _set_quantity(value, quantity)
+    _set_number(value, number)
+    _set_time(value, None)
+    _set_text(value, None)
+    _set_quality(value, _GOOD)
+    _set_fault(value, None)
+    _set_detail(value, None)
+    return value
+
+
+_GOOD = Quality.GOOD
 
 
 def faulty(quantity: Quantity, fault: Fault, detail: str | None = None) -> Value:

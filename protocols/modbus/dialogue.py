@@ -4,8 +4,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from struct import Struct
 
-from protocols.capture import Fault, Value, faulty
+from protocols.capture import Fault, Quality, Value, faulty, measured
 from protocols.dialogue import Answer, Ask, Dialogue, Garbled, Reply, Silence
 from protocols.errors import Refused
 from protocols.modbus.frame import ERROR_BIT, EXCEPTIONS, Frame, read_request
@@ -44,17 +45,21 @@ class Item:
         return self.address + self.format.words
 
 
+_Decoder = tuple[Quantity, Callable[[bytes], Decimal | Quality], int, int]
+"""Of an item: how its bytes are decoded, and where in the data of a reply they stand."""
+
+
 class Block:
     """Neighbouring items read in one request, which is encoded once. Not changed after it is made.
 
     A site has hundreds of meters of one model: `of_unit` makes their blocks from one, sharing all but the request.
 
     places: where the Value of each item stands in the result of the dialogue; by default in the order of the items.
-    as_ascii: it is asked in characters, on a serial line.
+    as_ascii: it is asked in characters, on a serial line. in_order: the places are those of the items.
     """
 
-    __slots__ = ("_ascii", "_ask", "_data", "_decoders", "_divisible", "_raws", "_values", "address", "count",
-                 "function", "items", "places", "unit")  # fmt: skip
+    __slots__ = ("_ascii", "_ask", "_at", "_data", "_decoders", "_divisible", "_unpack", "_values", "_words",
+                 "address", "count", "function", "in_order", "items", "places", "unit")  # fmt: skip
 
     def __init__(
         self, unit: int, items: Sequence[Item], places: Sequence[int] | None = None, *, as_ascii: bool = False
@@ -74,6 +79,14 @@ class Block:
             (item.quantity, item.format.decoder(), 1 + 2 * (item.address - first), 1 + 2 * (item.end - first))
             for item in items
         ]
+        self._unpack = Struct(f">x{self.count}H").unpack
+        self._at = [
+            tuple(n for n, item in enumerate(items) if item.address <= register < item.end)
+            for register in range(first, first + self.count)
+        ]
+        """For each register, which items it is part of."""
+        self._divisible = len({item.address for item in items}) > 1
+        self.in_order = self.places == tuple(range(len(items)))
         self._aim(unit)
 
     def of_unit(self, unit: int) -> "Block":
@@ -87,10 +100,9 @@ class Block:
         self._data = read_request(unit, self.function, self.address, self.count, transaction=0).encode()[2:]
         request = read_request(unit, self.function, self.address, self.count, as_ascii=self._ascii).encode()
         reply_max = 11 + 4 * self.count if self._ascii else 5 + 2 * self.count
-        self._divisible = len({item.address for item in self.items}) > 1
         self._ask: Ask[Frame] = Ask(data=request, reply_max=reply_max, accepts=self._accepts, speaks_for=speaks_for,
                                     divisible=self._divisible)  # fmt: skip
-        self._raws = [b""] * len(self.items)
+        self._words: tuple[int, ...] = ()
         self._values: list[Value] = []
 
     def ask(self, transaction: int | None = None, *, pause_s: float = 0.0) -> Ask[Frame]:
@@ -107,29 +119,23 @@ class Block:
     def _accepts(self, frame: Frame) -> bool:
         return answers(frame, self.unit, self.function, self.count)
 
-    def decode(self, frame: Frame, into: dict[int, Value]) -> None:
-        """Put the Values of the items at their places, from a reply that was accepted.
+    def decode(self, frame: Frame) -> list[Value]:
+        """The Values of the items, from a reply that was accepted: in the order of `items`, and not to be changed.
 
-        Registers that hold the same bytes as last time give the same Value again: most change seldom, and a Value
-        never does.
+        Registers that hold the same as last time give the same Value again: most change seldom, and a Value never
+        does.
         """
-        data, raws, values = frame.data, self._raws, self._values
-        first = not values
-        for n, (quantity, decode, start, end) in enumerate(self._decoders):
-            raw = data[start:end]
-            if raw == raws[n]:
-                continue
-            raws[n] = raw
-            number = decode(raw)
-            if isinstance(number, Decimal):
-                value = Value(quantity=quantity, number=number)
-            else:
-                value = Value(quantity=quantity, quality=number, detail=f"registers {raw.hex().upper()}")
-            if first:
-                values.append(value)
-            else:
-                values[n] = value
-        into.update(zip(self.places, values, strict=True))
+        data, before, values = frame.data, self._words, self._values
+        words = self._unpack(data)
+        if not values:
+            values.extend(_value(decoder, data) for decoder in self._decoders)
+        elif words != before:
+            at = self._at
+            changed = [at[n] for n, (now, then) in enumerate(zip(words, before, strict=True)) if now != then]
+            for n in {n for items in changed for n in items}:
+                values[n] = _value(self._decoders[n], data)
+        self._words = words
+        return values
 
     def fail(self, fault: Fault, detail: str | None, into: dict[int, Value]) -> None:
         """Put at the same places the reason why none was read."""
@@ -149,6 +155,16 @@ class Block:
             Block(self.unit, [i for i, _ in part], [p for _, p in part], as_ascii=self._ascii) for part in parts
         )
         return first, second
+
+
+def _value(decoder: _Decoder, data: bytes) -> Value:
+    """The Value of an item, from the data of a reply."""
+    quantity, decode, start, end = decoder
+    raw = data[start:end]
+    number = decode(raw)
+    if isinstance(number, Decimal):
+        return measured(quantity, number)
+    return Value(quantity=quantity, quality=number, detail=f"registers {raw.hex().upper()}")
 
 
 def answers(frame: Frame, unit: int, function: int, count: int) -> bool:
@@ -221,7 +237,10 @@ def read_blocks(
         if isinstance(answer, Reply):
             refused = refusal(answer.frame)
             if refused is None:
-                block.decode(answer.frame, found)
+                values = block.decode(answer.frame)
+                if block.in_order and not found and not waiting:  # nearly always: all in one request
+                    return values.copy()
+                found.update(zip(block.places, values, strict=True))
             elif refused.code in _SPLIT and (halves := block.halves()) is not None:
                 if split is not None:
                     split(block, halves)

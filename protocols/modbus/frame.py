@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
-from typing import Literal
+from typing import Any, Literal
 
 from protocols.checksum import crc16_modbus, lrc8
 
@@ -78,6 +78,22 @@ class Frame:
         if self.ascii:
             return b":%s%02X\r\n" % (body.hex().upper().encode(), lrc8(body))
         return body + crc16_modbus(body).to_bytes(2, "little")
+
+
+_SLOTS: Any = Frame
+_set_unit, _set_function, _set_data = _SLOTS.unit.__set__, _SLOTS.function.__set__, _SLOTS.data.__set__
+_set_transaction, _set_ascii = _SLOTS.transaction.__set__, _SLOTS.ascii.__set__
+
+
+def _found(unit: int, function: int, data: bytes, transaction: int | None) -> Frame:
+    """A frame of which a deframer has seen that it is one: made in half of the time."""
+    frame = object.__new__(Frame)
+    _set_unit(frame, unit)
+    _set_function(frame, function)
+    _set_data(frame, data)
+    _set_transaction(frame, transaction)
+    _set_ascii(frame, False)
+    return frame
 
 
 def read_request(
@@ -181,7 +197,7 @@ class RtuDeframer:
                 break
             frame = buffer[start:end]
             if crc16_modbus(frame) == 0:  # over a whole frame, its own CRC included
-                frames.append(Frame(unit=frame[0], function=frame[1], data=frame[2:-2]))
+                frames.append(_found(frame[0], frame[1], frame[2:-2], None))
                 position = end
             else:
                 self.skipped += 1
@@ -264,7 +280,7 @@ class TcpDeframer:
             if size < end:
                 break
             body = buffer[start + _MBAP.size : end]
-            frames.append(Frame(unit=unit, function=function, data=body, transaction=transaction))
+            frames.append(_found(unit, function, body, transaction))
             position = end
         else:
             self.skipped += size - position
