@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import append, chain, daemon, decode, start, uplink, utilisation
+from bench import append, chain, daemon, decode, modbus_cpu, start, uplink, utilisation
 from bench.__main__ import NAMES, main
 from bench.figure import Figure, rate, took
 from bench.rig import rig
@@ -80,6 +80,17 @@ def test_the_daemon_is_started_and_weighed() -> None:
     assert isinstance(peak["figure"], float)
     assert 20 < resident["figure"] <= peak["figure"]
     assert processor["unit"] == "% of a core"
+
+
+@pytest.mark.real
+def test_a_modbus_read_is_weighed_against_pymodbus() -> None:
+    rtu, pipelined, _ = told(modbus_cpu.run(reads=40, rounds=1))
+    assert rtu["bound"] == {"at_most": 0.55}
+    assert pipelined["bound"] == {"at_most": 0.35}
+    for line in (rtu, pipelined):
+        assert isinstance(line["us"], float)
+        assert isinstance(line["pymodbus_us"], float)
+        assert line["figure"] == pytest.approx(line["us"] / line["pymodbus_us"], rel=0.01)
 
 
 def test_a_bound_that_is_not_kept_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
