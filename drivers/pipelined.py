@@ -148,6 +148,7 @@ class PipelinedBus(Bus):
         run, ask = flight.run, flight.ask
         standing = run.standing
         meter = standing.meter
+        run.keep(ask.data, answer.frame.encode() if isinstance(answer, Reply) else b"")
         if isinstance(answer, Reply) and ask.speaks_for is not None and ask.speaks_for(answer.frame):
             answer = Silence()  # of the meter, told by the gateway in front of it
         if isinstance(answer, Reply):
@@ -175,7 +176,10 @@ class PipelinedBus(Bus):
         if standing.silent:
             self.counters.probes += 1
             self._silent.probed(standing, began=flight.began, ended=now, live_work=flight.live)
-            self._requeue(run)
+            if run.urgent:
+                self._advance(run, answer, now)
+            else:
+                self._requeue(run)
         elif run.attempts < self._attempts(run):
             self._again(run, now)
         else:
