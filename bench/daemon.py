@@ -52,13 +52,13 @@ def _idle(made: Rig, seconds: float) -> float:
     if left < seconds + 1:
         time.sleep(left + 5)
         made.settled()
-    before = _processor_s(made.gateway.pid)
+    before = processor_s(made.gateway.pid)
     began = time.monotonic()
     time.sleep(seconds)
-    return 100 * (_processor_s(made.gateway.pid) - before) / (time.monotonic() - began)
+    return 100 * (processor_s(made.gateway.pid) - before) / (time.monotonic() - began)
 
 
-def _processor_s(pid: int | None) -> float:
+def processor_s(pid: int | None) -> float:
     """User and system time of a process so far: by the scheduler's nanoseconds where the kernel keeps them
     (schedstat of each thread), else by clock ticks of 10 ms (proc(5): fields 14 and 15 of stat)."""
     process = Path(f"/proc/{pid}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import append, chain, daemon, decode, modbus_cpu, start, uplink, utilisation
+from bench import append, chain, daemon, decode, fleet, modbus_cpu, start, uplink, utilisation
 from bench.__main__ import NAMES, main
 from bench.figure import Figure, rate, took
 from bench.rig import rig
@@ -91,6 +91,18 @@ def test_a_modbus_read_is_weighed_against_pymodbus() -> None:
         assert isinstance(line["us"], float)
         assert isinstance(line["pymodbus_us"], float)
         assert line["figure"] == pytest.approx(line["us"] / line["pymodbus_us"], rel=0.01)
+
+
+@pytest.mark.real
+def test_a_fleet_on_modbus_tcp_is_read_and_weighed_beside_pymodbus() -> None:
+    accepted, landed, processor, memory = told(fleet.run(meters=3, seconds=3))
+    for line in (accepted, landed):
+        assert isinstance(line["figure"], float | int)
+        assert line["figure"] > 0
+    assert accepted["gaps"] == 0
+    assert processor["bound"] == {"at_most": 60.0}
+    assert processor["pymodbus_reading_the_same"] != 0
+    assert memory["bound"] == {"at_most": 80.0}
 
 
 def test_a_bound_that_is_not_kept_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
