@@ -1,6 +1,6 @@
 """The site file and its meter archive, read and checked whole: a Site, or every mistake at once.
 
-What profiles offer and what a bus can carry is checked by `drivers.plan.check`, which knows the profiles.
+What profiles offer and what a bus can carry is checked by `drivers.fit.check`, which knows the profiles.
 """
 
 import os

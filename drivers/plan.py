@@ -4,18 +4,18 @@ A plan is built once per meter and task, and asked at every slot: requests are m
 What a meter refuses as a block is read in parts within the same dialogue, and the plan remembers the parts.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import cycle
 from typing import Any
 
 from config.mistake import ConfigError, Mistake
-from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings, Site, TaskEntry
+from config.model import MeterEntry, ProtocolName, SerialSettings
 from drivers.cost import Cost, cost_of, merge
 from drivers.identifiers import IdentifierReads, Step, steps_for
 from drivers.notation import is_register, parse_registers
-from drivers.profile import Profile, ProfileItem, load_profile, profile_names
+from drivers.profile import Profile, ProfileItem, load_profile
 from protocols.dialogue import Dialogue
 from protocols.dlt645 import v1997, v2007
 from protocols.dlt645.codes import Edition
@@ -24,9 +24,6 @@ from protocols.dlt645.reading import opaque
 from protocols.modbus.dialogue import Block, Item, read_blocks
 from protocols.modbus.frame import Frame
 from protocols.quantity import Quantity, by_name
-
-LOAD_MAX = 0.9
-"""The share of a bus's time that a schedule may plan for; the rest is for retries, probes and reads on demand."""
 
 TRANSACTIONS: Iterator[int] = cycle(range(1, 0x10000))
 """Transaction numbers of Modbus TCP: one sequence in a process, so that none comes back before 65,535 questions, also
@@ -228,86 +225,3 @@ def _from_catalogue(name: str, edition: Edition) -> ProfileItem:
         digits = 2 * edition.di_length
         raise ValueError(f"the name of a quantity that {edition.value} has, or an identifier of {digits} hex digits")
     return ProfileItem(quantity=quantity, di=quantity.di)
-
-
-def settings_of(meter: MeterEntry, bus: BusEntry) -> SerialSettings:
-    """The settings of the line that a meter is asked with: its own, or those of its bus."""
-    return meter.serial or bus.serial
-
-
-def loads(site: Site) -> Mapping[str, float]:
-    """The share of each bus's time that the schedule takes, by the expected turnarounds: 1.0 is all of it.
-
-    Meters that cannot be planned (see `check`) count nothing.
-    """
-    return {bus: sum(task_loads.values()) for bus, task_loads in _look(site, []).items()}
-
-
-def check(site: Site) -> list[Mistake]:
-    """Every mistake that needs the profiles to be seen: unknown profiles and items, protocols and addresses that do
-    not fit them, and buses that the schedule would load over 90 %."""
-    mistakes: list[Mistake] = []
-    for bus, task_loads in _look(site, mistakes).items():
-        total = sum(task_loads.values())
-        if total > LOAD_MAX:
-            shares = ", ".join(f"{task} {load:.0%}" for task, load in sorted(task_loads.items()))
-            expected = f"a schedule that takes at most {LOAD_MAX:.0%} of the bus"
-            mistakes.append(Mistake(str(site.origin), f"bus {bus}", expected, f"{total:.0%} ({shares})"))
-    return mistakes
-
-
-def _look(site: Site, mistakes: list[Mistake]) -> dict[str, dict[str, float]]:
-    """Loads by bus and task; what is wrong goes to `mistakes`, each thing once, however many meters share it."""
-    file, buses = str(site.origin), {bus.name: bus for bus in site.buses}
-    tasks = {task.name: task for task in site.tasks}
-    found: dict[str, dict[str, float]] = {name: {} for name in buses}
-    seen: set[Mistake] = set()
-    for meter in site.meters:
-        wrong = _meter_mistakes(meter, settings_of(meter, buses[meter.bus]), file)
-        if not wrong:
-            profile = load_profile(meter.profile)
-            for name in meter.tasks:
-                lacking, cost_ms = _task_cost(profile, meter, tasks[name], buses[meter.bus], file)
-                wrong += lacking
-                share = cost_ms / (tasks[name].every_s * 1000)
-                found[meter.bus][name] = found[meter.bus].get(name, 0.0) + share
-        mistakes += [mistake for mistake in wrong if mistake not in seen]
-        seen.update(wrong)
-    return found
-
-
-def _meter_mistakes(meter: MeterEntry, settings: SerialSettings, file: str) -> list[Mistake]:
-    where = f"meter {meter.id}"
-    if meter.profile not in profile_names():
-        return [Mistake(file, f"{where}, profile", f"one of {', '.join(profile_names())}", meter.profile)]
-    try:
-        profile = load_profile(meter.profile)
-    except ConfigError as error:
-        return list(error.mistakes)
-    wrong: list[Mistake] = []
-    if meter.protocol not in profile.protocols:
-        expected = f"{' or '.join(profile.protocols)}, which {profile.name} speaks"
-        wrong.append(Mistake(file, f"{where}, protocol", expected, meter.protocol))
-    if settings.data_bits == 7 and meter.protocol != "modbus-ascii":
-        expected = f"8 data bits, which {meter.protocol} needs"
-        wrong.append(Mistake(file, f"{where}, serial", expected, str(settings)))
-    address = meter.address
-    digits = address.isascii() and address.isdigit()
-    if meter.protocol.startswith("dlt645"):
-        if not digits or len(address) != 12:
-            wrong.append(Mistake(file, f"{where}, address", "12 digits", address))
-    else:
-        low, high = (0, 255) if meter.protocol == "modbus-tcp" else (1, 247)
-        if not digits or not low <= int(address) <= high:
-            wrong.append(Mistake(file, f"{where}, address", f"a number from {low} to {high}", address))
-    return wrong
-
-
-def _task_cost(
-    profile: Profile, meter: MeterEntry, task: TaskEntry, bus: BusEntry, file: str
-) -> tuple[list[Mistake], float]:
-    where = f"task {task.name}, items"
-    try:
-        return [], plan(profile, meter, task.items, settings_of(meter, bus)).cost_ms
-    except ConfigError as error:
-        return [Mistake(file, where, wrong.expected, wrong.got) for wrong in error.mistakes], 0.0

@@ -11,7 +11,7 @@ import click
 from config.load import survey_site
 from config.mistake import ConfigError
 from config.model import SerialSettings, Site
-from drivers import plan
+from drivers import fit
 from field import output
 from field.output import Exit, Output
 from field.usage import SpokenGroup
@@ -32,7 +32,7 @@ def load_checked(file: Path) -> Site:
     """The site, checked whole: its files, the profiles and the load on each bus. Raises ConfigError with it all."""
     site, mistakes = survey_site(file)
     if site is not None:
-        mistakes += [mistake for mistake in plan.check(site) if mistake not in mistakes]
+        mistakes += [mistake for mistake in fit.check(site) if mistake not in mistakes]
     if mistakes or site is None:
         raise ConfigError(mistakes)
     return site
@@ -99,7 +99,7 @@ def show(out: Output, file: Path) -> Exit:
     except ConfigError as error:
         out.mistakes(error.mistakes)
         return Exit.USAGE
-    loads = plan.loads(site)
+    loads = fit.loads(site)
     if out.as_json:
         shown = {each.name: _plain(getattr(site, each.name)) for each in fields(site)}
         out.object(shown | {"loads": {bus: round(load, 4) for bus, load in loads.items()}})

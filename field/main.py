@@ -12,6 +12,7 @@ COMMANDS = {
     "decode": "field.decode",
     "demo": "field.demo",
     "keys": "field.keys",
+    "plan": "field.plan",
     "read": "field.read",
     "run": "field.run",
     "sim": "field.sim",

@@ -175,7 +175,7 @@ CONFIG = [
 ]
 
 
-@pytest.mark.parametrize("command", ["config check", "config show", "run"])
+@pytest.mark.parametrize("command", ["config check", "config show", "plan check", "plan show", "run"])
 @pytest.mark.parametrize(("file", "said"), CONFIG, ids=[file for file, _ in CONFIG])
 def test_a_mistake_in_the_site_is_said_and_nothing_starts(world: Path, command: str, file: str, said: str) -> None:
     check(world, f"{command} -c {file}", 2, said)

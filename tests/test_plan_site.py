@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from config.model import BusEntry, MeterEntry, SerialSettings, Site, TaskEntry, UplinkEntry
-from drivers.plan import check, loads
+from drivers.fit import check, loads, survey
 from tests.plans import SDM630, SLOW, THREE_PHASE, meter
 
 
@@ -57,3 +57,43 @@ def test_a_schedule_over_90_percent_of_a_bus_is_a_mistake_that_names_its_tasks()
     assert check(site(*meters[:167], every_s=60)) == []
     (mistake,) = check(site(*meters, every_s=60))
     assert mistake.where == "bus b1" and "90%" in mistake.expected and mistake.got == "90% (curve 90%)"
+
+
+def test_a_load_is_told_by_bus_and_task() -> None:
+    curve = TaskEntry(name="curve", every_s=900, items=("voltage.a",))
+    day = TaskEntry(name="day", every_s=86_400, items=("energy.active.import.total", "clock.date"), lane="billing")
+    entries = [replace(GOOD, id=f"m{n}", address=f"{n:012}", tasks=("curve", "day")) for n in range(3)]
+    (load,), mistakes = survey(replace(site(*entries), tasks=(curve, day)))
+    assert not mistakes
+    assert [(one.task.name, one.meters, one.exchanges) for one in load.tasks] == [("curve", 3, 3), ("day", 3, 6)]
+    one_ms = (2 * (4 + 12 + 4) + 2) * 11 / 2.4
+    assert load.tasks[0].wire_ms == pytest.approx(3 * one_ms)
+    assert load.tasks[0].bus_ms == pytest.approx(3 * (one_ms + 130))
+    assert load.share == pytest.approx(load.tasks[0].share + load.tasks[1].share)
+    assert load.fits and not load.tight and not load.crowded
+
+
+@pytest.mark.parametrize(("count", "tight", "fits"), [(130, False, True), (131, True, True), (168, False, False)])
+def test_over_70_percent_is_tight_and_over_90_does_not_fit(count: int, tight: bool, fits: bool) -> None:
+    (load,), _ = survey(site(*[replace(GOOD, id=f"m{n}", address=f"{n:012}") for n in range(count)], every_s=60))
+    assert (load.tight, load.fits) == (tight, fits)
+
+
+def test_tasks_that_come_due_together_may_not_take_longer_than_the_shortest_has() -> None:
+    names = tuple(f"energy.active.import.total.last_{n}" for n in range(1, 6))
+    minute = TaskEntry(name="minute", every_s=60, items=("voltage.a",))
+    day = TaskEntry(name="day", every_s=86_400, items=names)
+    entries = [replace(GOOD, id=f"m{n}", address=f"{n:012}", tasks=("minute", "day")) for n in range(100)]
+    (load,), _ = survey(replace(site(*entries), tasks=(minute, day)))
+    assert load.fits
+    assert [one.task.name for one in load.crowded] == ["minute", "day"]
+    (load,), _ = survey(replace(site(*entries), tasks=(minute, replace(day, offset_s=3600))))
+    assert load.crowded == ()
+
+
+def test_questions_that_are_on_their_way_at_once_share_the_turnarounds() -> None:
+    one = meter("schneider-iem3155", "modbus-tcp", tasks=("curve",))
+    entries = [replace(one, id=f"m{n}", address=str(n)) for n in range(1, 41)]
+    apart = site(*entries, every_s=60)
+    together = replace(apart, buses=tuple(replace(bus, pipeline=8) for bus in apart.buses))
+    assert loads(together)["b1"] == pytest.approx(loads(apart)["b1"] / 8, rel=0.01)

@@ -15,7 +15,7 @@ import pytest
 from config.load import load_site
 from config.mistake import ConfigError
 from config.model import SerialSettings, UplinkEntry
-from drivers.plan import check
+from drivers.fit import check
 from protocols.dlt645.frame import Deframer, Frame
 from protocols.dlt645.items import decode_item
 from protocols.modbus.frame import RtuDeframer, TcpDeframer, read_request

@@ -1,0 +1,79 @@
+"""`meterwire plan`: the load of each bus for people and for machines, refused over 90 %, with a word over 70 %."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from field.main import main
+
+SITE = """\
+[gateway]
+id = "gw-1"
+[uplink]
+url = "mqtt://127.0.0.1:1883"
+[[bus]]
+name = "b1"
+port = "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0"
+[[task]]
+name = "curve"
+every = "EVERY"
+items = ["voltage.a"]
+"""
+ONE_MS = (2 * (4 + 12 + 4) + 2) * 11 / 2.4
+
+
+def run(directory: Path, command: str, *options: str, every: str = "1m", meters: int = 3) -> Result:
+    (directory / "site.toml").write_text(SITE.replace("EVERY", every))
+    rows = [f"m{n},b1,{n:012d},dlt645-2007-3p,dlt645-2007" for n in range(meters)]
+    (directory / "meters.csv").write_text("\n".join(["meter,bus,address,profile,protocol", *rows]))
+    return CliRunner().invoke(main, ["plan", command, "-c", str(directory / "site.toml"), *options])
+
+
+def test_the_load_of_each_bus_is_shown_with_its_milliseconds(tmp_path: Path) -> None:
+    result = run(tmp_path, "show", "--json")
+    assert result.exit_code == 0
+    (told,) = (json.loads(line) for line in result.stdout.splitlines())
+    (task,) = told.pop("tasks")
+    assert told == {
+        "bus": "b1", "port": "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0", "serial": "2400-8E1",
+        "meters": 3, "load": 0.0161, "fits": True,
+    }  # fmt: skip
+    assert task == {
+        "task": "curve", "every_s": 60, "offset_s": 0, "meters": 3, "exchanges": 3, "wire_ms": round(3 * ONE_MS, 1),
+        "bus_ms": round(3 * (ONE_MS + 130), 1), "load": 0.0161,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("meters", "code", "english", "zh"),
+    [(100, 0, "the schedule fits: b1 53.8%", "采集计划可行"),
+     (140, 0, "bus b1: 75% of its time is planned, over 70%", "已计划 75% 的时间"),
+     (168, 2, "expected a schedule that takes at most 90% of the bus, got 90% (curve 90%)", "应为占用总线不超过")],
+)  # fmt: skip
+def test_a_schedule_that_does_not_fit_is_refused_and_a_tight_one_gets_a_word(
+    tmp_path: Path, meters: int, code: int, english: str, zh: str
+) -> None:
+    for lang, said in (("en", english), ("zh", zh)):
+        result = run(tmp_path, "check", "--lang", lang, meters=meters)
+        assert result.exit_code == code
+        assert said in result.output
+        assert run(tmp_path, "show", "--lang", lang, meters=meters).exit_code == code
+
+
+def test_machines_are_told_the_same(tmp_path: Path) -> None:
+    good = json.loads(run(tmp_path, "check", "--json", meters=140).stdout)
+    assert good["good"] is True and good["loads"] == {"b1": 0.7525}
+    assert [text.startswith("bus b1: 75% of its time") for text in good["warnings"]] == [True]
+    wrong = json.loads(run(tmp_path, "check", "--json", meters=168).stdout)
+    assert wrong.keys() == {"file", "where", "expected", "got"} and wrong["where"] == "bus b1"
+    full = json.loads(run(tmp_path, "show", "--json", meters=168).stdout.splitlines()[0])
+    assert full["fits"] is False
+
+
+def test_a_mistake_elsewhere_is_listed_and_no_load_is_shown(tmp_path: Path) -> None:
+    for command in ("show", "check"):
+        result = run(tmp_path, command, every="7m")
+        assert result.exit_code == 2
+        assert "task[1].every" in result.stderr and result.stdout == ""
