@@ -51,6 +51,17 @@ class Sound:
     """Whose answer it is; None for echoes and what is nobody's."""
     values: dict[str, str] = field(default_factory=dict)
     delivered: int = 0
+    pauses: list[tuple[int, float]] = field(default_factory=list)
+    """Behind how many bytes it pauses, and for how many seconds."""
+
+    def gone(self, at: float, character_s: float) -> int:
+        """How many of its bytes are over at this time."""
+        spent = at - self.start
+        for cut, pause_s in self.pauses:
+            if spent <= cut * character_s:
+                break
+            spent = max(cut * character_s, spent - pause_s)
+        return max(0, int(spent / character_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,13 +216,14 @@ class Wire:
         for cut, pause_s in cuts:
             loop.call_at(at_s + cut * self._character_s, self._arrive, sound, cut)
             at_s += pause_s
+        sound.pauses = cuts
         sound.end += at_s - sound.start
 
     def _spoil(self, start: float, end: float) -> bool:
         """Whether something else is on the wire at that time; it is spoilt from the first common bit on."""
         met = [sound for sound in self._sounds if sound.start < end and sound.end > start]
         for sound in met:
-            clean = max(0, int((start - sound.start) / self._character_s))
+            clean = sound.gone(start, self._character_s)
             sound.data = sound.data[:clean] + self._rng.randbytes(max(0, len(sound.data) - clean))
             self.counts["collision"] += 1
         return bool(met)
