@@ -8,8 +8,8 @@ from typing import Literal
 from buffer.evidence import Evidence
 from buffer.outbox import Outbox
 from config.model import Site
-from drivers.pipelined import bus_for
 from drivers.meter import Meter
+from drivers.pipelined import bus_for
 from drivers.plan import ReadPlan, plan
 from drivers.port import OpenLine
 from drivers.profile import load_profile
