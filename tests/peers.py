@@ -1,11 +1,12 @@
 """Meters that were not written here, as processes of their own: `python -m tests.peers NAME ENDPOINT`.
 
-The package `dlt645` (its meter server) and pymodbus (its SimDevice server), on TCP or on a tty. Each is told to serve
-the values of its table in `tests.told`, prints `ready`, and serves until it is ended.
+The package `dlt645` (its meter server), pymodbus (its SimDevice server) and, as a program in C, libmodbus, on TCP or on
+a tty. Each is told to serve the values of its table in `tests.told`, prints `ready`, and serves until it is ended.
 """
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -79,11 +80,34 @@ async def serve_modbus(endpoint: str, meters: Sequence[Told]) -> None:
     await server.serving
 
 
+SOURCE = Path(__file__).with_name("peer_libmodbus.c")
+LIBMODBUS = Path("/usr/include/modbus/modbus.h")
+
+
+def build_libmodbus(directory: Path) -> Path | None:
+    """The server of libmodbus, built there; None where the library or a compiler (libmodbus-dev, gcc) is missing."""
+    compiler = shutil.which("gcc")
+    if compiler is None or not LIBMODBUS.exists():
+        return None
+    built = directory / SOURCE.stem
+    subprocess.run(
+        [compiler, "-Wall", "-Wextra", "-Werror", "-o", str(built), str(SOURCE), "-lmodbus"], check=True, timeout=120
+    )
+    return built
+
+
+def libmodbus_command(built: Path, name: str, endpoint: str) -> list[str]:
+    """How the server is told to be the one meter of this table."""
+    (told,) = PEERS[name]
+    at = endpoint.replace("tcp://127.0.0.1", "tcp") if endpoint.startswith("tcp://") else endpoint
+    return [str(built), at, told.address, told.table, *(f"{item.kind}:{item.at}:{item.told}" for item in told.items)]
+
+
 @contextmanager
-def peer(name: str, endpoint: str) -> Iterator[None]:
-    """Run an independent meter in a process of its own until the block ends."""
+def peer(name: str, endpoint: str, command: Sequence[str] = ()) -> Iterator[None]:
+    """Run an independent meter in a process of its own until the block ends. command: of one that is no Python."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.peers", name, endpoint],
+        command or [sys.executable, "-m", "tests.peers", name, endpoint],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,8 +1,8 @@
 """Meters that were not written here, polled for real: what they were told to serve is what lands, to the digit.
 
-The package `dlt645` behind a serial server and on a tty, pymodbus on a tty and over Modbus TCP, each as a process of
-its own. All are on the site of one gateway (`meterwire run`), which publishes over TLS with a client certificate to
-mosquitto; `meterwire central run` lands. The tables are then read with plain SQL.
+The package `dlt645` behind a serial server and on a tty, pymodbus and libmodbus on a tty and over Modbus TCP, each as a
+process of its own. All are on the site of one gateway (`meterwire run`), which publishes over TLS with a client
+certificate to mosquitto; `meterwire central run` lands. The tables are then read with plain SQL.
 """
 
 import json
@@ -25,8 +25,9 @@ from field.chain import Installation
 from field.main import main
 from field.truth import read_accepted
 from tests.broker import CENTRE, Broker
-from tests.peers import cable, peer
+from tests.peers import build_libmodbus, cable, libmodbus_command, peer
 from tests.processes import free_port
+from tests.substitution import Substituted, required_as_root
 from tests.told import PEERS, Told
 
 pytestmark = pytest.mark.slow
@@ -38,37 +39,51 @@ RUN_S_MAX = 40.0
 LINE = SerialSettings.parse("9600-8N1")
 PROTOCOLS: dict[str, ProtocolName] = {
     "dlt645-tcp": "dlt645-2007", "dlt645-pty": "dlt645-2007", "modbus-rtu": "modbus-rtu", "modbus-tcp": "modbus-tcp",
+    "libmodbus-rtu": "modbus-rtu", "libmodbus-tcp": "modbus-tcp",
 }  # fmt: skip
 TOLD = [(name, told) for name, meters in PEERS.items() for told in meters]
 METERS = [pytest.param(name, told, id=f"{name}-{told.address}") for name, told in TOLD]
 TEXTS = {"address", "demand.active.import.total.time"}
-REFUSED = {"dlt645-2007-3p": "0001FF00", "eastron-sdm630": "input:8", "acrel-dtsd1352": "holding:12"}
-"""A block that the package has not, and registers in the midst of those that pymodbus was told of."""
+REFUSED = {
+    "dlt645-tcp": ["0001FF00"], "dlt645-pty": ["0001FF00"],
+    "eastron-sdm630": ["input:8"], "acrel-dtsd1352": ["holding:12"],
+    "libmodbus-tcp": ["input:75:float32", "input:76"], "libmodbus-rtu": ["holding:383:uint32", "holding:65535"],
+}  # fmt: skip
+"""A block that the package has not; registers in the midst of those that pymodbus was told of; what lies beyond the
+last of libmodbus, or begins with it and ends beyond. By peer, or by model."""
 
 
 @pytest.fixture(scope="module")
-def ports() -> Iterator[dict[str, str]]:
-    """All four servers, by name; where the gateway reaches each."""
+def ports(tmp_path_factory: pytest.TempPathFactory, substituted: Substituted) -> Iterator[dict[str, str]]:
+    """All servers, by name; where the gateway reaches each."""
     reached: dict[str, str] = {}
+    libmodbus = build_libmodbus(tmp_path_factory.mktemp("libmodbus"))
+    if libmodbus is None:
+        required_as_root("libmodbus-dev")
+        substituted("the libmodbus server (libmodbus-dev, gcc)", "pymodbus's server alone")
     with ExitStack() as running:
         for name in PEERS:
+            if name.startswith("libmodbus") and libmodbus is None:
+                continue
             if name.endswith("tcp"):
                 reached[name] = served = f"tcp://127.0.0.1:{free_port()}"
             else:
                 wire = running.enter_context(cable())
                 reached[name], served = wire.near, wire.far
-            running.enter_context(peer(name, served))
+            built = libmodbus if name.startswith("libmodbus") else None
+            running.enter_context(peer(name, served, libmodbus_command(built, name, served) if built else ()))
         yield reached
 
 
 def site(directory: Path, ports: dict[str, str], uplink: UplinkEntry) -> Site:
     """A bus for each server, every meter with a task of its own model."""
-    items = {meter.profile: tuple(meter.expected) for _, meter in TOLD}
+    told = [(name, meter) for name, meter in TOLD if name in ports]
+    items = {meter.profile: tuple(meter.expected) for _, meter in told}
     return Site(
         gateway=GATEWAY, clock_trust="always", uplink=uplink, store=directory / "store", keys=directory / "keys",
         socket=directory / "meterwire.sock", origin=directory / "site.toml",
         buses=tuple(BusEntry(name=name, port=port, serial=LINE) for name, port in ports.items()),
-        meters=tuple(entry(name, meter) for name, meter in TOLD),
+        meters=tuple(entry(name, meter) for name, meter in told),
         tasks=tuple(TaskEntry(name=profile, every_s=EVERY_S, items=names) for profile, names in items.items()),
     )  # fmt: skip
 
@@ -124,7 +139,7 @@ def test_what_independent_meters_were_told_to_serve_is_what_lands(
     finally:
         polled.kill()
 
-    told = {meter_id(name, meter): meter.expected for name, meter in TOLD}
+    told = {meter_id(name, meter): meter.expected for name, meter in TOLD if name in ports}
     columns = "meter, quantity, CAST(value AS text), text, quality, fault"
     rows = [Row(*row) for row in select(polled.database, columns, "reading")]  # type: ignore[arg-type]
     good = [row for row in rows if row.fault is None]
@@ -172,9 +187,15 @@ def live(port: str, name: str, told: Told, *items: str) -> tuple[int, list[dict[
     return result.exit_code, [json.loads(line) for line in result.stdout.splitlines()]
 
 
+def reached(ports: dict[str, str], name: str) -> str:
+    if name not in ports:
+        pytest.skip("needs libmodbus-dev (Debian)")
+    return ports[name]
+
+
 @pytest.mark.parametrize(("name", "told"), METERS)
 def test_a_live_read_shows_the_same_values(ports: dict[str, str], name: str, told: Told) -> None:
-    code, lines = live(ports[name], name, told, *told.expected)
+    code, lines = live(reached(ports, name), name, told, *told.expected)
     assert {line["quantity"]: line["value"] for line in lines} == told.expected
     assert {(line["quality"], line["fault"]) for line in lines} == {("good", None)}
     assert code == 0
@@ -182,9 +203,11 @@ def test_a_live_read_shows_the_same_values(ports: dict[str, str], name: str, tol
 
 @pytest.mark.parametrize(("name", "told"), METERS)
 def test_the_peers_refuse_what_is_asked_of_them_at_once(ports: dict[str, str], name: str, told: Told) -> None:
-    """So that what lands above was first refused, and then read in parts."""
+    """So that what lands above was first refused, and then read in parts; but libmodbus has all up to its last."""
     at_once = plan(load_profile(told.profile), entry(name, told), tuple(told.expected), LINE)
     assert at_once.exchanges < len({item.at for item in told.items})
-    code, lines = live(ports[name], name, told, REFUSED[told.profile])
+    refused = REFUSED.get(name) or REFUSED[told.profile]
+    code, lines = live(reached(ports, name), name, told, *refused)
+    assert len(lines) >= len(refused)
     assert {(line["value"], line["fault"]) for line in lines} == {(None, "absent")}
     assert code == 3

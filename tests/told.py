@@ -127,10 +127,22 @@ TCP: Final = (
     )),
 )  # fmt: skip
 
+LIBMODBUS_RTU: Final = (
+    _dtsd1352("33", (
+        ("2147483648", "21474836.48"), ("99999", "999.99"), ("2199", "219.9"), ("65535", "6553.5"), ("1", "0.1"),
+        ("6554", "65.54"), ("5049", "50.49"), ("-1", "-0.001"), ("-1000", "-1.000"),
+    )),
+)  # fmt: skip
+LIBMODBUS_TCP: Final = (
+    _sdm630("5", ("218.3", "0.3", "219.0625", "-0.001953125", "49.5", "98765.43", "67108864", "-2.5", "-0.0025")),
+)
+
 PEERS: Final[Mapping[str, tuple[Told, ...]]] = {
     "dlt645-tcp": (CELLAR,),
     "dlt645-pty": (ROOF,),
     "modbus-rtu": RTU,
     "modbus-tcp": TCP,
+    "libmodbus-rtu": LIBMODBUS_RTU,
+    "libmodbus-tcp": LIBMODBUS_TCP,
 }
-"""The four servers, by the names that `tests.peers` starts them under: one bus each, Modbus with two units."""
+"""The servers, by the names that `tests.peers` starts them under: one bus each, pymodbus with two units."""
