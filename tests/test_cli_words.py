@@ -32,7 +32,8 @@ SAYING = {
 """Calls whose texts reach people; ValueError besides, where the configuration is read."""
 READERS = ["config/values.py", "config/meters.py", "central/config.py", "drivers/notation.py", "simulators/describe.py"]
 SPEAKERS = [
-    "config/load.py", "config/toml.py", "drivers/plan.py", "drivers/fit.py", "drivers/line_serial.py", "drivers/line_tcp.py",
+    "config/load.py", "config/toml.py", "drivers/plan.py", "drivers/fit.py", "drivers/line_serial.py",
+    "drivers/line_tcp.py",
     "identity/files.py", "identity/gateway.py", "identity/public.py", "identity/trust.py", "identity/client.py",
     "central/gaps.py", "protocols/dlt645/frame.py", "field/decode.py", "field/decode_modbus.py", "field/read.py",
     "buffer/outbox.py", "central/sinks/sqlite.py", "central/sinks/postgres.py",
