@@ -10,9 +10,13 @@ from typing import Any
 from protocols import batch
 from protocols.capture import Capture, Quality, Source, TimeState, Value
 from protocols.dialogue import Answer, Ask, Garbled, Reply, Silence
+from protocols.dlt645 import commands as commands_2007
+from protocols.dlt645 import commands_1997, items, load_record, v1997, v2007
 from protocols.dlt645 import frame as dlt645
-from protocols.dlt645 import items, load_record, v1997, v2007
+from protocols.dlt645.authority import Authority
 from protocols.dlt645.codes import Edition
+from protocols.dlt645.commands import Command, Confirmed, Output
+from protocols.dlt645.probe import probe
 from protocols.modbus import commands
 from protocols.modbus import frame as modbus
 from protocols.modbus.registers import Format, Type
@@ -179,17 +183,32 @@ def _talk(
 
 
 _DIS = ("0001FF00", "00010000", "03300001", "04000101", "06000002", "0610FFFF", "0201FF00", "01010000", "12345678")
+_METER = "000000000001"
 _TALKS: tuple[Callable[[], Generator[Ask[Any], Answer[Any], list[Value]]], ...] = (
-    *(lambda di=di: v2007.read("000000000001", [di]) for di in _DIS),
-    lambda: v2007.read_load("000000000001", "06000001", 3, since="2026-11-15T12:30"),
+    *(lambda di=di: v2007.read(_METER, [di]) for di in _DIS),
+    lambda: v2007.read_load(_METER, "06000001", 3, since="2026-11-15T12:30"),
     v2007.read_address,
-    *(lambda di=di: v1997.read("000000000001", [di]) for di in ("9010", "901F", "B611", "C010")),
+    *(lambda di=di: v1997.read(_METER, [di]) for di in ("9010", "901F", "B611", "C010")),
+    probe,
+    lambda: probe(_METER),
 )
+_WHO = Authority(level=2, password="000000", operator="00000001")
+_COMMANDS: tuple[Callable[[], Command], ...] = (
+    lambda: commands_2007.write(_METER, "04000103", b"\1", _WHO), lambda: commands_2007.change_baud(_METER, 9600),
+    lambda: commands_2007.clear_demand(_METER, _WHO), lambda: commands_2007.set_output(_METER, Output.CLOCK_SECOND),
+    lambda: commands_2007.pass_security(_METER, "070000FF", "00000001", b"\1\2"),
+    lambda: commands_1997.write(_METER, "C032", b"\1", "00000000"), lambda: commands_1997.write_address(_METER),
+)  # fmt: skip
 
 
 def dlt645_dialogue(data: bytes) -> None:
-    """A read ends, with values that can be stored, whatever is answered."""
-    values = _talk(_TALKS[data[0] % len(_TALKS) if data else 0](), _chunks(data[1:]), _answer_645)
+    """A read ends, with values that can be stored, whatever is answered; a command, at most with a refusal."""
+    number = data[0] % (len(_TALKS) + len(_COMMANDS)) if data else 0
+    if number >= len(_TALKS):
+        done = _talk(_COMMANDS[number - len(_TALKS)](), _chunks(data[1:]), _answer_645)
+        assert isinstance(done, Confirmed | Silence | Garbled)
+        return
+    values = _talk(_TALKS[number](), _chunks(data[1:]), _answer_645)
     assert values
     storable(values)
 
@@ -225,7 +244,11 @@ def _dialogue_seeds() -> list[bytes]:
         _answers((3, b"\x02")),
         _answers((0, b"")),
     ]
-    return [bytes((n,)) + each for n in range(len(_TALKS)) for each in (_answers(replies[n % len(replies)]), *more)]
+    return [
+        bytes((n,)) + each
+        for n in range(len(_TALKS) + len(_COMMANDS))
+        for each in (_answers(replies[n % len(replies)]), *more)
+    ]
 
 
 def mended_answers(random: Random, data: bytes) -> bytes:
