@@ -44,9 +44,6 @@ answer, the whole read starts over instead."""
 DOUBLED_MIN = 5
 """So many bytes behind an answer may be an answer again (the shortest, a Modbus exception): one that comes twice."""
 
-INTERNAL_S_FIRST, INTERNAL_S_MAX = 60.0, 3600.0
-"""How long a meter is left alone after a defect of ours showed on it: doubled each time in a row."""
-
 
 class Bus:
     """The jobs of one bus. `submit` from the loop's thread; `run` in a task of its own."""
@@ -238,19 +235,8 @@ class Bus:
 
     def _cut(self, run: Run) -> None:
         """End a job without (all of) its values."""
-        standing = run.standing
-        if standing.silent:
-            fault, detail = Fault.SILENT, "the meter does not answer"
-        elif not self.port.is_open and self.trouble is not None:
-            fault, detail = Fault.BUS, self.trouble
-        elif standing.blocked_until > self._now:
-            fault, detail = Fault.INTERNAL, "left alone after a defect of ours showed on this meter"
-        elif run.last_fault is not None:
-            fault, detail = run.last_fault, "no answer before the deadline"
-        else:
-            fault, detail = Fault.MISSED, "its turn did not come before the deadline"
         try:
-            outcome = run.cut(fault, detail)
+            outcome = run.cut(*run.reason(self._now, None if self.port.is_open else self.trouble))
         except Exception as error:
             self._defect(run, error)
             return
@@ -448,11 +434,8 @@ class Bus:
                 standing.held_by = run
             else:
                 self._release(run)
-            pause_s = run.ask.pause_s
-            if standing.asked is not None and standing.meter.answers_alike(run.ask, standing.asked):
-                pause_s = max(pause_s, standing.meter.inter_byte_s)  # see _doubled: others are asked meanwhile
-            if pause_s:
-                standing.quiet_until = max(standing.quiet_until, now + pause_s)
+            if run.ask.pause_s:
+                standing.quiet_until = max(standing.quiet_until, now + run.ask.pause_s)
             self._queue(run)
             return
         if not run.heard and not standing.silent:
@@ -479,9 +462,7 @@ class Bus:
         """Our own code failed on this meter's answer: keep the bytes, leave the meter alone, go on."""
         standing = run.standing
         self.counters.defects += 1
-        pause = min(INTERNAL_S_MAX, INTERNAL_S_FIRST * 2 ** min(standing.internal, 10))
-        standing.internal += 1
-        standing.blocked_until = self._now + pause
+        standing.back_off(self._now)
         log.error("bus=%s meter=%s job=%s defect", self.entry.name, standing.meter.id, run.job.name, exc_info=error)
         detail = f"{type(error).__name__}: {error}"
         self._note(run, f"internal: {detail}")

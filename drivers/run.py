@@ -12,6 +12,9 @@ from protocols.dialogue import Answer, Ask, Dialogue, Garbled, Reply, Silence
 FRAMES_MAX = 16
 """Exchanges of a job that are kept for evidence: those of a confirmed read of several blocks."""
 
+INTERNAL_S_FIRST, INTERNAL_S_MAX = 60.0, 3600.0
+"""How long a meter is left alone after a defect of ours showed on it: doubled each time in a row."""
+
 QUESTIONS_MAX = 100_000
 """Questions that a dialogue may put after its job was cut, before it counts as endless. Dialogues are finite."""
 
@@ -45,6 +48,11 @@ class Standing:
         """When it is to be asked whether it is back, while silent."""
         self.probe: Job | None = None
         """The latest job: its first question serves as a probe when no job waits."""
+
+    def back_off(self, now: float) -> None:
+        """A defect of ours showed on it."""
+        self.blocked_until = now + min(INTERNAL_S_MAX, INTERNAL_S_FIRST * 2 ** min(self.internal, 10))
+        self.internal += 1
 
     def clear_at(self, ask: Ask[Any]) -> float:
         """When this may be asked. An answer may come twice with a pause between, as long as one inside a frame: its
@@ -136,6 +144,18 @@ class Run:
             self.unanswered += 1
             self._given_up += 1
         return self._next(answer)
+
+    def reason(self, now: float, trouble: str | None) -> tuple[Fault, str]:
+        """Why it has no (more) values at its deadline; trouble: why the port is not open."""
+        if self.standing.silent:
+            return Fault.SILENT, "the meter does not answer"
+        if trouble is not None:
+            return Fault.BUS, trouble
+        if self.standing.blocked_until > now:
+            return Fault.INTERNAL, "left alone after a defect of ours showed on this meter"
+        if self.last_fault is not None:
+            return self.last_fault, "no answer before the deadline"
+        return Fault.MISSED, "its turn did not come before the deadline"
 
     def cut(self, fault: Fault, detail: str) -> Outcome:
         """End it here: what was answered stays, everything else has this fault."""
