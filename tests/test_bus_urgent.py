@@ -46,8 +46,8 @@ def test_a_read_on_request_is_the_next_frame_after_the_exchange_in_progress(lane
             await asyncio.sleep(rng.uniform(0.05, 1.5))  # anywhere: in a question, a turnaround, an answer, a gap
             n = rng.choice([n for n in range(32) if n not in dead])
             ended: list[Outcome] = []
-            # The exchange in progress may be of this meter itself: one that looks alike is its own quarantine.
-            own = many.number(many.asked[-1]) == n
+            # It may itself have been asked just now: while an answer that looks alike may come twice, it is left alone.
+            own = n in [many.number(asked) for asked in many.asked[-3:]]
             at = loop.time()
             many.read(n, lane=Lane.READ_NOW, read=on_request(many, n), done=ended.append)
             await until(lambda ended=ended: bool(ended), step_s=0.002)  # type: ignore[misc]
