@@ -70,8 +70,9 @@ class Flights:
         """It was sent."""
         if self._flying:
             flight.company = True
-            for other in self._flying.values():
-                other.company = True
+            if len(self._flying) == 1:  # of more, each has company already
+                for other in self._flying.values():
+                    other.company = True
         self._flying[transaction_of(flight.ask)] = flight
         self.soonest = min(self.soonest, flight.ends)
 

@@ -58,8 +58,8 @@ class Block:
     as_ascii: it is asked in characters, on a serial line. in_order: the places are those of the items.
     """
 
-    __slots__ = ("_ascii", "_ask", "_at", "_data", "_decoders", "_divisible", "_unpack", "_values", "_words",
-                 "address", "count", "function", "in_order", "items", "places", "unit")  # fmt: skip
+    __slots__ = ("_ascii", "_ask", "_at", "_data", "_decoders", "_divisible", "_plain", "_unpack", "_values",
+                 "_words", "address", "count", "function", "in_order", "items", "places", "unit")  # fmt: skip
 
     def __init__(
         self, unit: int, items: Sequence[Item], places: Sequence[int] | None = None, *, as_ascii: bool = False
@@ -85,6 +85,10 @@ class Block:
             for register in range(first, first + self.count)
         ]
         """For each register, which items it is part of."""
+        self._plain = [
+            (at[0], items[at[0]].quantity) if len(at) == 1 and items[at[0]].format.plain else None for at in self._at
+        ]
+        """Of each register that is the number of one item just as it stands: which item, and its quantity."""
         self._divisible = len({item.address for item in items}) > 1
         self.in_order = self.places == tuple(range(len(items)))
         self._aim(unit)
@@ -130,9 +134,15 @@ class Block:
         if not values:
             values.extend(_value(decoder, data) for decoder in self._decoders)
         elif words != before:
-            at = self._at
-            changed = [at[n] for n, (now, then) in enumerate(zip(words, before, strict=True)) if now != then]
-            for n in {n for items in changed for n in items}:
+            changed: set[int] = set()
+            for now, then, plain, at in zip(words, before, self._plain, self._at, strict=True):
+                if now == then:
+                    continue
+                if plain is not None:
+                    values[plain[0]] = measured(plain[1], Decimal(now))
+                else:
+                    changed.update(at)
+            for n in changed:
                 values[n] = _value(self._decoders[n], data)
         self._words = words
         return values

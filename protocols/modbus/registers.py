@@ -106,6 +106,11 @@ class Format:
         """Registers that one number takes."""
         return _WORDS[self.type]
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is one register whose value, without a sign, is the number: nothing is to be decoded."""
+        return self == _PLAIN_REGISTER
+
     def decode(self, raw: bytes) -> Decimal | Quality:
         """The number in these registers (as they came, 2 bytes each), or why there is none.
 
@@ -153,6 +158,7 @@ class Format:
 
 
 _WORDS = {kind: kind.words for kind in Type}
+_PLAIN_REGISTER = Format(type=Type.UINT16)
 _FLOATS = frozenset(kind for kind in Type if kind.floating)
 _SIGNED = frozenset(kind for kind in Type if kind.signed)
 
