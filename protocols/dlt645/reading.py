@@ -16,17 +16,22 @@ from protocols.quantity import Form, Kind, Quantity
 FOLLOW_UPS_MAX = 255
 """SEQ is one byte and counts from 1 (DL/T 645-2007); the bound holds for 1997 too, which has no SEQ."""
 
+TOO_LONG = "too long for the noise on the line"
+"""The detail of a block that was not even asked for: its parts are to be read one by one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadItem:
     """One identifier to be read, and which of its quantities are wanted; empty: all that come.
 
     tariffs: how many a block over tariffs is waited for; None: as many as the standard allows, which takes long.
+    divisible: whether it is a block whose parts can be read one by one (see Ask).
     """
 
     di: str
     wants: tuple[Quantity, ...] = ()
     tariffs: int | None = None
+    divisible: bool = False
 
 
 def answers_for(asked: str, frame: Frame, *, any_address: str) -> bool:
@@ -43,6 +48,8 @@ def failed(
     match answer:
         case Silence():
             fault = Fault.SILENT
+        case Garbled(too_long=True):
+            fault, detail = Fault.GARBLED, TOO_LONG
         case Garbled(seen=seen):
             fault, detail = Fault.GARBLED, detail or (seen.hex().upper() or None)
         case Refusal(absent=absent):

@@ -50,6 +50,7 @@ def _read(address: str, item: ReadItem, preamble: int) -> Dialogue[Frame]:
             accepts=accepts,
             repeatable=not follow_up,
             holds_meter=bool(follow_up),
+            divisible=item.divisible and not follow_up,
         )
         if not isinstance(answer, Reply):
             return failed(item, Edition.E1997, answer, f"follow-up frame {follow_up}" if follow_up else None)

@@ -68,6 +68,7 @@ def _read(address: str, item: ReadItem, preamble: int, which: bytes = b"") -> Di
         data=Frame(address=address, control=READ, data=di + which).encode(preamble),
         reply_max=reply_max(item.di, preamble=preamble, tariffs=item.tariffs),
         accepts=accepts,
+        divisible=item.divisible,
     )
     if not isinstance(answer, Reply):
         return failed(item, Edition.E2007, answer)
