@@ -99,7 +99,7 @@ def test_a_fleet_on_modbus_tcp_is_read_and_weighed_beside_pymodbus() -> None:
     for line in (accepted, landed):
         assert isinstance(line["figure"], float | int)
         assert line["figure"] > 0
-    assert accepted["gaps"] == 0
+    assert accepted["gaps"] <= 3  # the slot in force at the start may be cut short, once for each meter
     assert processor["bound"] == {"at_most": 60.0}
     assert processor["pymodbus_reading_the_same"] != 0
     assert memory["bound"] == {"at_most": 80.0}
