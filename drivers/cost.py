@@ -5,10 +5,11 @@ know that the request ended), and t3.5 or the profile's gap; in ASCII (28 + 4 N)
 read: 12 bytes and the identifier with the FE bytes in front, both ways, the payload, turnaround and gap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from config.model import SerialSettings
+from drivers.habits import Hole
 from protocols.modbus.dialogue import Item
 
 _FAST_BAUD, _FAST_SILENCE_MS = 19200, 1.75
@@ -61,11 +62,13 @@ def cost_of(settings: SerialSettings, *, protocol: str, turnaround_ms: float, mi
 
 
 def merge(
-    items: Sequence[Item], cost: Cost, *, max_registers: int, readable: Sequence[tuple[int, int]] = ()
-) -> list[list[int]]:
+    items: Sequence[Item], cost: Cost, *, max_registers: int, readable: Sequence[tuple[int, int]] = (),
+    holes: Collection[Hole] = (),
+) -> list[list[int]]:  # fmt: skip
     """The cheapest partition of items into requests, as lists of indices: an exact optimum by dynamic programming.
 
-    A request stays within one function, one readable range and max_registers, and never holds a part of an item.
+    A request stays within one function, one readable range and max_registers, and never holds a part of an item. It
+    does not go over any of the holes either, unless one item asks for all of it.
     Raises ValueError for an item that no request can hold.
     """
     order = sorted(range(len(items)), key=lambda n: (items[n].function, items[n].address, items[n].end))
@@ -82,6 +85,10 @@ def merge(
                 break
             if readable and not any(low <= item.address and end <= high + 1 for low, high in readable):
                 continue
+            if holes and _over(holes, function, item.address, end):
+                alone = (items[n] for n in order[first:upto] if items[n].address == item.address)
+                if all(one.end != end for one in alone):
+                    continue
             total = best[first] + cost.modbus_wire(end - item.address) + cost.exchange
             if total < cheapest:
                 cheapest, where = total, first
@@ -96,3 +103,8 @@ def merge(
         blocks.append(order[cut[upto] : upto])
         upto = cut[upto]
     return blocks[::-1]
+
+
+def _over(holes: Collection[Hole], function: int, start: int, end: int) -> bool:
+    """Whether a request for these registers goes over a hole, or over a border that is not to be crossed."""
+    return any(of == function and start < behind and first < end for of, first, behind in holes)

@@ -1,9 +1,10 @@
 """Which DL/T 645 identifiers to ask for a set of quantities: single ones, or blocks where these are cheaper."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from drivers.cost import Cost
+from drivers.habits import Habits, Known
 from drivers.profile import Profile
 from protocols.capture import Fault, Value, faulty
 from protocols.dialogue import Dialogue
@@ -11,7 +12,7 @@ from protocols.dlt645 import v1997, v2007
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.frame import Frame
 from protocols.dlt645.items import block_of, days_block_of, layout
-from protocols.dlt645.reading import ReadItem
+from protocols.dlt645.reading import TOO_LONG, ReadItem
 from protocols.quantity import Quantity
 
 TARIFFS_MIN = 14
@@ -36,26 +37,41 @@ class Step:
 
 
 class IdentifierReads:
-    """Steps for one meter, and the dialogue that runs them. A block that the meter refuses is replaced by its single
-    identifiers, in this dialogue and in those to come."""
+    """Steps for one meter, and the dialogue that runs them.
 
-    __slots__ = ("_address", "_preamble", "_read", "steps")
+    make: the steps for what is known of the meter. A block that it refuses is replaced by its single identifiers in
+    the same dialogue; when any of these is given, in those to come, too.
+    """
 
-    def __init__(self, address: str, edition: Edition, steps: Sequence[Step], preamble: int) -> None:
+    __slots__ = ("_address", "_habits", "_known", "_make", "_preamble", "_read", "_steps")
+
+    def __init__(
+        self, address: str, edition: Edition, make: Callable[[Known], Sequence[Step]], habits: Habits, preamble: int
+    ) -> None:  # fmt: skip
         self._address = address
         self._preamble = preamble
         self._read = v2007.read_items if edition is Edition.E2007 else v1997.read_items
-        self.steps = tuple(steps)
+        self._make = make
+        self._habits = habits
+        self._known = habits.known
+        self._steps = make(self._known)
 
     def dialogue(self) -> Dialogue[Frame]:
         """Reads all steps. Silence ends it: what was not asked yet is silent too."""
+        if self._known is not self._habits.known:
+            self._known = self._habits.known
+            self._steps = self._make(self._known)
         found: dict[int, Value] = {}
-        waiting = list(reversed(self.steps))
+        waiting = list(reversed(self._steps))
+        refused: list[Step] = []
         while waiting:
             step = waiting.pop()
             values = yield from self._read(self._address, (step.item,), preamble=self._preamble)
+            if step.singles and values[0].detail == TOO_LONG:
+                waiting += reversed(step.singles)
+                continue
             if step.singles and all(value.fault in _REFUSED for value in values):
-                self.steps = tuple(one for old in self.steps for one in (step.singles if old is step else (old,)))
+                refused.append(step)
                 waiting += reversed(step.singles)
                 continue
             found.update(zip(step.places, values, strict=True))
@@ -64,11 +80,20 @@ class IdentifierReads:
                     for place, quantity in zip(rest.places, rest.item.wants, strict=True):
                         found[place] = faulty(quantity, Fault.SILENT)
                 break
+        if refused:
+            self._habits.refuses(
+                blocks=[s.item.di for s in refused if any(found[place].fault is None for place in s.places)]
+            )
         return [found[place] for place in sorted(found)]
 
 
-def steps_for(wanted: Sequence[tuple[str, Quantity]], profile: Profile, edition: Edition, cost: Cost) -> list[Step]:
+def steps_for(
+    wanted: Sequence[tuple[str, Quantity]], profile: Profile, edition: Edition, cost: Cost,
+    *, without: Collection[str] = (),
+) -> list[Step]:  # fmt: skip
     """The cheapest steps that give these quantities, each with the single identifier that holds it.
+
+    without: blocks that are not asked.
 
     Tariff and phase blocks are weighed first, then blocks over settlement days among what is left single: each
     identifier is in one block of a kind at most, so weighing block by block finds the optimum of a kind.
@@ -89,7 +114,7 @@ def steps_for(wanted: Sequence[tuple[str, Quantity]], profile: Profile, edition:
             answered = step.item.di.startswith(profile.blocks)
             in_reach = all(quantity.tariff <= profile.tariffs for quantity in step.item.wants)
             block = block_for(step.item.di) if answered and in_reach else None
-            groups.setdefault(block or step.item.di, []).append(step)
+            groups.setdefault(block if block and block not in without else step.item.di, []).append(step)
         left = []
         for block, group in groups.items():
             wire_ms = _wire(block, profile, edition, cost)
@@ -105,7 +130,8 @@ def _joined(block: str, group: Sequence[Step], wire_ms: float, tariffs: int) -> 
     wants = tuple(quantity for step in group for quantity in step.item.wants)
     places = tuple(place for step in group for place in step.places)
     return Step(
-        item=ReadItem(di=block, wants=wants, tariffs=tariffs), places=places, wire_ms=wire_ms, singles=tuple(group)
+        item=ReadItem(di=block, wants=wants, tariffs=tariffs, divisible=True),
+        places=places, wire_ms=wire_ms, singles=tuple(group),
     )
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from math import ceil
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings, TaskEntry
+from drivers.habits import Habits
 from drivers.outcome import Outcome
 from drivers.profile import Profile
 from protocols.capture import Capture, Fault, Gap, Source, TimeState, Value
@@ -39,6 +41,9 @@ TURNAROUND_S_MIN = 0.1
 
 SLOWEST_FACTOR, SLOWEST_FADE = 2.0, 0.98
 """The allowance is twice the slowest answer; each faster one lets that memory fade by 2 %."""
+
+USUAL_OVER = 16
+"""Answers over which the usual turnaround is taken."""
 
 _TELLING = (
     Fault.INTERNAL, Fault.BUS, Fault.CLOCK, Fault.GARBLED, Fault.SILENT, Fault.IMPLAUSIBLE, Fault.REFUSED,
@@ -88,6 +93,9 @@ class Meter:
         self._turnaround_s_max = profile.turnaround_ms_max / 1000
         self._late_s = profile.late_max_ms / 1000
         self._slowest_s: float | None = None
+        self._usual_s: float | None = None
+        self.habits = Habits()
+        """What it refuses, and how soon it answers: its plans follow."""
 
     def answers_alike(self, ask: Ask[Any], before: Ask[Any]) -> bool:
         """Whether an answer to the question before could be taken for one to this: nothing in a Modbus answer on a
@@ -119,6 +127,20 @@ class Meter:
         """Learn from an answer."""
         faded = 0.0 if self._slowest_s is None else self._slowest_s * SLOWEST_FADE
         self._slowest_s = max(turnaround_s, faded)
+        usual_s = self._usual_s
+        self._usual_s = turnaround_s if usual_s is None else usual_s + (turnaround_s - usual_s) / USUAL_OVER
+
+    @property
+    def learned_ms(self) -> tuple[int, int] | None:
+        """Its slowest answer of late and its usual one, in milliseconds; None before it has answered."""
+        if self._slowest_s is None or self._usual_s is None:
+            return None
+        return ceil(self._slowest_s * 1000), ceil(self._usual_s * 1000)
+
+    def recall(self, slowest_ms: int, usual_ms: int) -> None:
+        """Begin with what was learned before a restart. If that is too little now, the first time-out forgets it."""
+        self._slowest_s, self._usual_s = slowest_ms / 1000, usual_ms / 1000
+        self.habits.answers_in(usual_ms)
 
     def unanswered(self) -> None:
         """The next question waits as long as the profile says: what was learned may have been too little."""

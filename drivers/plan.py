@@ -13,16 +13,17 @@ from typing import Any
 from config.mistake import ConfigError, Mistake
 from config.model import MeterEntry, ProtocolName, SerialSettings
 from drivers.cost import Cost, cost_of, merge
+from drivers.habits import NOTHING, Habits, Known
 from drivers.identifiers import IdentifierReads, Step, steps_for
 from drivers.notation import is_register, parse_registers
 from drivers.profile import Profile, ProfileItem, load_profile
+from drivers.registers import RegisterReads
 from protocols.dialogue import Dialogue
 from protocols.dlt645 import v1997, v2007
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.items import layout, quantities
 from protocols.dlt645.reading import opaque
-from protocols.modbus.dialogue import Block, Item, read_blocks
-from protocols.modbus.frame import Frame
+from protocols.modbus.dialogue import Block, Item
 from protocols.quantity import Quantity, by_name
 
 TRANSACTIONS: Iterator[int] = cycle(range(1, 0x10000))
@@ -53,36 +54,25 @@ class ReadPlan:
     """Of a plan made by `plan_items`: one plan for each item, for who wants to tell their Values apart."""
 
 
-class RegisterReads:
-    """Blocks of registers of one meter, and the dialogue that reads them. A block that the meter refuses is replaced
-    by its halves, in this dialogue and in those to come."""
-
-    __slots__ = ("_transactions", "blocks")
-
-    def __init__(self, blocks: Sequence[Block], transactions: Iterator[int] | None) -> None:
-        self.blocks = list(blocks)
-        self._transactions = transactions
-
-    def dialogue(self) -> Dialogue[Frame]:
-        """Reads all blocks."""
-        return read_blocks(self.blocks, transactions=self._transactions, split=self._split)
-
-    def _split(self, whole: Block, halves: tuple[Block, Block]) -> None:
-        self.blocks = [part for block in self.blocks for part in (halves if block is whole else (block,))]
-
-
-def plan(profile: Profile, meter: MeterEntry, items: Sequence[str], settings: SerialSettings) -> ReadPlan:
+def plan(
+    profile: Profile, meter: MeterEntry, items: Sequence[str], settings: SerialSettings, habits: Habits | None = None
+) -> ReadPlan:
     """The cheapest way to read these items: names of the profile's quantities, or registers as `holding:10:uint16`.
 
-    settings are those of the line (of the line behind it, for a serial server). Raises ConfigError, naming every item
-    that the profile does not have.
+    settings are those of the line (of the line behind it, for a serial server). habits: of this meter, shared by its
+    plans, which learn from each other then. Raises ConfigError, naming every item that the profile does not have.
     """
+    habits = habits or Habits()
+
+    def make(known: Known) -> _Recipe:
+        return _shared_recipe(profile, meter.protocol, tuple(items), settings, known)
+
     try:
-        recipe = _shared_recipe(profile, meter.protocol, tuple(items), settings)
+        recipe = make(habits.known)
     except ConfigError as error:
         wrong = (Mistake(m.file, f"meter {meter.id}", m.expected, m.got) for m in error.mistakes)
         raise ConfigError(wrong) from None
-    return _addressed(recipe, profile, meter, tuple(items))
+    return _addressed(recipe, make, profile, meter, tuple(items), habits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +88,7 @@ class _Recipe:
 
 @lru_cache(maxsize=256)
 def _shared_recipe(
-    profile: Profile, protocol: ProtocolName, items: tuple[str, ...], settings: SerialSettings
+    profile: Profile, protocol: ProtocolName, items: tuple[str, ...], settings: SerialSettings, known: Known
 ) -> _Recipe:  # fmt: skip
     """Worked out once for all meters of a site that are alike. Raises ConfigError."""
     found: list[ProfileItem] = []
@@ -110,7 +100,7 @@ def _shared_recipe(
             mistakes.append(Mistake(f"profile {profile.name}", "items", str(error), item))
     if mistakes or not found:
         raise ConfigError(mistakes or [Mistake(f"profile {profile.name}", "items", "items", "none")])
-    return _recipe(profile, protocol, found, _cost(profile, protocol, settings))
+    return _recipe(profile, protocol, found, _cost(profile, protocol, settings, known.turnaround_ms), known)
 
 
 def _resolve(profile: Profile, item: str) -> list[ProfileItem]:
@@ -124,38 +114,55 @@ def _resolve(profile: Profile, item: str) -> list[ProfileItem]:
     return [known]
 
 
-def _cost(profile: Profile, protocol: ProtocolName, settings: SerialSettings) -> Cost:
-    return cost_of(settings, protocol=protocol, turnaround_ms=profile.turnaround_ms, min_gap_ms=profile.min_gap_ms)
+def _cost(
+    profile: Profile, protocol: ProtocolName, settings: SerialSettings, turnaround_ms: float | None = None
+) -> Cost:  # fmt: skip
+    expected_ms = profile.turnaround_ms if turnaround_ms is None else turnaround_ms
+    return cost_of(settings, protocol=protocol, turnaround_ms=expected_ms, min_gap_ms=profile.min_gap_ms)
 
 
-def _recipe(profile: Profile, protocol: ProtocolName, found: Sequence[ProfileItem], cost: Cost) -> _Recipe:
+def _recipe(
+    profile: Profile, protocol: ProtocolName, found: Sequence[ProfileItem], cost: Cost, known: Known = NOTHING
+) -> _Recipe:  # fmt: skip
     wanted = tuple(item.quantity for item in found)
     if profile.family == "dlt645":
         pairs = [(item.di, item.quantity) for item in found if item.di is not None]
-        steps = tuple(steps_for(pairs, profile, Edition(protocol), cost))
+        steps = tuple(steps_for(pairs, profile, Edition(protocol), cost, without=known.blocks))
         wire_ms = sum(step.wire_ms for step in steps)
         return _Recipe(quantities=wanted, steps=steps, wire_ms=wire_ms, cost_ms=wire_ms + len(steps) * cost.exchange)
     registers = [item.register for item in found if item.register is not None]
-    blocks = tuple(_blocks(registers, profile, cost, as_ascii=protocol == "modbus-ascii"))
+    blocks = tuple(_blocks(registers, profile, cost, known, as_ascii=protocol == "modbus-ascii"))
     wire_ms = sum(cost.modbus_wire(block.count) for block in blocks)
     return _Recipe(quantities=wanted, blocks=blocks, wire_ms=wire_ms, cost_ms=wire_ms + len(blocks) * cost.exchange)
 
 
-def _addressed(recipe: _Recipe, profile: Profile, meter: MeterEntry, items: tuple[str, ...]) -> ReadPlan:
+def _addressed(
+    recipe: _Recipe, make: Callable[[Known], _Recipe], profile: Profile, meter: MeterEntry, items: tuple[str, ...],
+    habits: Habits,
+) -> ReadPlan:  # fmt: skip
     reads: IdentifierReads | RegisterReads
     if profile.family == "dlt645":
-        reads = IdentifierReads(meter.address, Edition(meter.protocol), recipe.steps, profile.preamble)
+        reads = IdentifierReads(
+            meter.address, Edition(meter.protocol), lambda known: make(known).steps, habits, profile.preamble
+        )
     else:
         transactions = TRANSACTIONS if meter.protocol == "modbus-tcp" else None
-        reads = RegisterReads([block.of_unit(int(meter.address)) for block in recipe.blocks], transactions)
+        unit = int(meter.address)
+        reads = RegisterReads(
+            lambda known: [block.of_unit(unit) for block in make(known).blocks], habits, transactions
+        )  # fmt: skip
     return ReadPlan(items=items, quantities=recipe.quantities, wire_ms=recipe.wire_ms, cost_ms=recipe.cost_ms,
                     exchanges=len(recipe.steps) + len(recipe.blocks), dialogue=reads.dialogue)  # fmt: skip
 
 
-def _blocks(registers: Sequence[Item], profile: Profile, cost: Cost, *, as_ascii: bool) -> list[Block]:
+def _blocks(
+    registers: Sequence[Item], profile: Profile, cost: Cost, known: Known, *, as_ascii: bool
+) -> list[Block]:  # fmt: skip
     """Of no unit yet. Merged by cost, then ordered so that neighbours differ in size where that can be: an answer that
     comes late then has the wrong length for the next question."""
-    merged = merge(registers, cost, max_registers=profile.max_registers, readable=profile.readable)
+    widest = max((register.format.words for register in registers), default=1)
+    most = min(profile.max_registers, max(widest, known.longest or profile.max_registers))
+    merged = merge(registers, cost, max_registers=most, readable=profile.readable, holes=known.holes)
     waiting = [Block(0, [registers[n] for n in group], group, as_ascii=as_ascii) for group in merged]
     ordered: list[Block] = []
     while waiting:
@@ -180,8 +187,7 @@ def plan_items(meter: MeterEntry, items: Sequence[str], settings: SerialSettings
             if profile.family == "dlt645":
                 parts.append(_identifier(item, profile, meter, cost))
             else:
-                recipe = _recipe(profile, meter.protocol, _resolve(profile, item), cost)
-                parts.append(_addressed(recipe, profile, meter, (item,)))
+                parts.append(_single(profile, meter, _resolve(profile, item), cost, item))
         except ValueError as error:
             mistakes.append(Mistake("items", item, str(error), repr(item)))
     if mistakes or not parts:
@@ -200,13 +206,22 @@ def plan_items(meter: MeterEntry, items: Sequence[str], settings: SerialSettings
     )  # fmt: skip
 
 
+def _single(
+    profile: Profile, meter: MeterEntry, found: Sequence[ProfileItem], cost: Cost, item: str
+) -> ReadPlan:  # fmt: skip
+    def make(known: Known) -> _Recipe:
+        return _recipe(profile, meter.protocol, found, cost, known)
+
+    return _addressed(make(NOTHING), make, profile, meter, (item,), Habits())
+
+
 def _identifier(item: str, profile: Profile, meter: MeterEntry, cost: Cost) -> ReadPlan:
     """One item of a DL/T 645 meter: an identifier in hex, or a name of the profile or, with an identifier, of the
     catalogue."""
     edition = Edition(meter.protocol)
     if len(item) != 2 * edition.di_length or not set(item) <= set("0123456789abcdefABCDEF"):
         found = profile.items.get(item) or _from_catalogue(item, edition)
-        return _addressed(_recipe(profile, meter.protocol, [found], cost), profile, meter, (item,))
+        return _single(profile, meter, [found], cost, item)
     di = item.upper()
     (step,) = steps_for([(di, opaque(di))], profile, edition, cost)
     read = v2007.read if edition is Edition.E2007 else v1997.read

@@ -111,6 +111,7 @@ class Daemon:
                 group.create_task(parts.schedule.run(), name="schedule"),
                 group.create_task(parts.commands.run(), name="commands"),
                 group.create_task(health.run(), name="health"),
+                group.create_task(parts.learned.run(), name="learned"),
                 group.create_task(_check(parts), name="check"),
             ]
             self.parts = parts
@@ -134,6 +135,7 @@ class Daemon:
             bus.stop()
         await _within(STOP_S, buses)
         await parts.intake.flush()
+        await parts.learned.keep()
         parts.uplink.stop()
         await _within(STOP_S, [uplink])
 

@@ -18,6 +18,7 @@ from gateway.clock import Clock, kernel_synchronised
 from gateway.commands import Commands
 from gateway.health import CLOCK_FLOOR
 from gateway.intake import Intake, Observer
+from gateway.learned import Learned
 from gateway.progress import Progress
 from gateway.schedule import Schedule
 from gateway.sealer import Sealer
@@ -69,8 +70,9 @@ class Parts:
         }
         entries = {entry.name: entry for entry in site.buses}
         self.meters = {entry.id: Meter(entry, load_profile(entry.profile), entries[entry.bus]) for entry in site.meters}
+        self.learned = Learned(outbox, self.meters, now_ms=now_ms)
         self.intake = Intake(outbox, world.observer)
-        self.checks = Checks()
+        self.checks = Checks({meter.id: meter.profile.power_kw_max for meter in self.meters.values()})
         self.today = Today(Slots(site.zone), list(self.meters))
         self.schedule = Schedule(
             site,
@@ -83,6 +85,7 @@ class Parts:
             now_ms=now_ms,
             check=self.checks.flag,
             today=self.today,
+            evidence=self.evidence,
         )
         self.sealer = Sealer(
             outbox,
@@ -122,4 +125,4 @@ class Parts:
 
 
 def _plan(meter: Meter, items: Sequence[str]) -> ReadPlan:
-    return plan(meter.profile, meter.entry, items, meter.settings)
+    return plan(meter.profile, meter.entry, items, meter.settings, meter.habits)

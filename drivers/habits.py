@@ -1,0 +1,98 @@
+"""How a meter has shown that it wants to be asked: what it refuses in one piece, and how soon it answers.
+
+Plans are made with it and made anew when it changes. It is kept over restarts (`gateway.learned`), and nothing of it
+for ever: a hole is forgotten after a month and tried again, an item that was absent as soon as it is there.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+DAYS_MAX = 30
+"""After so many days what a meter refused is asked again: it may have been set up anew. A question a month."""
+
+KEPT_MAX = 32
+"""Holes and blocks that are kept for one meter; with more, the oldest goes."""
+
+TURNAROUND_STEPS_MS = (10.0, 20.0, 35.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0)
+"""Plans are made for one of these turnarounds, so that few have to be made anew, and meters of a model share them."""
+
+Hole = tuple[int, int, int]
+"""A Modbus function, the first register and the one behind the last. No request that reads more than one item goes over
+it; where both registers are the same, none crosses the border between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What plans need of it; equal for meters that are alike. None: as the profile says."""
+
+    holes: frozenset[Hole] = frozenset()
+    blocks: frozenset[str] = frozenset()
+    longest: int | None = None
+    """Registers that it gives in one piece."""
+    turnaround_ms: float | None = None
+
+
+NOTHING = Known()
+
+
+class Habits:
+    """Of one meter. `known` is another object after each change."""
+
+    __slots__ = ("blocks", "holes", "known", "longest", "today")
+
+    def __init__(self) -> None:
+        self.known = NOTHING
+        self.today = 0
+        """Days since 1970, told by whoever keeps this; everything learned carries it."""
+        self.holes: dict[Hole, int] = {}
+        """Since when, in days."""
+        self.blocks: dict[str, int] = {}
+        """DL/T 645 blocks that it refuses whole."""
+        self.longest: tuple[int, int] | None = None
+        """Registers that it gives in one piece, and since when."""
+
+    def refuses(
+        self, *, holes: Iterable[Hole] = (), blocks: Iterable[str] = (), longest: int | None = None
+    ) -> None:  # fmt: skip
+        """It was found to refuse these, and more registers than so many."""
+        if longest is not None:
+            self.longest = longest, self.today
+        for hole in holes:
+            self.holes[hole] = self.today
+        for block in blocks:
+            self.blocks[block] = self.today
+        while len(self.holes) > KEPT_MAX:
+            del self.holes[next(iter(self.holes))]
+        while len(self.blocks) > KEPT_MAX:
+            del self.blocks[next(iter(self.blocks))]
+        self._changed()
+
+    def gives(self, hole: Hole) -> None:
+        """An item that it did not have is there."""
+        if self.holes.pop(hole, None) is not None:
+            self._changed()
+
+    def forget(self) -> None:
+        """Let go of what is too old, or from a future that a clock once showed."""
+        old = range(self.today - DAYS_MAX, self.today + 1)
+        holes = {hole: day for hole, day in self.holes.items() if day in old}
+        blocks = {block: day for block, day in self.blocks.items() if day in old}
+        longest = self.longest if self.longest is not None and self.longest[1] in old else None
+        if (holes, blocks, longest) != (self.holes, self.blocks, self.longest):
+            self.holes, self.blocks, self.longest = holes, blocks, longest
+            self._changed()
+
+    def answers_in(self, turnaround_ms: float) -> None:
+        """How soon it usually answers; of interest only when it is another step than before."""
+        step = min(TURNAROUND_STEPS_MS, key=lambda one: abs(one - turnaround_ms))
+        before = self.known.turnaround_ms
+        if before is not None and step != before and 0.75 <= turnaround_ms / before <= 1.33:
+            return  # between two steps: it stays where it is
+        if step != before:
+            self._changed(step)
+
+    def _changed(self, turnaround_ms: float | None = None) -> None:
+        self.known = Known(
+            frozenset(self.holes), frozenset(self.blocks), self.longest[0] if self.longest else None,
+            turnaround_ms or self.known.turnaround_ms
+        )  # fmt: skip
