@@ -18,8 +18,8 @@ READINGS_MAX = 5
 """Readings of a dialogue before what still differs is given as it is. A register turns over seldom, damage is rare: two
 nearly always do."""
 
-POWER_KW_MAX = 1000
-"""What a meter can measure, where its profile does not say: above any low-voltage feeder."""
+POWER_KW_MAX = 10_000
+"""What a meter can measure, where its profile does not say: above any feeder but those of substations."""
 
 _MS_PER_HOUR = Decimal(3_600_000)
 _LASTING = frozenset({Kind.REGISTER, Kind.DEMAND, Kind.IDENTITY})

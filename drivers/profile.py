@@ -19,6 +19,7 @@ from config.mistake import ConfigError, Mistake
 from config.model import ProtocolName
 from config.toml import REQUIRED, Key, read_table, show, tables
 from config.values import choice, integer, names, text
+from drivers.confirm import POWER_KW_MAX
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.items import quantities as quantities_of
 from protocols.modbus.dialogue import Item
@@ -78,6 +79,7 @@ class Profile:
     front of a DL/T 645 request. tariffs: tariff registers that a block holds behind its total. blocks: beginnings of
     the identifiers whose block the model answers. max_registers: most registers in one request. readable: ranges
     (first, last) within which a request must stay; empty when any hole may be read over.
+    power_kw_max: the most that it can measure.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Profile:
     blocks: tuple[str, ...] = ()
     max_registers: int = 125
     readable: tuple[tuple[int, int], ...] = ()
+    power_kw_max: int = POWER_KW_MAX
     ratios: Ratios = "archive"
     decisions: tuple[Decision, ...] = field(default=(), hash=False)
     items: Mapping[str, ProfileItem] = field(hash=False)
@@ -182,6 +185,12 @@ TOP = (
     Key("protocols", _protocols, REQUIRED, "The protocols that it speaks, of one family."),
     Key("maturity", choice(*get_args(Maturity)), REQUIRED, "How sure the facts in this file are."),
     Key("sources", names, REQUIRED, "Where each fact comes from: documents with edition, or code with its revision."),
+    Key(
+        "power_kw_max",
+        integer(1, 1_000_000),
+        POWER_KW_MAX,
+        "The most that it can measure, in kW: energy that rises faster is doubtful.",
+    ),
     Key(
         "ratios",
         choice(*get_args(Ratios)),

@@ -15,7 +15,8 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from config.model import Site, TaskEntry
-from drivers.bus import Bus, Job, Lane, Outcome
+from drivers.bus import Bus, Evidence, Job, Lane, Outcome
+from drivers.confirm import confirmed
 from drivers.meter import Meter
 from drivers.plan import ReadPlan
 from gateway.beginnings import Beginnings, FactBook
@@ -23,7 +24,7 @@ from gateway.clock import Clock
 from gateway.intake import Intake
 from gateway.slots import Slots
 from gateway.today import Today
-from protocols.capture import Capture, Event, Fault, Gap, Record
+from protocols.capture import Capture, Event, Fault, Gap, Quality, Record
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Schedule:
         now_ms: Callable[[], int],
         check: Callable[[Capture], Capture],
         today: Today,
+        evidence: Evidence | None = None,
     ) -> None:
         self.counters = ScheduleCounters()
         self.waiting = ""
@@ -107,6 +109,7 @@ class Schedule:
         self._now_ms = now_ms
         self._check = check
         self._today = today
+        self._evidence = evidence
         self._slots = Slots(site.zone)
         self._zone = ZoneInfo(site.zone)
         self._tasks = {task.name: task for task in site.tasks}
@@ -238,12 +241,17 @@ class Schedule:
             series.asked, series.running = max(slot, series.asked), slot
         meter = together[0].meter
         plan = together[0].plan if len(together) == 1 else self._merge(together)
+        bus = self._buses[meter.entry.bus]
+        dialogue = plan.dialogue
+        if any(_billed(series) for series in together):
+            power_kw_max = meter.profile.power_kw_max
+            dialogue = partial(confirmed, dialogue, certain=lambda: bus.certain, power_kw_max=power_kw_max)
         self.counters.asked += len(together)
         self._running += 1
-        self._buses[meter.entry.bus].submit(
+        bus.submit(
             Job(
                 meter=meter,
-                dialogue=plan.dialogue,
+                dialogue=dialogue,
                 lane=lane,
                 deadline=asyncio.get_running_loop().time() + (min(ends.values()) - now) / 1000 - DEADLINE_MARGIN_S,
                 done=partial(self._done, together, slot, ends),
@@ -288,11 +296,22 @@ class Schedule:
         if isinstance(record, Capture):
             self.counters.captured += 1
             record = self._check(record)
+            self._keep_evidence(series, record, outcome)
         else:
             self.counters.gaps += 1
             self.counters.missed += record.fault is Fault.MISSED
         self._today.take(record, self._now_ms())
         self._intake.add(record)
+
+    def _keep_evidence(self, series: Series, capture: Capture, outcome: Outcome) -> None:
+        """Keep what was on the wire of readings that bills are made of, and of such as cannot quite be true."""
+        doubtful = any(value.quality in (Quality.DOUBTFUL, Quality.INVALID) for value in capture.values)
+        if self._evidence is None or not (doubtful or _billed(series)):
+            return
+        reason = "doubtful" if doubtful else "billing"
+        for sent, seen in outcome.frames:
+            self._evidence.note(bus=series.meter.entry.bus, meter=capture.meter, at=capture.read_at, reason=reason,
+                                sent=sent, seen=seen)  # fmt: skip
 
     def _file_gap(self, series: Series, slot: int, fault: Fault, detail: str) -> None:
         self.counters.gaps += 1
@@ -390,7 +409,11 @@ class Schedule:
 def _lane(series: Series) -> Lane:
     if series.meter.entry.priority == "priority":
         return Lane.PRIORITY
-    return Lane.BILLING if series.task.lane == "billing" else Lane.CURVE
+    return Lane.BILLING if _billed(series) else Lane.CURVE
+
+
+def _billed(series: Series) -> bool:
+    return series.task.lane == "billing"
 
 
 def _share(outcome: Outcome, series: Series) -> Outcome:

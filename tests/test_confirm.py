@@ -1,0 +1,128 @@
+"""Registers that bills are made of are read until two readings in a row agree."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import combinations_with_replacement
+from typing import Any
+
+import pytest
+
+from drivers.confirm import READINGS_MAX, confirmed
+from protocols.capture import Fault, Quality, Value, faulty
+from protocols.dialogue import Ask, Dialogue, Reply
+from protocols.quantity import by_name
+
+ENERGY, DEMAND, VOLTAGE = (
+    by_name(n) for n in ("energy.active.import.total", "demand.active.import.total", "voltage.a")
+)
+GARBLED, SILENT, ABSENT = Fault.GARBLED, Fault.SILENT, Fault.ABSENT
+APART_MS = 1000
+
+
+def read(
+    readings: Sequence[Sequence[str | Fault]], *, certain: bool = False, power_kw_max: int = 36, quantities: Any = None
+) -> tuple[list[Value], int]:
+    """The confirmed values when the meter says this, a second apart; and how often it was read."""
+    wanted = quantities or (ENERGY, DEMAND, VOLTAGE)[: len(readings[0])]
+    asked = 0
+
+    def dialogue() -> Dialogue[str]:
+        nonlocal asked
+        said = readings[min(asked, len(readings) - 1)]
+        asked += 1
+        answer = yield Ask(data=b"?", reply_max=1, accepts=lambda frame: True)
+        assert isinstance(answer, Reply)
+        return [
+            faulty(quantity, text) if isinstance(text, Fault) else Value(quantity=quantity, number=Decimal(text))
+            for quantity, text in zip(wanted, said, strict=True)
+        ]
+
+    talk = confirmed(dialogue, certain=lambda: certain, power_kw_max=power_kw_max)
+    next(talk)
+    at = 0
+    try:
+        while True:
+            at += APART_MS
+            talk.send(Reply(frame="", sent_at=at, ended_at=at))
+    except StopIteration as end:
+        return end.value, asked
+
+
+def shown(values: Sequence[Value]) -> list[tuple[str | None, str]]:
+    return [(value.plain, value.quality.value) for value in values]
+
+
+def test_two_readings_that_agree_are_enough() -> None:
+    values, asked = read([["1.00", "2.0000"], ["1.00", "2.0000"]])
+    assert shown(values) == [("1.00", "good"), ("2.0000", "good")]
+    assert asked == 2
+
+
+@pytest.mark.parametrize("wrong", range(3))
+def test_one_damaged_reading_is_outvoted_by_the_two_beside_it(wrong: int) -> None:
+    readings = [["100.00"]] * 5
+    readings[wrong] = ["180.00"]
+    values, _ = read(readings)
+    assert shown(values) == [("100.00", "good")]
+
+
+def test_what_turned_over_between_two_readings_is_read_a_third_time() -> None:
+    values, asked = read([["1.00"], ["1.01"], ["1.01"]])
+    assert shown(values) == [("1.01", "good")]
+    assert asked == 3
+
+
+def test_a_register_that_rises_all_the_time_is_taken_as_it_is() -> None:
+    values, asked = read([["1.000"], ["1.004"], ["1.010"], ["1.015"], ["1.020"]])
+    assert shown(values) == [("1.020", "good")]
+    assert asked == READINGS_MAX
+
+
+@pytest.mark.parametrize("readings", [
+    (["1.00"], ["0.99"], ["1.01"], ["1.02"], ["1.03"]),  # it falls
+    (["1.00"], ["1.01"], ["1.02"], ["9.00"], ["9.01"]),  # faster than 36 kW, which is 0.01 kWh a second
+    (["1.00"], ["9.00"], ["1.00"], ["9.00"], ["1.00"]),
+    (["1.00"], [GARBLED], ["1.01"], ["1.02"], ["1.03"]),
+])  # fmt: skip
+def test_what_agrees_with_nothing_is_doubtful_and_told_in_full(readings: Any) -> None:
+    (value,), asked = read(readings)
+    assert asked == READINGS_MAX
+    assert value.quality is Quality.DOUBTFUL
+    assert value.detail is not None and value.detail.startswith("not confirmed, read 5 times: 1.00")
+
+
+def test_demands_and_names_have_to_be_equal_and_what_moves_is_not_confirmed() -> None:
+    values, asked = read([["1.00", "2.0001", "229.0"], ["1.00", "2.0000", "230.0"], ["1.00", "2.0000", "231.0"]])
+    assert shown(values) == [("1.00", "good"), ("2.0000", "good"), ("231.0", "good")]
+    assert asked == 3
+
+
+def test_nothing_to_confirm_is_read_once() -> None:
+    values, asked = read([["229.0"], ["230.0"]], quantities=(VOLTAGE,))
+    assert (shown(values), asked) == ([("229.0", "good")], 1)
+
+
+def test_a_line_that_vouches_for_its_bytes_is_believed_at_once() -> None:
+    assert read([["1.00"], ["2.00"]], certain=True)[1] == 1
+
+
+def test_refusals_and_what_the_meter_has_not_are_asked_twice_at_most() -> None:
+    values, asked = read([["1.00", ABSENT], ["1.00", ABSENT]])
+    assert [value.fault for value in values] == [None, ABSENT]
+    assert asked == 2
+
+
+def test_a_meter_that_falls_silent_is_not_asked_on_and_what_it_said_is_doubtful() -> None:
+    (value,), asked = read([["1.00"], [SILENT], ["1.00"]])
+    assert asked == 2
+    assert (value.plain, value.quality) == ("1.00", Quality.DOUBTFUL)
+
+
+def test_however_readings_disagree_a_good_value_was_read_twice_running_or_rose_all_the_way() -> None:
+    for steps in combinations_with_replacement((-3, 0, 1, 700), READINGS_MAX - 1):
+        counts = [1000]
+        for step in steps:
+            counts.append(counts[-1] + step)
+        (value,), asked = read([[f"{count}e-2"] for count in counts])
+        if value.quality is Quality.GOOD and steps[asked - 2] != 0:
+            assert all(step in (0, 1) for step in steps) and asked == READINGS_MAX
