@@ -53,10 +53,10 @@ def test_a_residential_trace_is_read_where_it_is(tmp_path: Path, monkeypatch: py
     assert len(told(uplink.run(meters=1, hours=1))) == 3
 
 
-def test_in_virtual_time_the_wire_is_used_to_97_percent() -> None:
+def test_in_virtual_time_the_wire_is_used_to_99_percent() -> None:
     slow, fast, _ = told(utilisation.run(rounds=1, tries=1))
     for line in (slow, fast):
-        assert line["bound"] == {"at_least": 0.97}
+        assert line["bound"] == {"at_least": 0.99}
         assert line["ok"] is True
 
 
@@ -99,7 +99,7 @@ def test_a_fleet_on_modbus_tcp_is_read_and_weighed_beside_pymodbus() -> None:
     for line in (accepted, landed):
         assert isinstance(line["figure"], float | int)
         assert line["figure"] > 0
-    assert accepted["gaps"] <= 3  # the slot in force at the start may be cut short, once for each meter
+    assert accepted["gaps"] in range(4)  # the slot in force at the start may be cut short, once for each meter
     assert processor["bound"] == {"at_most": 60.0}
     assert processor["pymodbus_reading_the_same"] != 0
     assert memory["bound"] == {"at_most": 80.0}

@@ -91,7 +91,11 @@ def test_the_site_is_shown_with_its_defaults_and_loads(site: Path) -> None:
     shown = objects(meterwire("config", "show", "-c", site, "--json"))[0]
     assert shown["zone"] == "Asia/Shanghai"
     assert shown["socket"] == str(site.parent / "s.sock")
-    assert shown["buses"] == [{"name": "b1", "port": "/dev/ttyS1", "serial": "2400-8E1"}]
+    buses = shown["buses"]
+    assert isinstance(buses, list)
+    (bus,) = buses
+    assert (bus["name"], bus["port"], bus["serial"]) == ("b1", "/dev/ttyS1", "2400-8E1")
+    assert (bus["rs485"], bus["pipeline"]) == ("auto", 1)
     assert json.dumps(shown["meters"]).count('"ct": "1"') == 2
     loads = shown["loads"]
     assert isinstance(loads, dict)
