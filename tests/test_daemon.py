@@ -9,6 +9,9 @@ import pytest
 from buffer.errors import StoreFull
 from config.model import BusEntry, TaskEntry
 from drivers.line import Line, PortLost
+from drivers.meter import Meter
+from drivers.profile import load_profile
+from gateway.daemon import Daemon
 from gateway.schedule import CATCH_UP_SLOTS_MAX
 from gateway.snapshot import Snapshot
 from gateway.status import StatusSocket, ask
@@ -353,3 +356,28 @@ def test_the_status_socket_says_how_everything_stands(tmp_path: Path) -> None:
             await ask(path)
 
     asyncio.run(scenario())
+
+
+def test_what_was_learned_of_meters_is_known_after_a_restart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=3), [MINUTE])
+        expected = {meter.id: meter.profile.turnaround_ms_max / 1000 for meter in _meters(chain.daemon())}
+        async with chain.running() as daemon:
+            await asyncio.sleep(150)
+            await chain.drain(daemon)
+        async with chain.running() as daemon:
+            parts = daemon.parts
+            assert parts is not None
+            assert parts.learned.recalled == 3
+            assert all(meter.turnaround_s < expected[meter.id] for meter in parts.meters.values())
+            await asyncio.sleep(3600)
+            assert parts.learned.written == 0, "nothing has changed"
+        assert chain.truth().passed
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
+def _meters(daemon: Daemon) -> list[Meter]:
+    buses = {bus.name: bus for bus in daemon.site.buses}
+    return [Meter(entry, load_profile(entry.profile), buses[entry.bus]) for entry in daemon.site.meters]
