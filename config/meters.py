@@ -112,12 +112,10 @@ def _read_rows(reader: Any, file: str, mistakes: list[Mistake]) -> list[_Row]:
     missing = [column for column in REQUIRED_COLUMNS if column not in header]
     unknown = [column for column in header if column not in COLUMNS]
     if missing:
-        mistakes.append(Mistake(file, "row 1", f"the column {', '.join(missing)}", ", ".join(header) or "nothing"))
+        mistakes.append(Mistake(file, "row 1", f"the column {', '.join(missing)}", _shortened(header)))
     if unknown or len(set(header)) != len(header):
         expected = f"columns among {','.join(COLUMNS)}, none twice"
-        mistakes.append(
-            Mistake(file, "row 1", expected, ", ".join(each or "an empty name" for each in unknown or header))
-        )
+        mistakes.append(Mistake(file, "row 1", expected, _shortened(unknown or header)))
     if missing:
         return []
     rows: list[_Row] = []
@@ -134,6 +132,13 @@ def _read_rows(reader: Any, file: str, mistakes: list[Mistake]) -> list[_Row]:
     return rows
 
 
+def _shortened(columns: Sequence[str]) -> str:
+    """Names of columns for a message, as far as a line goes: the file may be anything."""
+    text = ", ".join(column or "an empty name" for column in columns)
+    text = "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+    return (text if len(text) < 200 else f"{text[:197]}...") or "nothing"
+
+
 def _meter(
     row: _Row, buses: Mapping[str, BusEntry], tasks: Mapping[str, TaskEntry], complete: bool
 ) -> MeterEntry | None:
@@ -142,7 +147,7 @@ def _meter(
     point = row.read("point", name, meter)
     bus = row.read("bus", name)
     if bus is not None and bus not in buses and complete:
-        row.wrong("bus", f"one of {', '.join(buses)}", repr(bus))
+        row.wrong("bus", f"one of {', '.join(buses)}", show(bus))
     protocol = row.read("protocol", choice(*_PROTOCOLS))
     address = row.read("address", lambda cell: _address(cell, protocol)) if protocol else row.cells.get("address")
     values = {
@@ -155,7 +160,7 @@ def _meter(
     }
     for task in values["tasks"]:
         if task not in tasks and complete:
-            row.wrong("tasks", f"tasks among {', '.join(tasks)}", repr(task))
+            row.wrong("tasks", f"tasks among {', '.join(tasks)}", show(task))
     if len(row.mistakes) > before:
         return None
     known = tuple(task for task in values["tasks"] or tasks if task in tasks)
@@ -196,7 +201,7 @@ def _check_together(rows: Sequence[_Row], buses: Mapping[str, BusEntry], mistake
     for row in rows:
         meter, bus, protocol, address = (row.cells.get(c, "") for c in ("meter", "bus", "protocol", "address"))
         if meter and ids.setdefault(meter, row.line) != row.line:
-            row.wrong("meter", "an id that no other row has", f"{meter!r}, as in row {ids[meter]}")
+            row.wrong("meter", "an id that no other row has", f"{show(meter)}, as in row {ids[meter]}")
         place = (bus, protocol.partition("-")[0], address)
         if all(place) and places.setdefault(place, row.line) != row.line:
             row.wrong("address", f"an address of its own on bus {bus}", f"{address}, as in row {places[place]}")

@@ -162,6 +162,13 @@ def test_a_column_without_a_name_is_said_to_have_none(tmp_path: Path) -> None:
     assert (found.where, found.got) == ("row 1", "an empty name")
 
 
+@pytest.mark.parametrize("columns", [",x" * 3000, ",\0\x1b[2J", "," * 5000, ";" * 5000])
+def test_a_file_that_is_no_archive_is_shown_in_one_line(tmp_path: Path, columns: str) -> None:
+    found = mistakes(tmp_path, meters=METERS.replace(",ct,pt", columns, 1))
+    assert found
+    assert all(len(str(mistake)) < 1000 and str(mistake).isprintable() for mistake in found)
+
+
 def test_all_mistakes_of_both_files_come_at_once(tmp_path: Path) -> None:
     site, rows = SITE, METERS
     for old, new, _ in SITE_MISTAKES[0], SITE_MISTAKES[10], SITE_MISTAKES[13]:
