@@ -131,7 +131,9 @@ def _joined(block: str, group: Sequence[Step], wire_ms: float, tariffs: int) -> 
     places = tuple(place for step in group for place in step.places)
     return Step(
         item=ReadItem(di=block, wants=wants, tariffs=tariffs, divisible=True),
-        places=places, wire_ms=wire_ms, singles=tuple(group),
+        places=places,
+        wire_ms=wire_ms,
+        singles=tuple(group),
     )
 
 
