@@ -92,7 +92,8 @@ class Habits:
             self._changed(step)
 
     def _changed(self, turnaround_ms: float | None = None) -> None:
-        self.known = Known(
-            frozenset(self.holes), frozenset(self.blocks), self.longest[0] if self.longest else None,
-            turnaround_ms or self.known.turnaround_ms
-        )  # fmt: skip
+        longest = self.longest[0] if self.longest else None
+        turnaround_ms = turnaround_ms or self.known.turnaround_ms
+        known = Known(frozenset(self.holes), frozenset(self.blocks), longest, turnaround_ms)
+        if known != self.known:
+            self.known = known
