@@ -97,3 +97,12 @@ def test_questions_that_are_on_their_way_at_once_share_the_turnarounds() -> None
     apart = site(*entries, every_s=60)
     together = replace(apart, buses=tuple(replace(bus, pipeline=8) for bus in apart.buses))
     assert loads(together)["b1"] == pytest.approx(loads(apart)["b1"] / 8, rel=0.01)
+
+
+@pytest.mark.parametrize(("serial", "readings"), [("2400-8E1", 1), ("2400-8N1", 2)])
+def test_what_is_billed_counts_twice_where_no_parity_can_vouch_for_it(serial: str, readings: int) -> None:
+    curve = site(GOOD)
+    bus = replace(curve.buses[0], serial=SerialSettings.parse(serial))
+    curve = replace(curve, buses=(bus,))
+    billed = replace(curve, tasks=(replace(curve.tasks[0], lane="billing"),))
+    assert loads(billed)["b1"] == pytest.approx(readings * loads(curve)["b1"])
