@@ -68,3 +68,12 @@ def test_a_lock_pins_every_package_by_hash_and_names_no_host(lock: str) -> None:
     assert all("--hash=sha256:" in entry for entry in entries)
     assert "://" not in text
     assert "index-url" not in text
+
+
+@pytest.mark.parametrize("lock", ["runtime", "central", "sim"])
+def test_what_is_tested_is_what_is_installed(lock: str) -> None:
+    def locked(name: str) -> set[str]:
+        text = (ROOT / f"requirements/{name}.txt").read_text(encoding="utf-8")
+        return set(re.findall(r"^([A-Za-z0-9_.\[\]-]+==\S+)", text, re.MULTILINE))
+
+    assert locked(lock) <= locked("dev")
