@@ -206,18 +206,9 @@ class Wire:
         self.wire_s += length
         sound = Sound(start=start, end=start + length, data=data, sent=answer.data, said=said, meter=meter.id,
                       values=answer.values)  # fmt: skip
-        if cuts:
-            self._break(sound, cuts, loop)
-        self._put(sound, loop)
-
-    def _break(self, sound: Sound, cuts: list[tuple[int, float]], loop: asyncio.AbstractEventLoop) -> None:
-        """Let it come in pieces, with a pause behind each."""
-        at_s = sound.start
-        for cut, pause_s in cuts:
-            loop.call_at(at_s + cut * self._character_s, self._arrive, sound, cut)
-            at_s += pause_s
         sound.pauses = cuts
-        sound.end += at_s - sound.start
+        sound.end += sum(pause_s for _, pause_s in cuts)
+        self._put(sound, loop)
 
     def _spoil(self, start: float, end: float) -> bool:
         """Whether something else is on the wire at that time; it is spoilt from the first common bit on."""
@@ -234,9 +225,15 @@ class Wire:
         self._busy_until = max(self._busy_until, sound.end)
         self._sounds.append(sound)
         size = len(sound.data)
-        if self.pieces:
-            for cut in range(self.pieces, size, self.pieces):
-                loop.call_at(sound.start + cut * (sound.end - sound.start) / size, self._arrive, sound, cut)
+        if self.pieces or sound.pauses:
+            places = {cut for cut, _ in sound.pauses}
+            if self.pieces:
+                places |= set(range(self.pieces, size, self.pieces))
+            pauses_s = sum(pause_s for _, pause_s in sound.pauses)
+            byte_s = (sound.end - sound.start - pauses_s) / max(1, size)
+            for cut in sorted(places):
+                waited_s = sum(pause_s for at, pause_s in sound.pauses if at < cut)
+                loop.call_at(sound.start + cut * byte_s + waited_s, self._arrive, sound, cut)
         loop.call_at(sound.end, self._ended, sound)
 
     def _arrive(self, sound: Sound, cut: int) -> None:

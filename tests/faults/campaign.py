@@ -6,7 +6,7 @@ tells the same story. Every value that is accepted as good is held against what 
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from random import Random
 from typing import Any, Final, Literal, Protocol
@@ -112,14 +112,16 @@ def weather(rng: Random, family: Family) -> Faults:
 class Chapter:
     """One bus, and jobs for it without end."""
 
-    def __init__(self, family: Family, rng: Random, verdict: Verdict, *, checks: bool) -> None:
+    def __init__(
+        self, family: Family, rng: Random, verdict: Verdict, *, checks: bool = True, faults: Faults | None = None
+    ) -> None:
         self.rng = rng
         self.family: Family = family
         self.checks = checks
         parity: Parity = rng.choice(("E", "E", "N"))
         serial = SerialSettings(baud=rng.choice((2400, 9600, 115_200)), parity=parity)
         self.entry = BusEntry(name="fuzzed", port="/memory/fuzzed", serial=serial)
-        self.faults = weather(rng, family)
+        self.faults = weather(rng, family) if faults is None else faults
         self.sees_parity = parity == "E" and rng.random() < 0.5
         self.meters: list[Meter] = []
         self.simulated = [self._meter(n, rng) for n in range(1, METERS + 1)]
@@ -227,6 +229,21 @@ def _trusting(dialogue: Callable[[], Dialogue[Any]]) -> Dialogue[Any]:
     return trusting(dialogue())
 
 
+def trial(family: Family, seed: int, exchanges: int, faults: Faults) -> Verdict:
+    """One chapter with just these faults."""
+    verdict = Verdict()
+
+    async def main() -> None:
+        chapter = Chapter(family, Random(f"meterwire trial {family} {seed}"), verdict, faults=faults)
+        await chapter.run(exchanges)
+        verdict.exchanges, verdict.struck = chapter.exchanges, chapter.wire.counts
+        verdict.taken = chapter.bus.port.counters.replies
+        verdict.defects = chapter.bus.counters.defects
+
+    _run(main())
+    return verdict
+
+
 def campaign(family: Family, seed: int, exchanges: int, *, checks: bool = True) -> Verdict:
     """Put so many questions, a few more at most, and judge what came of them.
 
@@ -241,16 +258,22 @@ def campaign(family: Family, seed: int, exchanges: int, *, checks: bool = True) 
             replies = verdict.replies
             await chapter.run(min(CHAPTER, exchanges - verdict.exchanges))
             verdict.exchanges += chapter.exchanges
+            verdict.taken += chapter.bus.port.counters.replies
             verdict.struck += chapter.wire.counts
             verdict.defects += chapter.bus.counters.defects
             share = residual(chapter.judge.samples, chapter.faults, family=family, parity=chapter.sees_parity, rng=rng)
             verdict.computed += share * (verdict.replies - replies)
 
+    _run(main())
+    return verdict
+
+
+def _run(story: Coroutine[Any, Any, None]) -> None:
+    """In virtual time, and quietly: what the bus says of meters that fall silent fills a terminal."""
     log = logging.getLogger("drivers")
     level = log.level
-    log.setLevel(logging.CRITICAL)  # what the bus says of meters that fall silent fills a terminal
+    log.setLevel(logging.CRITICAL)
     try:
-        virtual.run(main(), start_ms=START_MS)
+        virtual.run(story, start_ms=START_MS)
     finally:
         log.setLevel(level)
-    return verdict

@@ -87,6 +87,8 @@ class Verdict:
     exchanges: int = 0
     replies: int = 0
     """Of jobs that are not confirmed: each might have been damaged past every check."""
+    taken: int = 0
+    """Replies that were taken for answers, of all jobs."""
     jobs: int = 0
     good: int = 0
     """Values accepted as good, billing values included."""
