@@ -104,7 +104,7 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres_cluster() -> Iterator[Postgres]:
     """A running server for the whole run. A test that stops it starts it again."""
-    if not (BIN / "postgres").exists():
+    if not os.access(BIN / "postgres", os.X_OK):
         required_as_root("postgresql-15")
         pytest.skip("needs PostgreSQL 15 (Debian's postgresql-15; no wheel was found that runs a server)")
     directory = Path(tempfile.mkdtemp(prefix="mw-pg-"))

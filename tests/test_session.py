@@ -30,7 +30,7 @@ async def heard(broker: Broker) -> bytes:
 @pytest.mark.slow
 @pytest.mark.real
 def test_a_session_is_had_with_the_broker_at_hand(broker: Broker) -> None:
-    assert asyncio.run(asyncio.wait_for(heard(broker), 20)) == b"said"
+    assert asyncio.run(asyncio.wait_for(heard(broker), 40)) == b"said"
 
 
 @pytest.mark.slow

@@ -341,7 +341,7 @@ def test_a_meter_is_read_on_request_and_the_reading_lands_too(tmp_path: Path) ->
 # A real broker.
 
 
-def test_a_session_with_a_real_broker_publishes_hears_and_is_lost_when_it_dies(broker: Broker) -> None:
+def test_a_session_with_a_real_broker_publishes_hears_and_is_lost_when_it_dies(mosquitto: None, broker: Broker) -> None:
     entry = UplinkEntry(url=broker.url)
     _use_and_kill(broker, entry)
 
