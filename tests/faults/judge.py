@@ -27,8 +27,8 @@ from simulators.wire import Sound
 Blame = Literal["right", "detectable", "probabilistic"]
 REMEMBERED = 24
 """Sounds on the wire that are remembered: with the late window of a meter, far more than can still arrive."""
-SHOWN = 8
-"""Answers of a meter that are remembered: more than the readings of a value that is confirmed."""
+SHOWN = 100
+"""Answers of a meter that are remembered: more than come while one job is under way, which on a bad line is minutes."""
 EXAMPLES_MAX = 20
 SAMPLES = 6
 
@@ -48,7 +48,7 @@ class Truth:
 
     def gave(self, frame: bytes) -> bool:
         """Whether this frame was among the latest answers."""
-        return any(answer.endswith(frame) for answer in self._answers)
+        return any(answer.endswith(frame) for answer in reversed(self._answers))
 
     def holds(self, name: str, number: Decimal) -> bool:
         """Whether the register showed this of late."""
