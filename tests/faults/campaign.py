@@ -27,7 +27,7 @@ from simulators.noise import Faults
 from simulators.wire import MemoryLine, Wire
 from tests.faults.control import CarelessDlt645, CarelessModbus, trusting
 from tests.faults.judge import Blame, Judge, Truth, TruthfulDlt645, TruthfulModbus, Verdict
-from tests.faults.residual import residual
+from tests.faults.residual import CRC_PASSES, residual
 
 Family = Literal["dlt645", "modbus"]
 
@@ -261,6 +261,8 @@ def campaign(family: Family, seed: int, exchanges: int, *, checks: bool = True) 
             verdict.taken += chapter.bus.port.counters.replies
             verdict.struck += chapter.wire.counts
             verdict.defects += chapter.bus.counters.defects
+            # What met something else on the wire ends in random bytes: a CRC, or a sum and an end byte, of 16 bits.
+            verdict.computed += chapter.wire.counts["collision"] * CRC_PASSES
             share = residual(chapter.judge.samples, chapter.faults, family=family, parity=chapter.sees_parity, rng=rng)
             verdict.computed += share * (verdict.replies - replies)
 
