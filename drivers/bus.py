@@ -255,6 +255,8 @@ class Bus:
         except PortLost as error:
             self._port_lost(error, loop.time())
         else:
+            for standing in self._standings.values():
+                standing.reopened(self._reopening.lost_at, loop.time())
             self._reopening.opened()
             log.info("bus=%s port=%s open parity=%s", self.entry.name, self.entry.port, self.port.parity)
         if self._in_service:

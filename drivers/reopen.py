@@ -16,6 +16,8 @@ class Reopening:
         self.trouble: str | None = None
         """Why the port is not open, for people; None while it is, and before the first attempt."""
         self.due_at = 0.0
+        self.lost_at = float("inf")
+        """When it went away, while it is; infinite before it ever did."""
         self._failures = 0
         self._jitter = jitter
 
@@ -26,12 +28,13 @@ class Reopening:
 
     def opened(self) -> None:
         """It is open."""
-        self.trouble, self._failures = None, 0
+        self.trouble, self.lost_at, self._failures = None, float("inf"), 0
 
     def lost(self, reason: str, now: float) -> bool:
         """It was lost, or could not be opened. Says whether the reason is another than before."""
         news, self.trouble = self.trouble != reason, reason
         pause_s = min(REOPEN_S_MAX, REOPEN_S_FIRST * 2 ** min(self._failures, 10))
+        self.lost_at = min(self.lost_at, now)
         self._failures += 1
         self.due_at = now + pause_s * (1 + REOPEN_JITTER * self._jitter.uniform(-1, 1))
         return news

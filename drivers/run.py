@@ -54,6 +54,12 @@ class Standing:
         self.blocked_until = now + min(INTERNAL_S_MAX, INTERNAL_S_FIRST * 2 ** min(self.internal, 10))
         self.internal += 1
 
+    def reopened(self, lost_at: float, now: float) -> None:
+        """The port is open again. A serial server goes on with what it was asked, and may keep the answer until it is
+        called again: a meter that still owed one when the port was lost gets its late window anew."""
+        if self.quiet_until > lost_at:
+            self.quiet_until = max(self.quiet_until, now + self.meter.late_s)
+
     def clear_at(self, ask: Ask[Any]) -> float:
         """When this may be asked. An answer may come twice with a pause between, as long as one inside a frame: its
         second coming must not be taken for the answer to a question that is answered alike."""

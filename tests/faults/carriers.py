@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
+from random import Random
 from typing import Final
 
 from config.model import BusEntry, ProtocolName, SerialSettings
@@ -65,10 +66,12 @@ def dialogue(protocol: ProtocolName, item: str) -> Dialogue[object]:
 class Near:
     """The gateway's side: a bus that reads a, b, a and b again."""
 
-    def __init__(self, protocol: ProtocolName, port: str, open_line: OpenLine, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, protocol: ProtocolName, port: str, open_line: OpenLine, now_ms: Callable[[], int], *, seed: int = 1
+    ) -> None:
         entry = BusEntry(name="b1", port=port, serial=SERIAL)
         self.protocol: ProtocolName = protocol
-        self.bus = Bus(entry, open_line=open_line, now_ms=now_ms)
+        self.bus = Bus(entry, open_line=open_line, now_ms=now_ms, jitter=Random(seed))
         address = ADDRESS if protocol == "dlt645-2007" else "1"
         self.meter: Meter = meter(address, protocol, bus=entry, turnaround_ms_max=120, late_max_ms=600, attempts=3)
         self.read: list[tuple[str, Outcome]] = []
