@@ -8,8 +8,6 @@ ends once, with values or a reason, by its deadline or soon after.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import count
 from random import Random
 from typing import Any
 
@@ -17,12 +15,11 @@ from config.model import BusEntry
 from drivers.account import Account
 from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
 from drivers.job import Job, Lane
-from drivers.lanes import Lanes
 from drivers.outcome import Outcome
 from drivers.port import OpenLine, Port, PortLost, open_line
+from drivers.queue import Queue
 from drivers.reopen import Reopening
 from drivers.run import Run, Standing
-from drivers.silent import Silent
 from drivers.tally import BusCounters, Evidence
 from protocols.capture import Fault
 from protocols.dialogue import Answer, Garbled, Reply, Silence
@@ -66,12 +63,8 @@ class Bus:
         self._now_ms = now_ms
         self._evidence = evidence
         self._reopening = Reopening(jitter or Random())
-        self._lanes = Lanes()
-        self._parked = Lanes()
-        """Jobs of silent meters: they wait for the meter to come back, or for their deadline."""
-        self._silent = Silent()
+        self._queue = Queue()
         self._standings: dict[str, Standing] = {}
-        self._order = count()
         self._in_hand: Run | None = None
         self._silence_s = 0.0
         """What has to stand behind the last exchange, whoever is asked next."""
@@ -103,21 +96,19 @@ class Bus:
     @property
     def silent(self) -> tuple[str, ...]:
         """Ids of the meters that do not answer."""
-        return self._silent.meters
+        return self._queue.silent
 
     @property
     def queued(self) -> int:
         """Jobs that wait, those of silent meters included."""
-        return self._lanes.waiting + self._parked.waiting
+        return len(self._queue)
 
     def idle(self) -> bool:
         """Whether no job can be served soon: what waits is of silent meters or of such as were left alone after a
         defect, or the port cannot be opened. These jobs end at their deadlines, or by `abandon`."""
-        if self._in_hand is not None and self._in_hand.job.done is not _nobody:
+        if self._in_hand is not None and not self._in_hand.bare:
             return False
-        if self._reopening.hopeless:
-            return True
-        return not self._lanes.waiting or all(run.standing.blocked_until > self._now for run in self._lanes)
+        return self._reopening.hopeless or self._queue.blocked(self._now)
 
     def submit(self, job: Job) -> None:
         """Queue a job. When the queue is full its `done` is called at once, with fault missed."""
@@ -130,10 +121,8 @@ class Bus:
         standing = self._standings.get(job.meter.id)
         if standing is None:
             standing = self._standings[job.meter.id] = Standing(job.meter)
-        standing.probe = job
-        run = Run(job, standing, next(self._order))
-        self._queue(run)
-        self._overtaken = self._overtaken or run.urgent
+        if self._queue.add(job, standing).urgent:
+            self._overtaken = True
         self._awake()
 
     def stop(self) -> None:
@@ -143,7 +132,7 @@ class Bus:
 
     def abandon(self) -> None:
         """End every job that waits, each with the reason why it has no values yet. For a stop, after `run` ended."""
-        for run in [*self._lanes.remove(lambda _: True), *self._parked.remove(lambda _: True)]:
+        for run in self._queue.clear():
             self._cut(run)
 
     async def run(self) -> None:
@@ -163,59 +152,22 @@ class Bus:
         finally:
             self.port.close()
 
-    # The queue.
-
-    def _queue(self, run: Run) -> None:
-        (self._parked if run.standing.silent and not run.urgent else self._lanes).put(run)
+    # What goes next.
 
     def _awake(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _ready(self, run: Run) -> bool:
-        standing = run.standing
-        return (
-            standing.quiet_until <= self._now
-            and standing.blocked_until <= self._now
-            and (standing.held_by is None or standing.held_by is run)
-        )
-
     def _take(self, now: float) -> Run | None:
-        """The job whose question goes next: an urgent one, of a silent meter when its time has come, else by lane."""
         self._overtaken = False
-        if (run := self._lanes.take_urgent(self._ready)) is not None:
-            return run
-        live = self._lanes.waiting > 0
-        if (standing := self._silent.due(now, live_work=live)) is not None:
-            return self._probe(standing)
-        if (run := self._lanes.take(self._ready)) is not None:
-            return run
-        if live and (standing := self._silent.due(now, live_work=True)) is not None:
-            return self._probe(standing)
-        return None
-
-    def _probe(self, standing: Standing) -> Run:
-        run = self._parked.take(lambda run: run.standing is standing)
-        if run is None:
-            assert standing.probe is not None
-            nobody = replace(standing.probe, done=_nobody, deadline=float("inf"))
-            run = Run(nobody, standing, next(self._order))
-        return run
+        return self._queue.take(now)
 
     def _next_event(self, now: float) -> float:
-        """When something may be ready again (loop time), with nothing ready now."""
-        soonest = min(self._lanes.soonest, self._parked.soonest)
-        if not self._lanes.waiting:
-            return min(soonest, self._silent.next_due())
-        for run in self._lanes:
-            ready_at = max(run.standing.quiet_until, run.standing.blocked_until)
-            if ready_at > now:
-                soonest = min(soonest, ready_at)
-        return soonest
+        return self._queue.next_event(now)
 
     async def _rest(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
         """Wait until then, or until a job comes."""
-        work = self._lanes.waiting > 0
+        work = self._queue.live
         wake = self._wake = loop.create_future()
         timer = None if until == float("inf") else loop.call_at(until, self._awake)
         try:
@@ -228,9 +180,7 @@ class Bus:
                 self.account.waited(loop.time(), work=work)
 
     def _expire(self, now: float) -> None:
-        for run in self._lanes.expired(now):
-            self._cut(run)
-        for run in self._parked.expired(now):
+        for run in self._queue.expired(now):
             self._cut(run)
 
     def _cut(self, run: Run) -> None:
@@ -247,9 +197,9 @@ class Bus:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the port, or wait until it is to be tried again."""
         if self._now < self._reopening.due_at:
-            await self._rest(loop, min(self._reopening.due_at, self._lanes.soonest, self._parked.soonest))
+            await self._rest(loop, min(self._reopening.due_at, self._queue.soonest))
             return
-        work = self._lanes.waiting > 0
+        work = self._queue.live
         try:
             await self.port.open()
         except PortLost as error:
@@ -286,7 +236,7 @@ class Bus:
             standing.quiet_until = max(standing.quiet_until, clear_at)
             self._requeue(run)
             return
-        live = self._lanes.waiting > 0
+        live = self._queue.live
         gap_s = max(meter.gap_s, self._silence_s)
         self._in_hand = run
         try:
@@ -334,34 +284,15 @@ class Bus:
             meter.answered(turnaround_s)
             standing.garbled, standing.answered_at = 0, now
             self.errors.whole(port.received)
-            if standing.silent:
-                self._came_back(standing, now)
-                if run.job.done is _nobody:
-                    run.drop()
-                    return
-            self._advance(run, answer, now)
+            self._answered(run, answer, now)
             return
-        self.account.asked(began=port.began, ended=port.ended, gap_s=gap_s, wire_s=None)
-        self._uncertain(standing, now)
-        run.failed(answer)
         if isinstance(answer, Garbled):
             self._note(run, "garbled")
             standing.garbled += 1
             if standing.garbled <= ATTEMPTS_MAX:  # a meter that speaks another language all the time is no noise
                 self.errors.damaged(ask.reply_max)
-        else:
-            meter.unanswered()
-        if standing.silent:
-            self.counters.probes += 1
-            self._silent.probed(standing, began=port.began, ended=port.ended, live_work=live)
-            if run.urgent:
-                self._advance(run, answer, now)
-            else:
-                self._requeue(run)
-        elif run.attempts < self._attempts(run):
-            self._again(run, now)
-        else:
-            self._advance(run, answer, now)
+        self.account.asked(began=port.began, ended=port.ended, gap_s=gap_s, wire_s=None)
+        self._unanswered(run, answer, began=port.began, ended=port.ended, now=now, live=live)
 
     async def _doubled(self, standing: Standing) -> bool:
         """Whether the meter that was just asked has sent more than its answer. The same again would be taken for the
@@ -374,6 +305,36 @@ class Bus:
         self.counters.quarantines += 1
         standing.quiet_until = asyncio.get_running_loop().time() + standing.meter.late_s
         return True
+
+    def _answered(self, run: Run, answer: Reply[Any], now: float) -> None:
+        standing = run.standing
+        if standing.silent:
+            self._came_back(standing, now)
+            if run.bare:
+                run.drop()
+                return
+        self._advance(run, answer, now)
+
+    def _unanswered(
+        self, run: Run, answer: Silence | Garbled, *, began: float, ended: float, now: float, live: bool
+    ) -> None:
+        """The question in hand was not answered this time. live: whether live meters had work when it was put."""
+        standing = run.standing
+        self._uncertain(standing, now)
+        run.failed(answer)
+        if isinstance(answer, Silence):
+            standing.meter.unanswered()
+        if standing.silent:
+            self.counters.probes += 1
+            self._queue.probed(standing, began=began, ended=ended, live_work=live)
+            if run.urgent:
+                self._advance(run, answer, now)
+            else:
+                self._requeue(run)
+        elif run.attempts < self._attempts(run):
+            self._again(run, now)
+        else:
+            self._advance(run, answer, now)
 
     def _start(self, run: Run) -> bool:
         """Come to the first question of a job; false when there is none."""
@@ -395,9 +356,9 @@ class Bus:
         """Back to wait, from the start where the meter is silent."""
         if run.standing.silent:
             run.drop()
-            if run.job.done is _nobody:
+            if run.bare:
                 return
-        self._queue(run)
+        self._queue.put(run)
 
     def _attempts(self, run: Run) -> int:
         ask = run.ask
@@ -416,7 +377,7 @@ class Bus:
             self.counters.restarts += 1
             run.drop()
             self._release(run)
-        self._queue(run)
+        self._queue.put(run)
 
     def _advance(self, run: Run, answer: Answer[Any], now: float) -> None:
         """Give the answer to the dialogue; queue its next question, or finish."""
@@ -438,7 +399,7 @@ class Bus:
                 self._release(run)
             if run.ask.pause_s:
                 standing.quiet_until = max(standing.quiet_until, now + run.ask.pause_s)
-            self._queue(run)
+            self._queue.put(run)
             return
         if not run.heard and not standing.silent:
             self._fell_silent(standing, now)
@@ -482,19 +443,10 @@ class Bus:
 
     def _fell_silent(self, standing: Standing, now: float) -> None:
         self.counters.fell_silent += 1
-        self._silent.add(standing, now=now, probe_s=self.port.ended - self.port.began)
-        for run in self._lanes.remove(lambda run: run.standing is standing and not run.urgent):
-            run.drop()
-            self._parked.put(run)
+        self._queue.fell_silent(standing, now=now, probe_s=self.port.ended - self.port.began)
         log.warning("bus=%s meter=%s silent", self.entry.name, standing.meter.id)
 
     def _came_back(self, standing: Standing, now: float) -> None:
         self.counters.came_back += 1
-        self._silent.remove(standing, now=now)
-        for run in self._parked.remove(lambda run: run.standing is standing):
-            self._lanes.put(run)
+        self._queue.came_back(standing, now=now)
         log.info("bus=%s meter=%s answers again", self.entry.name, standing.meter.id)
-
-
-def _nobody(outcome: Outcome) -> None:
-    """Who waits for the outcome of a bare probe."""

@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from config.model import BusEntry
-from drivers.bus import Bus, _nobody
+from drivers.bus import Bus
 from drivers.flights import Flight, Flights
 from drivers.port import PortLost
 from drivers.run import Run
@@ -57,7 +57,7 @@ class PipelinedBus(Bus):
 
     def idle(self) -> bool:
         """See Bus."""
-        return all(flight.run.job.done is _nobody for flight in self._flights) and super().idle()
+        return all(flight.run.bare for flight in self._flights) and super().idle()
 
     def stop(self) -> None:
         """Let `run` return once nothing is on its way any more."""
@@ -82,7 +82,7 @@ class PipelinedBus(Bus):
 
     def _next_event(self, now: float) -> float:
         if self._stopping or len(self._flights) >= self.window:  # nothing is sent before one lands
-            return min(self._flights.soonest, self._lanes.soonest, self._parked.soonest)
+            return min(self._flights.soonest, self._queue.soonest)
         return min(super()._next_event(now), self._flights.soonest)
 
     async def _rest(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
@@ -127,7 +127,7 @@ class PipelinedBus(Bus):
         meter = standing.meter
         # A far end that asks its meters one by one answers the last of them after all the others.
         ends = now + meter.timeout_s(ask) + len(self._flights) * meter.turnaround_s
-        flight = Flight(run, ask, began=now, ends=ends, sent_at=self._now_ms(), live=self._lanes.waiting > 0)
+        flight = Flight(run, ask, began=now, ends=ends, sent_at=self._now_ms(), live=self._queue.live)
         self._outbox.append(ask.data)
         run.asked()
         standing.quiet_until = float("inf")  # until it lands
@@ -159,31 +159,13 @@ class PipelinedBus(Bus):
             if flight.began < self._answered_at:  # on its way already when that came: the far end can do it
                 self._dropped = 0
             self._answered_at = now
-            if standing.silent:
-                self._came_back(standing, now)
-                if run.job.done is _nobody:
-                    run.drop()
-                    return
-            self._advance(run, answer, now)
+            self._answered(run, answer, now)
             return
         self.port.counters.silences += 1
         self.account.asked(began=flight.began, ended=now, gap_s=0.0, wire_s=None)
         if flight.company and not standing.silent:
             self._drop(now)
-        self._uncertain(standing, now)
-        run.failed(Silence())
-        meter.unanswered()
-        if standing.silent:
-            self.counters.probes += 1
-            self._silent.probed(standing, began=flight.began, ended=now, live_work=flight.live)
-            if run.urgent:
-                self._advance(run, answer, now)
-            else:
-                self._requeue(run)
-        elif run.attempts < self._attempts(run):
-            self._again(run, now)
-        else:
-            self._advance(run, answer, now)
+        self._unanswered(run, Silence(), began=flight.began, ended=now, now=now, live=flight.live)
 
     def _drop(self, now: float) -> None:
         """A far end that handles one question at a time leaves the others unanswered."""

@@ -19,6 +19,10 @@ QUESTIONS_MAX = 100_000
 """Questions that a dialogue may put after its job was cut, before it counts as endless. Dialogues are finite."""
 
 
+def nobody(outcome: Outcome) -> None:
+    """Who waits for the outcome of a bare probe."""
+
+
 class Standing:
     """How a meter stands on its bus, as far as the queue is concerned. Times are loop time in seconds."""
 
@@ -72,13 +76,15 @@ class Run:
     """A job, its dialogue and the question in hand. `start` and `answer` raise whatever the dialogue raises."""
 
     __slots__ = (
-        "_dialogue", "_given_up", "ask", "attempts", "began", "first_reply", "frames", "heard", "job", "key",
+        "_dialogue", "_given_up", "ask", "attempts", "bare", "began", "first_reply", "frames", "heard", "job", "key",
         "last_fault", "read_at", "replies", "restarts", "standing", "started_at", "unanswered", "urgent",
     )  # fmt: skip
 
     def __init__(self, job: Job, standing: Standing, order: int) -> None:
         self.job = job
         self.urgent = job.lane in URGENT
+        self.bare = job.done is nobody
+        """Whether it only finds out if a silent meter is back."""
         self.standing = standing
         self.key: tuple[bool, float, int] = (True, job.deadline, order)
         """The order within a lane: jobs that have begun, then by deadline, then as they came."""
