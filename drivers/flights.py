@@ -1,15 +1,21 @@
 """Questions on their way over one Modbus TCP connection, several at a time, told apart by their transaction."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from drivers.run import Run
 from protocols.dialogue import Answer, Ask, Reply, Silence
-from protocols.modbus.frame import TcpDeframer
+from protocols.modbus.frame import Frame
+from protocols.modbus.stream import TcpReplies
 
 PAST_MAX = 1024
 """Transactions that are remembered as given up; an answer to one of them is late, to any other unknown one mixed up."""
+
+
+STALLED_S = 0.5
+"""A pause this long in the midst of a reply ends it: above what TCP takes to send a lost segment again (0.2 s)."""
 
 
 class Flight:
@@ -43,7 +49,9 @@ class Flights:
         """None is given up before this (loop time)."""
         self._flying: dict[int, Flight] = {}
         self._past: OrderedDict[int, None] = OrderedDict()
-        self._deframer = TcpDeframer()
+        self._deframer = TcpReplies()
+        self._stalled_at = float("inf")
+        """When a reply of which only a part came is given up (loop time)."""
         self._now_ms = now_ms
         self._wake = wake
 
@@ -64,7 +72,8 @@ class Flights:
 
     def connected(self) -> None:
         """A fresh connection: nothing of the last one is left in it."""
-        self._deframer = TcpDeframer()
+        self._deframer = TcpReplies()
+        self._stalled_at = float("inf")
 
     def put(self, flight: Flight) -> None:
         """It was sent."""
@@ -78,8 +87,18 @@ class Flights:
 
     def receive(self, data: bytes) -> None:
         """Take bytes as they come."""
+        self._take(self._deframer.feed(data))
+        if self._deframer.pending:
+            self._stalled_at = asyncio.get_running_loop().time() + STALLED_S
+            if self._stalled_at < self.soonest:
+                self.soonest = self._stalled_at
+                self._wake()
+        else:
+            self._stalled_at = float("inf")
+
+    def _take(self, frames: list[Frame]) -> None:
         flying, ended_at = self._flying, 0
-        for frame in self._deframer.feed(data):
+        for frame in frames:
             transaction = frame.transaction
             assert transaction is not None
             flight = flying.get(transaction)
@@ -95,15 +114,24 @@ class Flights:
         if ended_at:
             self._wake()
 
+    def _stalled(self) -> None:
+        """What is held back will not be made whole any more."""
+        self._stalled_at = float("inf")
+        while self._deframer.pending:  # each turn drops a byte at least
+            self._take(self._deframer.expire())
+
     def overdue(self, now: float) -> None:
         """Those whose time is over land in silence."""
+        if self._stalled_at <= now:
+            self._stalled()
         for transaction, flight in [item for item in self._flying.items() if item[1].ends <= now]:
             del self._flying[transaction]
             self._past[transaction] = None
             if len(self._past) > PAST_MAX:
                 self._past.popitem(last=False)
             self.landed.append((flight, Silence()))
-        self.soonest = min((flight.ends for flight in self._flying.values()), default=float("inf"))
+        ends = (flight.ends for flight in self._flying.values())
+        self.soonest = min(self._stalled_at, min(ends, default=float("inf")))
 
     def ground(self) -> list[Flight]:
         """Take all of them back: the connection is lost, or its owner stops."""

@@ -14,7 +14,8 @@ from protocols.capture import Capture, Fault, Gap, Source, TimeState, Value
 from protocols.dialogue import Ask, Deframer
 from protocols.dlt645 import frame as dlt645
 from protocols.modbus.ascii import AsciiDeframer
-from protocols.modbus.frame import RtuDeframer, TcpDeframer
+from protocols.modbus.frame import RtuDeframer
+from protocols.modbus.stream import TcpReplies
 
 INTER_BYTE_S_645 = 0.5
 """Longest pause inside a frame: DL/T 645-2007 §5 (transmission rules), Tb at most 500 ms."""
@@ -56,7 +57,7 @@ _DEFRAMERS: Mapping[ProtocolName, Callable[[], Deframer[Any]]] = {
     "dlt645-2007": dlt645.Deframer,
     "dlt645-1997": dlt645.Deframer,
     "modbus-rtu": RtuDeframer,
-    "modbus-tcp": TcpDeframer,
+    "modbus-tcp": TcpReplies,
     "modbus-ascii": AsciiDeframer,
 }
 

@@ -10,7 +10,7 @@ from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.dlt645.frame import parse
 from protocols.errors import Malformed
 from protocols.modbus.ascii import AsciiDeframer
-from protocols.modbus.frame import ERROR_BIT
+from protocols.modbus.frame import ERROR_BIT, TcpDeframer
 from protocols.modbus.frame import Frame as ModbusFrame
 from simulators.ear import Question
 from simulators.noise import Faults
@@ -34,7 +34,7 @@ class Mischief:
         """What is sent in place of an answer."""
         rng, data = self._rng, answer
         if self.strikes("other", faults.other):
-            data = self._other(data)
+            data = self._other(data, question)
         if faults.preamble and isinstance(question, Dlt645Frame) and self.strikes("preamble", faults.preamble):
             data = b"\xfe" * rng.randrange(17) + data.lstrip(b"\xfe")
         if self.strikes("twice", faults.twice):
@@ -58,10 +58,13 @@ class Mischief:
             return Dlt645Frame(address=address, control=question.control | 0x80, data=data).encode()
         unit = question.unit % 247 + 1
         return ModbusFrame(unit=unit, function=question.function, data=b"\x02" + rng.randbytes(2),
-                           ascii=question.ascii).encode()  # fmt: skip
+                           transaction=question.transaction, ascii=question.ascii).encode()  # fmt: skip
 
-    def _other(self, data: bytes) -> bytes:
+    def _other(self, data: bytes, question: Question) -> bytes:
         """A whole frame that is nearly the answer."""
+        if isinstance(question, ModbusFrame) and question.transaction is not None:
+            (frame,) = TcpDeframer().feed(data)
+            return self._other_modbus(frame)
         try:
             return self._other_dlt645(parse(data.lstrip(b"\xfe")))
         except Malformed:
@@ -92,8 +95,8 @@ class Mischief:
 
     def _other_modbus(self, frame: ModbusFrame) -> bytes:
         rng = self._rng
-        unit, function, data = frame.unit, frame.function, frame.data
-        match 0 if function & ERROR_BIT else rng.randrange(5):
+        unit, function, data, transaction = frame.unit, frame.function, frame.data, frame.transaction
+        match 0 if function & ERROR_BIT else rng.randrange(5 if transaction is None else 6):
             case 0:  # of somebody who is not there, as far as wires with few meters go
                 unit = (unit + 100) % 247 + 1
             case 1:  # 3 for 4 and 4 for 3
@@ -102,6 +105,10 @@ class Mischief:
                 data = bytes([data[0] - 2]) + data[1:-2]
             case 3:  # a register more
                 data = bytes([min(250, data[0] + 2)]) + data[1:] + rng.randbytes(2)
-            case _:  # a byte count that is not that of the bytes
+            case 4:  # a byte count that is not that of the bytes
                 data = bytes([data[0] ^ 0x02]) + data[1:]
-        return ModbusFrame(unit=unit, function=function, data=data, ascii=frame.ascii).encode()
+            case _:  # over TCP, the number of another question: one that may be under way as well
+                assert transaction is not None
+                transaction = (transaction + rng.choice((-2, -1, 1, 2))) & 0xFFFF
+        return ModbusFrame(unit=unit, function=function, data=data, transaction=transaction,
+                           ascii=frame.ascii).encode()  # fmt: skip

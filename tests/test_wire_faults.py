@@ -190,7 +190,7 @@ HARMLESS = {
 """What stands beside the answer and leaves it whole: nearly every question is answered the first time."""
 
 
-@pytest.mark.parametrize("family", ["dlt645", "modbus"])
+@pytest.mark.parametrize("family", ["dlt645", "modbus-rtu", "modbus-ascii"])
 @pytest.mark.parametrize("noise", NOISES)
 def test_no_model_of_noise_brings_a_wrong_value_and_every_whole_answer_is_found(noise: str, family: Family) -> None:
     verdict = trial(family, 3, 250, NOISES[noise])

@@ -12,10 +12,11 @@ from random import Random
 from typing import Any, Final, Literal, Protocol
 
 from config.model import BusEntry, MeterEntry, Parity, ProtocolName, SerialSettings
-from drivers.bus import Bus, Job, Lane, Outcome
+from drivers.bus import Job, Lane, Outcome
 from drivers.confirm import confirmed
 from drivers.line import Line
 from drivers.meter import Meter
+from drivers.pipelined import PipelinedBus, bus_for
 from drivers.plan import ReadPlan, plan
 from drivers.profile import load_profile
 from protocols.dialogue import Deframer, Dialogue
@@ -25,11 +26,15 @@ from simulators.load import Load
 from simulators.meter import SimulatedMeter
 from simulators.noise import Faults
 from simulators.wire import MemoryLine, Wire
-from tests.faults.control import CarelessDlt645, CarelessModbus, trusting
+from tests.faults.control import CARELESS, CarelessFlights, trusting
+from tests.faults.gateway import Gateway, GatewayLine
 from tests.faults.judge import Blame, Judge, Truth, TruthfulDlt645, TruthfulModbus, Verdict
 from tests.faults.residual import CRC_PASSES, residual
 
-Family = Literal["dlt645", "modbus"]
+Family = Literal["dlt645", "modbus-rtu", "modbus-ascii", "modbus-tcp", "modbus-pipelined"]
+"""What the meters of a campaign speak: both editions of DL/T 645, or one of the forms of Modbus; over TCP with one
+question on its way at a time, or several."""
+FAMILIES: Final[tuple[Family, ...]] = ("dlt645", "modbus-rtu", "modbus-ascii", "modbus-tcp", "modbus-pipelined")
 
 START_MS: Final = 1_780_000_000_000
 CHAPTER: Final = 1000
@@ -41,7 +46,19 @@ BILLING: Final = 0.4
 """The share of reads of energy that are billed and so confirmed."""
 DISTURBED_EVERY_S: Final = 40.0
 """How often, about, the bus is cancelled in the midst of it, or its line torn."""
+PIPELINE: Final = 4
+"""Questions on their way at a time, where there are several."""
+DAMAGE: Final = (0.0, 1e-3, 1e-2)
+"""How often an answer is damaged past TCP's checksum: of real networks one packet in 10^7 or less."""
 
+REGISTERS: Final = (
+    ("energy.active.import.total",),
+    ("voltage.a",),
+    ("current.a",),
+    ("voltage.a", "voltage.b", "voltage.c", "current.a"),
+    ("power.active.total", "energy.active.import.total"),
+    ("frequency",),
+)
 ITEMS: Final[dict[str, Sequence[Sequence[str]]]] = {
     "dlt645-2007": (
         ("energy.active.import.total",),
@@ -56,16 +73,9 @@ ITEMS: Final[dict[str, Sequence[Sequence[str]]]] = {
         ("voltage.a",),
         ("current.a", "power.active.total"),
     ),
-    "modbus-rtu": (
-        ("energy.active.import.total",),
-        ("voltage.a",),
-        ("current.a",),
-        ("voltage.a", "voltage.b", "voltage.c", "current.a"),
-        ("power.active.total", "energy.active.import.total"),
-        ("frequency",),
-    ),
 }
-PROFILES: Final = {"dlt645-2007": "dlt645-2007-3p", "dlt645-1997": "dlt645-1997", "modbus-rtu": "eastron-sdm630"}
+PROFILES: Final = {"dlt645-2007": "dlt645-2007-3p", "dlt645-1997": "dlt645-1997"}
+MODBUS: Final = "eastron-sdm630"
 
 
 class _Building(Protocol):
@@ -76,14 +86,24 @@ class CarelessMeter(Meter):
     """A meter whose frames are taken without a look at their checksums."""
 
     def deframer(self) -> Deframer[Any]:
-        return CarelessDlt645() if self.profile.family == "dlt645" else CarelessModbus()
+        return CARELESS[self.entry.protocol]()
 
 
 def weather(rng: Random, family: Family) -> Faults:
-    """What goes wrong in a chapter: everything now and then, and of each kind of noise sometimes much."""
+    """What goes wrong in a chapter: everything now and then, and of each kind of noise sometimes much. No noise reaches
+    what comes over TCP, and nothing echoes."""
+    tcp = over_tcp(family)
 
     def often(*rates: float) -> float:
         return rng.choice((0.0, *rates))
+
+    if tcp:
+        return Faults(
+            glitch=often(0.003), truncate=often(0.01, 0.03), silent=often(0.01, 0.05), late=often(0.01, 0.05),
+            late_ms=(20.0, 900.0), foreign=often(0.01, 0.1), tail=often(0.003), twice=often(0.01, 0.05),
+            other=often(0.01, 0.1), pause=often(0.05, 0.3), pause_ms=rng.choice((15.0, 200.0)),
+            babble=often(0.003),
+        )  # fmt: skip
 
     return Faults(
         ber=often(1e-5, 1e-4, 1e-3, 2e-3),
@@ -103,7 +123,7 @@ def weather(rng: Random, family: Family) -> Faults:
         other=often(0.01, 0.1),
         preamble=often(0.1),
         pause=often(0.05, 0.3),
-        pause_ms=15.0 if family == "modbus" else 200.0,
+        pause_ms=15.0 if family == "modbus-rtu" else 200.0,
         babble=often(0.01, 0.03),
         echo=rng.random() < 0.2,
     )
@@ -120,34 +140,55 @@ class Chapter:
         self.checks = checks
         parity: Parity = rng.choice(("E", "E", "N"))
         serial = SerialSettings(baud=rng.choice((2400, 9600, 115_200)), parity=parity)
-        self.entry = BusEntry(name="fuzzed", port="/memory/fuzzed", serial=serial)
+        tcp = over_tcp(family)
+        port = "tcp://192.0.2.1:502" if tcp else "/memory/fuzzed"
+        pipeline = PIPELINE if family == "modbus-pipelined" else 1
+        self.entry = BusEntry(name="fuzzed", port=port, serial=serial, pipeline=pipeline)
         self.faults = weather(rng, family) if faults is None else faults
-        self.sees_parity = parity == "E" and rng.random() < 0.5
+        self.damage = rng.choice(DAMAGE) if tcp and faults is None else 0.0
+        self.sees_parity = not tcp and parity == "E" and rng.random() < 0.5
         self.meters: list[Meter] = []
         self.simulated = [self._meter(n, rng) for n in range(1, METERS + 1)]
-        self.wire = Wire(self.simulated, serial=serial, now_ms=virtual.now_ms, seed=rng.getrandbits(32),
-                         faults=self.faults, check_parity=self.sees_parity, pieces=rng.choice((0, 0, 3)))  # fmt: skip
-        self.wire.log.add = lambda served: None  # type: ignore[method-assign]  # nobody reads it
-        self.line = MemoryLine(self.wire)
-        self.bus = Bus(self.entry, open_line=self._open, now_ms=virtual.now_ms, jitter=Random(1))
-        self.judge = Judge(verdict, self.bus.port, Random(1))
+        self.wire = self._far_end(rng, serial)
+        self.line: MemoryLine | GatewayLine
+        self.bus = bus_for(self.entry, open_line=self._open, now_ms=virtual.now_ms, jitter=Random(1))
+        if not checks and isinstance(self.bus, PipelinedBus):
+            self.bus._flights = CarelessFlights(now_ms=virtual.now_ms, wake=self.bus._awake)
+        self.judge = Judge(verdict, self.bus.port, Random(1), tcp=tcp)
         self.wire.heard = self.judge.heard
         for meter in self.simulated:
             self.judge.truths[meter.id] = meter.meter.truth  # type: ignore[union-attr]
+        self.by_bus = rng.random() < 0.5
+        """Whether billing values are confirmed where the bus says so, as the gateway has it, or always."""
         self.plans: dict[tuple[str, int], ReadPlan] = {}
         self.over = False
         self.enough = asyncio.Event()
 
+    def _far_end(self, rng: Random, serial: SerialSettings) -> Wire | Gateway:
+        seed, pieces = rng.getrandbits(32), rng.choice((0, 0, 3))
+        if over_tcp(self.family):
+            return Gateway(self.simulated, now_ms=virtual.now_ms, seed=seed, faults=self.faults, damage=self.damage,
+                           one_by_one=rng.random() < 0.5, keeps=rng.random() < 0.5, pieces=pieces)  # fmt: skip
+        wire = Wire(self.simulated, serial=serial, now_ms=virtual.now_ms, seed=seed, faults=self.faults,
+                    check_parity=self.sees_parity, pieces=pieces)  # fmt: skip
+        wire.log.add = lambda served: None  # type: ignore[method-assign]  # nobody reads it
+        return wire
+
     def _meter(self, n: int, rng: Random) -> SimulatedMeter:
-        protocol: ProtocolName = "modbus-rtu" if self.family == "modbus" else "dlt645-2007"
-        if self.family == "dlt645" and n > 4:
-            protocol = "dlt645-1997"
+        protocol: ProtocolName
+        match self.family:
+            case "dlt645":
+                protocol = "dlt645-1997" if n > 4 else "dlt645-2007"
+            case "modbus-pipelined":
+                protocol = "modbus-tcp"
+            case "modbus-rtu" | "modbus-ascii" | "modbus-tcp":
+                protocol = self.family
         # One meter has so many tariffs that its blocks take follow-up frames.
         long = protocol == "dlt645-2007" and n == 1 and rng.random() < 0.3
         load = Load(rng.getrandbits(32), tariffs=60 if long else 4)
-        profile = load_profile(PROFILES[protocol])
+        profile = load_profile(PROFILES.get(protocol, MODBUS))
         meter: TruthfulDlt645 | TruthfulModbus
-        if protocol == "modbus-rtu":
+        if profile.family == "modbus":
             address, meter = str(n), TruthfulModbus(n, profile, load)
         else:
             address = f"{n:012d}"
@@ -161,7 +202,7 @@ class Chapter:
                               present=rng.random() > 0.05)  # fmt: skip
 
     async def _open(self, bus: BusEntry) -> Line:
-        self.line = MemoryLine(self.wire)
+        self.line = self.wire.connect() if isinstance(self.wire, Gateway) else MemoryLine(self.wire)
         return self.line
 
     @property
@@ -195,7 +236,7 @@ class Chapter:
     def _submit(self, exchanges: int) -> None:
         rng = self.rng
         meter = rng.choice(self.meters)
-        choices = ITEMS[meter.entry.protocol]
+        choices = ITEMS.get(meter.entry.protocol, REGISTERS)
         chosen = rng.randrange(len(choices))
         key = meter.id, chosen
         if (read := self.plans.get(key)) is None:
@@ -204,7 +245,7 @@ class Chapter:
         blames: list[tuple[Blame, str]] = []
         inner: Callable[[], Dialogue[Any]] = read.dialogue if self.checks else partial(_trusting, read.dialogue)
         if billing:
-            inner = partial(confirmed, inner)
+            inner = partial(confirmed, inner, certain=lambda: self.by_bus and self.bus.certain)
         self.bus.submit(
             Job(
                 meter=meter, dialogue=lambda: self.judge.watched(meter.id, inner(), blames),
@@ -223,6 +264,11 @@ class Chapter:
         if self.exchanges >= exchanges:
             self.enough.set()
         self._submit(exchanges)
+
+
+def over_tcp(family: Family) -> bool:
+    """Whether it comes in the frames of Modbus TCP."""
+    return family in ("modbus-tcp", "modbus-pipelined")
 
 
 def _trusting(dialogue: Callable[[], Dialogue[Any]]) -> Dialogue[Any]:
@@ -263,7 +309,8 @@ def campaign(family: Family, seed: int, exchanges: int, *, checks: bool = True) 
             verdict.defects += chapter.bus.counters.defects
             # What met something else on the wire ends in random bytes: a CRC, or a sum and an end byte, of 16 bits.
             verdict.computed += chapter.wire.counts["collision"] * CRC_PASSES
-            share = residual(chapter.judge.samples, chapter.faults, family=family, parity=chapter.sees_parity, rng=rng)
+            share = residual(chapter.judge.samples, chapter.faults, family=family, parity=chapter.sees_parity,
+                             damage=chapter.damage, rng=rng)  # fmt: skip
             verdict.computed += share * (verdict.replies - replies)
 
     _run(main())

@@ -133,11 +133,15 @@ class Verdict:
 class Judge:
     """Watches the dialogues of one bus."""
 
-    def __init__(self, verdict: Verdict, port: Port, rng: Random) -> None:
+    def __init__(self, verdict: Verdict, port: Port, rng: Random, *, tcp: bool = False) -> None:
         self.verdict = verdict
+        self._tcp = tcp
+        """Whether it comes in a stream without a checksum: then damage is what the wire did to one answer, and what was
+        put together of two is none."""
         self.truths: dict[str, Truth] = {}
         self._port = port
-        self._sounds: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._sounds: deque[tuple[bytes, bytes]] = deque(maxlen=REMEMBERED)
+        """What was said, and what came of it."""
         self.samples: list[bytes] = []
         """Some of the replies, to compute from what noise can do to them."""
         self._replies = 0
@@ -145,7 +149,7 @@ class Judge:
 
     def heard(self, sound: Sound) -> None:
         """Something was on the wire."""
-        self._sounds.append(sound.said)
+        self._sounds.append((sound.said, sound.data))
 
     def watched(self, meter: str, dialogue: Dialogue[Any], blames: list[tuple[Blame, str]]) -> Dialogue[Any]:
         """The same dialogue; what is to be blamed for each of its answers is noted, should a value prove wrong."""
@@ -171,8 +175,9 @@ class Judge:
             return "right", ""
         seen = self._port.seen
         told = f"asked {ask.data.hex()}, took {whole.hex()} of {seen.hex()}"
-        sent = whole not in seen or any(whole in said for said in self._sounds)
-        return "detectable" if sent else "probabilistic", told
+        damaged = any(whole in came for _, came in self._sounds) if self._tcp else whole in seen
+        sent = any(whole in said for said, _ in self._sounds)
+        return "probabilistic" if damaged and not sent else "detectable", told
 
     def _sample(self, frame: bytes) -> None:
         """Keep some of the replies, each as likely as any other."""

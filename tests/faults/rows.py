@@ -158,6 +158,8 @@ ROWS: Final = (
     Row("a byte comes twice", lambda h: _at(h.frame()[:6] + h.frame()[5:]), False, NO_CHECKSUM),
     Row("a burst", lambda h: _at(_burst(h.frame())), False, NO_CHECKSUM),
     Row("the tail is missing", lambda h: _at(h.frame()[:-3]), False),
+    Row("the tail is missing, and another meter's reply follows", lambda h: _at(h.frame()[:-2] + h.frame("foreign")),
+        False),
     Row("the answer twice", lambda h: _at(h.frame() + h.frame()), True),
     Row("the answer twice with a pause", lambda h: [(TURNAROUND_S, h.frame()), (TURNAROUND_S + 0.02, h.frame())], True),
     Row("sixteen FE before the answer", lambda h: _at(b"\xfe" * 16 + h.frame()), True, NO_CHECKSUM),
