@@ -1,12 +1,15 @@
 """Long campaigns: `python -m tests.soak --minutes N`, or `make soak`. Goes on where the last run stopped.
 
-In turn: a week of the whole site in virtual time, a site whose processes are killed, and power cuts of the store.
+In turn: a week of the whole site in virtual time, a site whose processes are killed, power cuts of the store, and
+fuzzed buses of every protocol.
 """
 
 import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -14,7 +17,9 @@ from simulators.noise import Faults
 from tests import days, kills
 from tests.broker import MOSQUITTO
 from tests.crash.campaign import campaign as cut_power
-from tests.ledger import Campaign, main
+from tests.faults.campaign import FAMILIES, Family
+from tests.faults.campaign import campaign as fuzz_bus
+from tests.ledger import Campaign, Entry, main
 from tests.scratch import scratch
 
 WEEK_S_MAX = 240.0
@@ -24,6 +29,7 @@ NOISE = Faults(ber=2e-5, silent=0.002, truncate=0.001, glitch=0.01, foreign=0.00
 """A line that wants looking after: about one answer in a hundred is damaged or missing."""
 KILLS = 30
 CRASH_IMAGES = 1_000
+EXCHANGES = 100_000
 
 
 def week(seed: int) -> str:
@@ -63,10 +69,32 @@ def crash(seed: int) -> str:
     return f"{account.images} images, {account.accepted} records accepted"
 
 
-CAMPAIGNS: dict[str, Campaign] = {"week": week, "kill": kill, "crash": crash}
+def faults(family: Family, seed: int) -> str:
+    """A hundred thousand exchanges with everything wrong that can go wrong on a wire."""
+    verdict = fuzz_bus(family, seed, EXCHANGES)
+    assert verdict.passed, (str(verdict), verdict.examples)
+    return str(verdict)
+
+
+def fuzzed(entries: Sequence[Entry]) -> str:
+    """How many exchanges all runs of the fault campaigns come to."""
+    told = []
+    for family in FAMILIES:
+        mine = [entry for entry in entries if entry.name == f"faults-{family}"]
+        passed = [int(entry.seen.split()[0]) for entry in mine if entry.verdict == "pass"]
+        told.append(f"{family} {sum(passed):,} exchanges, {len(mine) - len(passed)} seeds failed")
+    return "faults: " + "; ".join(told)
+
+
+CAMPAIGNS: dict[str, Campaign] = {
+    "week": week,
+    "kill": kill,
+    "crash": crash,
+    **{f"faults-{family}": partial(faults, family) for family in FAMILIES},
+}
 
 if __name__ == "__main__":
     if MOSQUITTO is None:
         del CAMPAIGNS["kill"]
         print("kill: left out, as there is no mosquitto (apt-get install mosquitto)", file=sys.stderr)
-    sys.exit(main("tests.soak", CAMPAIGNS))
+    sys.exit(main("tests.soak", CAMPAIGNS, summary=fuzzed))
