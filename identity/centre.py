@@ -1,14 +1,16 @@
 """The centre's side: its signing and wrapping keys, old ones included, and the gateways that it believes.
 
-DIRECTORY/sign.key                     P-256, PKCS#8 PEM, 0600: receipts and requests
-DIRECTORY/wrap.key                     RSA-3072, the same: opens the data keys of the gateways
-DIRECTORY/retired/sign.KID.key, wrap.KID.key   earlier ones, kept as long as ciphertext under them is
+DIRECTORY/sign.key                     P-256, PKCS#8 PEM or the URI of a token's key, 0600: receipts and requests
+DIRECTORY/wrap.key                     RSA-3072 (or P-256, for HPKE), the same: opens the data keys of the gateways
+DIRECTORY/next/sign.key, wrap.key      the keys after these, published and not in use yet
+DIRECTORY/retired/wrap.KID.key         earlier ones, kept as long as ciphertext under them is
 DIRECTORY/centre.json                  the public bundle: carry it to the gateways
 DIRECTORY/trusted/gateways/ID.json     public bundles of gateways, put there by `meterwire keys trust`
+DIRECTORY/revoked.json                 keys that are never believed again
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,112 +18,126 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from identity import files
 from identity.files import IdentityError
-from identity.gateway import load_p256, load_private, private_pem
-from identity.public import OAEP, RSA_BITS_MIN, PublicKeys, key_id, signer
+from identity.gateway import in_use_first
+from identity.private import (
+    SigningKey,
+    in_memory,
+    load_signing,
+    load_wrapping,
+    new_signing,
+    new_wrapping,
+    signing_of,
+    wrapping_of,
+)
+from identity.public import Dates, PublicKeys, key_id
+from identity.wrapping import Opener, opener
 from protocols.envelope import Sign, Verify
 from protocols.errors import Malformed
+from protocols.messages import Wrapped
 from protocols.topics import GATEWAY_ID
 
 SIGN_FILE: Final = "sign.key"
 WRAP_FILE: Final = "wrap.key"
 BUNDLE_FILE: Final = "centre.json"
+NEXT: Final = "next"
 RETIRED: Final = "retired"
 GATEWAYS: Final = Path("trusted/gateways")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Centre:
-    """The private side of a centre: signs with the key in use, unwraps with that and every earlier one."""
+    """The private side of a centre: signs with the key in use, unwraps with every wrapping key that it holds."""
 
     id: str
     kid: bytes
     """Of the signing key in use."""
     sign: Sign = field(repr=False)
     public: PublicKeys
-    unwrapping: Mapping[bytes, rsa.RSAPrivateKey] = field(repr=False)
+    openers: Mapping[bytes, Opener] = field(repr=False)
+    """By the id of the wrapping key."""
 
     @classmethod
     def of(
         cls,
         sign: ec.EllipticCurvePrivateKey,
-        wrap: rsa.RSAPrivateKey,
+        wrap: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
         *,
         id: str = "centre",  # noqa: A002 - the word of the bundle
-        retired_sign: tuple[ec.EllipticCurvePrivateKey, ...] = (),
-        retired_wrap: tuple[rsa.RSAPrivateKey, ...] = (),
+        more_wrap: tuple[rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, ...] = (),
     ) -> Self:
-        """From keys in memory."""
-        signing, wrapping = (sign, *retired_sign), (wrap, *retired_wrap)
+        """From keys in memory. more_wrap: the next key or earlier ones."""
+        wrapping = {key_id(key.public_key()): key for key in (wrap, *more_wrap)}
         public = PublicKeys(
-            role="centre",
-            id=id,
-            sign=tuple(key.public_key() for key in signing),
-            wrap=tuple(key.public_key() for key in wrapping),
+            role="centre", id=id, sign=(sign.public_key(),), wrap=tuple(key.public_key() for key in wrapping.values())
         )
-        unwrapping = {key_id(key.public_key()): key for key in wrapping}
-        return cls(id=id, kid=key_id(sign.public_key()), sign=signer(sign), public=public, unwrapping=unwrapping)
+        return cls._of(public, in_memory(sign), {kid: opener(key, kid) for kid, key in wrapping.items()})
 
     @classmethod
-    def create(cls, directory: Path, *, id: str = "centre") -> Self:  # noqa: A002
-        """Make the keys and their files. Raises IdentityError, also when there already are some."""
+    def _of(cls, public: PublicKeys, key: SigningKey, openers: Mapping[bytes, Opener]) -> Self:
+        return cls(id=public.id, kid=key.kid, sign=key.sign, public=public, openers=openers)
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        *,
+        id: str = "centre",  # noqa: A002
+        wrap: str = "rsa",
+        sign_token: str | None = None,
+        wrap_token: str | None = None,
+        now_ms: int | None = None,
+    ) -> Self:
+        """Make the keys, here or in a token, and their files. wrap: rsa or hpke.
+
+        Raises IdentityError, also when there already are some.
+        """
         if GATEWAY_ID.fullmatch(id) is None:
             raise IdentityError(f"centre id: expected {GATEWAY_ID.pattern}, got {id!r}")
         files.make_directory(directory)
-        sign = ec.generate_private_key(ec.SECP256R1())
-        wrap = rsa.generate_private_key(65537, RSA_BITS_MIN)
-        made = cls.of(sign, wrap, id=id)
-        keys = {WRAP_FILE: private_pem(wrap), SIGN_FILE: private_pem(sign)}
-        files.write_set(directory, {BUNDLE_FILE: made.public.encode()}, keys)
-        return made
+        for name in (SIGN_FILE, WRAP_FILE):
+            files.check_missing(directory, name)
+        keys = {WRAP_FILE: new_wrapping(wrap, wrap_token), SIGN_FILE: new_signing(sign_token)}
+        signing, wrapping = signing_of(keys[SIGN_FILE]), wrapping_of(keys[WRAP_FILE])
+        dates = {kid: Dates(made=now_ms) for kid in (signing.kid, wrapping.opener.kid)}
+        public = PublicKeys(role="centre", id=id, sign=(signing.public,), wrap=(wrapping.public,), dates=dates)
+        files.write_set(directory, {BUNDLE_FILE: public.encode()}, keys)
+        return cls._of(public, signing, {wrapping.opener.kid: wrapping.opener})
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
-        """From its files. Raises IdentityError saying which file, what was expected, what is there, what to do."""
-        sign, wrap = load_p256(directory / SIGN_FILE), _load_rsa(directory / WRAP_FILE)
-        name = PublicKeys.load(directory / BUNDLE_FILE).id
-        old = sorted((directory / RETIRED).glob("*.key"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        return cls.of(
-            sign,
-            wrap,
-            id=name,
-            retired_sign=tuple(load_p256(path) for path in old if path.name.startswith("sign.")),
-            retired_wrap=tuple(_load_rsa(path) for path in old if path.name.startswith("wrap.")),
-        )
+    def load(cls, directory: Path, *, sign_token: str | None = None, wrap_token: str | None = None) -> Self:
+        """From its files. sign_token, wrap_token: the URI of a key, in place of its file.
 
-    @classmethod
-    def rotate(cls, directory: Path) -> Self:
-        """Make new keys and retire those in use, which still verify and unwrap. Raises IdentityError.
-
-        A crash in between leaves the old keys in use, with copies of them among the retired.
+        Raises IdentityError saying which file, what was expected, what is there, what to do.
         """
-        before = cls.load(directory)
-        files.make_directory(directory / RETIRED)
-        sign = ec.generate_private_key(ec.SECP256R1())
-        wrap = rsa.generate_private_key(65537, RSA_BITS_MIN)
-        for name, new, old in ((WRAP_FILE, wrap, before.public.wrap[0]), (SIGN_FILE, sign, before.public.sign[0])):
-            retired = directory / RETIRED / f"{name.removesuffix('.key')}.{key_id(old).hex()}.key"
-            files.write(retired, files.read_private(directory / name), replace=True)
-            files.write(directory / name, private_pem(new), replace=True)
-        made = cls.load(directory)
-        files.write(directory / BUNDLE_FILE, made.public.encode(), replace=True)
-        return made
+        signing = load_signing(sign_token if sign_token is not None else directory / SIGN_FILE)
+        wrapping = load_wrapping(wrap_token if wrap_token is not None else directory / WRAP_FILE)
+        bundle = PublicKeys.load(directory / BUNDLE_FILE)
+        if bundle.role != "centre":
+            raise IdentityError(
+                f"{directory / BUNDLE_FILE}: expected the keys of a centre, got those of a {bundle.role}"
+            )
+        sign, wrap = in_use_first(bundle.sign, signing.kid), in_use_first(bundle.wrap, wrapping.opener.kid)
+        for name, found in ((SIGN_FILE, sign), (WRAP_FILE, wrap)):
+            if found is None:
+                raise IdentityError(f"{directory / BUNDLE_FILE}: not the public half of {name}; restore the pair")
+        assert sign is not None
+        assert wrap is not None
+        others = sorted((directory / RETIRED).glob("wrap.*.key"))
+        if (directory / NEXT / WRAP_FILE).exists():
+            others.append(directory / NEXT / WRAP_FILE)
+        found_openers = [wrapping.opener, *(load_wrapping(path).opener for path in others)]
+        openers = {each.kid: each for each in found_openers}
+        return cls._of(replace(bundle, sign=sign, wrap=wrap), signing, openers)
 
-    def unwrap(self, kid: bytes, wrapped: bytes) -> bytes:
-        """What was wrapped for the key of that id. Raises Malformed."""
-        key = self.unwrapping.get(kid)
-        if key is None:
-            raise Malformed(f"wrapped key: for key {kid.hex()}, which is not one of this centre")
+    def unwrap(self, wrapped: Wrapped, bound: bytes) -> bytes:
+        """The data key in it. bound: see `wrapping.info`. Raises Malformed."""
+        found = self.openers.get(wrapped.kid)
+        if found is None:
+            raise Malformed(f"wrapped key: for key {wrapped.kid.hex()}, which is not one of this centre")
         try:
-            return key.decrypt(wrapped, OAEP)
+            return found.open(wrapped.key, bound)
         except ValueError:
-            raise Malformed(f"wrapped key: does not open with key {kid.hex()}") from None
-
-
-def _load_rsa(path: Path) -> rsa.RSAPrivateKey:
-    key = load_private(path)
-    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < RSA_BITS_MIN:
-        raise IdentityError(f"{path}: expected an RSA key of at least {RSA_BITS_MIN} bits, got {type(key).__name__}")
-    return key
+            raise Malformed(f"wrapped key: does not open with key {wrapped.kid.hex()}") from None
 
 
 class GatewayTrust:

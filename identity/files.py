@@ -66,12 +66,23 @@ def write_set(directory: Path, public: Mapping[str, bytes], private: Mapping[str
     Raises IdentityError, before anything is written, if one of the keys is there.
     """
     for name in private:
-        if (directory / name).exists():
-            raise IdentityError(f"{directory / name}: already there; move it away first if you mean to replace it")
+        check_missing(directory, name)
     for name, data in public.items():
         write(directory / name, data, replace=True)
     for name, data in private.items():
         write(directory / name, data)
+
+
+def check_missing(directory: Path, name: str) -> None:
+    """Raises IdentityError if there is such a file in the directory."""
+    if (directory / name).exists():
+        raise IdentityError(f"{directory / name}: already there; move it away first if you mean to replace it")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, also through a power cut. One that is not there is no error."""
+    path.unlink(missing_ok=True)
+    _sync_directory(path.parent)
 
 
 def _sync_directory(directory: Path) -> None:
@@ -85,6 +96,11 @@ def _sync_directory(directory: Path) -> None:
 def read_private(path: Path) -> bytes:
     """The bytes of a file that only its owner may read. Raises IdentityError."""
     check_directory(path.parent)
+    return _read(path, private=True)
+
+
+def read_secret(path: Path) -> bytes:
+    """The bytes of a file that only its owner may read, wherever it lies. Raises IdentityError."""
     return _read(path, private=True)
 
 

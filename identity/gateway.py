@@ -1,59 +1,32 @@
 """The gateway's side: its own P-256 key, and the centres that it believes and seals for.
 
-DIRECTORY/gateway.key                PKCS#8 PEM, 0600
+DIRECTORY/gateway.key                PKCS#8 PEM or the URI of a token's key, 0600
 DIRECTORY/gateway.json               its public bundle: carry it to the centre
+DIRECTORY/next/gateway.key           the key after this one, published and not in use yet
 DIRECTORY/trusted/centres/ID.json    public bundles of centres, put there by `meterwire keys trust`
+DIRECTORY/revoked.json               keys that are never believed again
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from identity import files
 from identity.files import IdentityError
-from identity.public import PublicKeys, key_id, signer
+from identity.private import SigningKey, in_memory, load_signing, new_signing, signing_of
+from identity.public import Dates, PublicKeys, key_id
+from identity.wrapping import WrapKey, can_wrap, wrap
 from protocols.envelope import Sign
+from protocols.messages import RECIPIENTS_MAX
 from protocols.topics import GATEWAY_ID
 
 KEY_FILE: Final = "gateway.key"
 BUNDLE_FILE: Final = "gateway.json"
 CENTRES: Final = Path("trusted/centres")
-
-
-def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    """PKCS#8 PEM, not encrypted: what protects it is the mode of its file."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def load_private(path: Path) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
-    """The private key in a file 0600. Raises IdentityError."""
-    data = files.read_private(path)
-    try:
-        key = load_pem_private_key(data, password=None)
-    except (ValueError, TypeError) as error:
-        raise IdentityError(f"{path}: expected a private key in PKCS#8 PEM without password: {error}") from None
-    if isinstance(key, rsa.RSAPrivateKey) or (
-        isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
-    ):
-        return key
-    raise IdentityError(f"{path}: expected a P-256 or RSA key, got {type(key).__name__}")
-
-
-def load_p256(path: Path) -> ec.EllipticCurvePrivateKey:
-    """The P-256 private key in a file 0600. Raises IdentityError."""
-    key = load_private(path)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise IdentityError(f"{path}: expected a P-256 key, got {type(key).__name__}")
-    return key
+Key = TypeVar("Key", ec.EllipticCurvePublicKey, WrapKey)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,36 +41,50 @@ class GatewayIdentity:
     @classmethod
     def of(cls, gateway: str, key: ec.EllipticCurvePrivateKey) -> Self:
         """From a key in memory."""
-        public = PublicKeys(role="gateway", id=gateway, sign=(key.public_key(),))
-        return cls(gateway=gateway, kid=key_id(key.public_key()), sign=signer(key), public=public)
+        return cls._of(PublicKeys(role="gateway", id=gateway, sign=(key.public_key(),)), in_memory(key))
 
     @classmethod
-    def create(cls, directory: Path, gateway: str) -> Self:
-        """Make the key and its files. Raises IdentityError, also when there already is one."""
+    def _of(cls, public: PublicKeys, key: SigningKey) -> Self:
+        return cls(gateway=public.id, kid=key.kid, sign=key.sign, public=public)
+
+    @classmethod
+    def create(cls, directory: Path, gateway: str, *, token: str | None = None, now_ms: int | None = None) -> Self:
+        """Make the key, here or in a token, and its files. Raises IdentityError, also when there already is one."""
         if GATEWAY_ID.fullmatch(gateway) is None:
             raise IdentityError(f"gateway id: expected {GATEWAY_ID.pattern}, got {gateway!r}")
         files.make_directory(directory)
-        key = ec.generate_private_key(ec.SECP256R1())
-        made = cls.of(gateway, key)
-        files.write_set(directory, {BUNDLE_FILE: made.public.encode()}, {KEY_FILE: private_pem(key)})
-        return made
+        files.check_missing(directory, KEY_FILE)
+        made = new_signing(token)
+        key = signing_of(made)
+        public = PublicKeys(role="gateway", id=gateway, sign=(key.public,), dates={key.kid: Dates(made=now_ms)})
+        files.write_set(directory, {BUNDLE_FILE: public.encode()}, {KEY_FILE: made})
+        return cls._of(public, key)
 
     @classmethod
-    def load(cls, directory: Path, gateway: str | None = None) -> Self:
+    def load(cls, directory: Path, gateway: str | None = None, *, token: str | None = None) -> Self:
         """From its files; they must be of this gateway, where one is named, and readable by nobody else.
 
-        Raises IdentityError saying which file, what was expected, what is there, and what to do.
+        token: the URI of the key, in place of the file. Raises IdentityError saying which file, what was expected,
+        what is there, and what to do.
         """
-        key = load_p256(directory / KEY_FILE)
+        place = token if token is not None else directory / KEY_FILE
+        key = load_signing(place)
         bundle = PublicKeys.load(directory / BUNDLE_FILE)
-        if key_id(bundle.sign[0]) != key_id(key.public_key()):
+        sign = in_use_first(bundle.sign, key.kid)
+        if sign is None:
             raise IdentityError(f"{directory / BUNDLE_FILE}: not the public half of {KEY_FILE}; restore the pair")
         if bundle.role != "gateway" or gateway not in (None, bundle.id):
             raise IdentityError(
                 f"{directory / KEY_FILE}: expected the key of gateway {gateway}, "
                 f"got that of {bundle.role} {bundle.id}; give the site its own keys with `meterwire keys init`"
             )
-        return cls.of(bundle.id, key)
+        return cls._of(replace(bundle, sign=sign), key)
+
+
+def in_use_first(keys: Sequence[Key], kid: bytes) -> tuple[Key, ...] | None:
+    """The keys with the one of that id first, wherever it stood; None if it is not among them."""
+    first = tuple(key for key in keys if key_id(key) == kid)
+    return first + tuple(key for key in keys if key_id(key) != kid) if first else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +95,21 @@ class CentreTrust:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """From the directory of the gateway's keys. Raises IdentityError, also when no centre is trusted yet."""
+        """From the directory of the gateway's keys.
+
+        Raises IdentityError, also when no centre is trusted yet, or one has only keys that cannot be wrapped for here.
+        """
         found = sorted((directory / CENTRES).glob("*.json"))
         if not found:
             raise IdentityError(
                 f"{directory / CENTRES}: expected the public keys of a centre, got none; "
                 "run `meterwire keys trust centre.json`"
             )
-        return cls(tuple(PublicKeys.load(path) for path in found))
+        trust = cls(tuple(PublicKeys.load(path) for path in found))
+        for centre in trust.centres:
+            if not any(map(can_wrap, centre.wrap)):
+                wrap(centre.wrap[0], b"", b"")  # says what is lacking
+        return trust
 
     @classmethod
     def of(cls, *centres: PublicKeys) -> Self:
@@ -127,6 +121,17 @@ class CentreTrust:
         return any(centre.verify(kid, data, signature) for centre in self.centres)
 
     @property
-    def recipients(self) -> Iterable[rsa.RSAPublicKey]:
-        """The wrapping key in use of each centre."""
-        return [centre.wrap[0] for centre in self.centres]
+    def recipients(self) -> Sequence[WrapKey]:
+        """Every wrapping key of every centre: that in use, the next, the one before. At most as many as a record takes.
+
+        Those in use come first: should there be too many, an earlier one is left out.
+        """
+        ranked = sorted(
+            (
+                (place, number, key)
+                for number, centre in enumerate(self.centres)
+                for place, key in enumerate(centre.wrap)
+            ),
+            key=lambda each: each[:2],
+        )
+        return [key for _, _, key in ranked if can_wrap(key)][:RECIPIENTS_MAX]

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from identity import files
-from identity.gateway import private_pem
+from identity.private import private_pem
 
 VALID: Final = timedelta(days=365)
 EARLY: Final = timedelta(days=1)

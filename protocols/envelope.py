@@ -1,11 +1,14 @@
 """Batch body to sealed bytes and back (COSE, RFC 9052 and 9053). Keys, nonces and signers are passed in.
 
-A sealed message is a tagged COSE_Encrypt0 with AES-256-GCM, 54 bytes longer than its body (56 above 64 KiB):
+A sealed message is a tagged COSE_Encrypt0, 54 bytes longer than its body (56 above 64 KiB). With AES-256-GCM:
 
     D0 83                               tag 16, array of 3
        51 A3 01 03 03 19 kk kk 04 48 id*8   protected: {alg: A256GCM, content type: kind, kid: id of the data key}
        A1 05 4C salt*4 seq*8            unprotected: {IV: salt of the data key, sequence number, both big-endian}
        58|59|5A length ciphertext tag*16
+
+With an algorithm whose number takes 5 bytes the message carries the Partial IV, the sequence number alone, and the salt
+is known from the key record: 55 for 51, A1 06 48 seq*8 for the third line, and as many bytes in all.
 
 The additional data is the Enc_structure over the external data [version, gateway, epoch, kind], so a message opens
 only as what it was sealed as. The nonce repeats only if a sequence number is used twice under one data key.
@@ -20,14 +23,14 @@ from typing import Final
 
 import cbor2
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from protocols import cbor
 from protocols.errors import Malformed
+from protocols.suites import A256GCM, CONTENT, ES256, TAG_BYTES, Content, row, signature
 
 VERSION: Final = 1
 """Of the envelope: bound into every sealed and every signed message."""
-KID_BYTES, SALT_BYTES, KEY_BYTES, TAG_BYTES = 8, 4, 32, 16
+KID_BYTES, SALT_BYTES = 8, 4
 ADDED_MAX: Final = 56
 """Bytes that sealing adds to a body, at most."""
 BODY_MAX: Final = 1 << 20
@@ -67,17 +70,22 @@ class SignedKind(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataKey:
-    """The key of one epoch and day: in memory only, and wrapped in a key record. day: site-local days since 1970."""
+    """The key of one epoch and day: in memory only, and wrapped in a key record. day: site-local days since 1970.
+
+    algorithm: the COSE number of the one with which it seals and opens, and of no other.
+    """
 
     kid: bytes
     key: bytes = field(repr=False)
     salt: bytes
     epoch: int
     day: int
+    algorithm: int = A256GCM
 
     def __post_init__(self) -> None:
-        if (len(self.kid), len(self.key), len(self.salt)) != (KID_BYTES, KEY_BYTES, SALT_BYTES):
-            raise ValueError(f"kid, key, salt: expected {KID_BYTES}, {KEY_BYTES}, {SALT_BYTES} bytes")
+        expected = (KID_BYTES, CONTENT[self.algorithm].key_bytes, SALT_BYTES)
+        if (len(self.kid), len(self.key), len(self.salt)) != expected:
+            raise ValueError(f"kid, key, salt: expected {', '.join(map(str, expected))} bytes")
         if not 0 <= self.epoch <= cbor.INT_MAX:
             raise ValueError(f"epoch: expected 0..2^63-1, got {self.epoch}")
 
@@ -88,8 +96,10 @@ class Header:
 
     kid: bytes
     salt: bytes
+    """Empty where the message does not carry it."""
     seq: int
     kind: BatchKind
+    algorithm: int = A256GCM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +111,13 @@ class Opened:
     body: bytes
 
 
-_PROTECTED = {kind: bytes.fromhex(f"A301030319{kind:04X}0448") for kind in BatchKind}
-_KINDS = {head: kind for kind, head in _PROTECTED.items()}
-_KID_AT = 3 + 9
-_IV_AT = _KID_AT + KID_BYTES + 3
-_LENGTH_AT = _IV_AT + SALT_BYTES + 8
+_PROTECTED = {
+    (each.number, kind): b"\xa3\x01" + cbor2.dumps(each.number) + bytes.fromhex(f"0319{kind:04X}0448")
+    for each in CONTENT.values()
+    for kind in BatchKind
+}
+_KINDS = {head: found for found, head in _PROTECTED.items()}
+_SEQ_BYTES = 8
 
 
 def _associated(protected: bytes, gateway: str, epoch: int, kind: BatchKind) -> bytes:
@@ -128,25 +140,54 @@ def seal(data_key: DataKey, *, gateway: str, seq: int, kind: BatchKind, body: by
         raise ValueError(f"seq {seq} is not one of a sealed message of kind {kind.name}")
     if len(body) > BODY_MAX:
         raise ValueError(f"a body of {len(body)} bytes, expected at most {BODY_MAX}")
-    protected = _PROTECTED[kind] + data_key.kid
-    nonce = data_key.salt + seq.to_bytes(8, "big")
-    sealed = AESGCM(data_key.key).encrypt(nonce, body, _associated(protected, gateway, data_key.epoch, kind))
-    return b"\xd0\x83\x51" + protected + b"\xa1\x05\x4c" + nonce + cbor2.dumps(sealed)
+    content = CONTENT[data_key.algorithm]
+    protected = _PROTECTED[content.number, kind] + data_key.kid
+    number = seq.to_bytes(_SEQ_BYTES, "big")
+    associated = _associated(protected, gateway, data_key.epoch, kind)
+    sealed = content.seal(data_key.key, data_key.salt + number, body, associated)
+    carried = data_key.salt + number if content.whole_iv else number
+    return b"".join(
+        (b"\xd0\x83", cbor2.dumps(protected), _iv_head(content), carried, cbor2.dumps(sealed))
+    )  # fmt: skip
+
+
+def _iv_head(content: Content) -> bytes:
+    """What stands before the nonce ({5: 12 bytes}) or the sequence number ({6: 8 bytes})."""
+    return b"\xa1\x05\x4c" if content.whole_iv else b"\xa1\x06\x48"
 
 
 def _parse(message: bytes) -> tuple[Header, bytes, bytes]:
     """Header, protected bytes and ciphertext of a message laid out as above. Raises Malformed."""
-    kind = _KINDS.get(message[3:_KID_AT])
-    if kind is None or message[:3] != b"\xd0\x83\x51" or message[_IV_AT - 3 : _IV_AT] != b"\xa1\x05\x4c":
+    length = message[2] & 31 if len(message) > 2 else 0
+    protected = message[3 : 3 + length]
+    known = _KINDS.get(protected[:-KID_BYTES])
+    if known is None or message[:2] != b"\xd0\x83" or message[2] >> 5 != 2:
+        _refuse_algorithm(message, protected)
         raise Malformed(f"not a sealed message of version {VERSION}: {message[:24].hex().upper()}")
-    major, length, at = cbor.read_head(message, _LENGTH_AT)
+    algorithm, kind = known
+    content = CONTENT[algorithm]
+    iv_at = 3 + length + 3
+    seq_at = iv_at + SALT_BYTES if content.whole_iv else iv_at
+    if message[3 + length : iv_at] != _iv_head(content):
+        raise Malformed(f"not a sealed message of version {VERSION}: {message[:40].hex().upper()}")
+    major, length, at = cbor.read_head(message, seq_at + _SEQ_BYTES)
     if major != 2 or length != len(message) - at or not TAG_BYTES <= length <= BODY_MAX + TAG_BYTES:
         raise Malformed(f"sealed message: ciphertext of {length} bytes announced, {len(message) - at} there")
-    seq = int.from_bytes(message[_LENGTH_AT - 8 : _LENGTH_AT], "big")
+    seq = int.from_bytes(message[seq_at : seq_at + _SEQ_BYTES], "big")
     if not _checked_seq(kind, seq):
         raise Malformed(f"sealed message: seq {seq} in kind {kind.name}")
-    kid, salt = message[_KID_AT : _KID_AT + KID_BYTES], message[_IV_AT : _IV_AT + SALT_BYTES]
-    return Header(kid=kid, salt=salt, seq=seq, kind=kind), message[3 : _KID_AT + KID_BYTES], message[at:]
+    head = Header(
+        kid=protected[-KID_BYTES:], salt=message[iv_at:seq_at], seq=seq, kind=kind, algorithm=algorithm
+    )  # fmt: skip
+    return head, protected, message[at:]
+
+
+def _refuse_algorithm(message: bytes, protected: bytes) -> None:
+    """Raises Malformed naming the algorithm, if that is what is not known of a sealed message."""
+    if message[:2] == b"\xd0\x83" and protected[:2] == b"\xa3\x01":
+        number, _ = cbor.read_item(protected, 2)
+        if isinstance(number, int):
+            row(CONTENT, number)
 
 
 def header(message: bytes) -> Header:
@@ -157,11 +198,15 @@ def header(message: bytes) -> Header:
 def open(message: bytes, *, data_key: DataKey, gateway: str) -> Opened:  # noqa: A001 - read as envelope.open
     """Open a message of this gateway with its data key. Raises Malformed if it is anything else, or was touched."""
     head, protected, sealed = _parse(message)
-    if head.kid != data_key.kid or head.salt != data_key.salt:
+    if head.kid != data_key.kid or head.salt not in (b"", data_key.salt):
         raise Malformed(f"sealed message: under data key {head.kid.hex()}, got {data_key.kid.hex()} to open it")
+    content = CONTENT[data_key.algorithm]
+    if head.algorithm != content.number:
+        raise Malformed(f"sealed message: expected {content.name}, for which its key is, got {head.algorithm}")
     associated = _associated(protected, gateway, data_key.epoch, head.kind)
     try:
-        body = AESGCM(data_key.key).decrypt(head.salt + head.seq.to_bytes(8, "big"), sealed, associated)
+        nonce = data_key.salt + head.seq.to_bytes(_SEQ_BYTES, "big")
+        body = content.open(data_key.key, nonce, sealed, associated)
     except InvalidTag:
         raise Malformed(f"sealed message: not what {gateway} sealed as seq {head.seq} of its epoch") from None
     return Opened(seq=head.seq, kind=head.kind, body=body)
@@ -176,9 +221,9 @@ def sign1(payload: bytes, *, kind: SignedKind, kid: bytes, sign: Sign) -> bytes:
     """COSE_Sign1 with ES256: D2 84, protected {alg: -7, content type: kind, kid}, {}, payload, signature."""
     if len(kid) != KID_BYTES:
         raise ValueError(f"kid: expected {KID_BYTES} bytes, got {len(kid)}")
-    protected = cbor2.dumps({1: -7, 3: int(kind), 4: kid})
-    signature = sign(_to_sign(protected, payload))
-    return b"\xd2\x84" + b"".join(map(cbor2.dumps, (protected, {}, payload, signature)))
+    protected = cbor2.dumps({1: ES256, 3: int(kind), 4: kid})
+    raw = sign(_to_sign(protected, payload))
+    return b"\xd2\x84" + b"".join(map(cbor2.dumps, (protected, {}, payload, raw)))
 
 
 def verify1(message: bytes, *, kind: SignedKind, verify: Verify) -> bytes:
@@ -189,11 +234,25 @@ def verify1(message: bytes, *, kind: SignedKind, verify: Verify) -> bytes:
     protected = parts.octets("protected header", 1, 64)
     if parts.map("unprotected header", 0):
         raise Malformed("signed message: an unprotected header")
-    payload, signature = parts.octets("payload", 1, BODY_MAX), parts.octets("signature", 64, 64)
+    payload, raw = parts.octets("payload", 1, BODY_MAX), parts.octets("signature", 64, 64)
     head = cbor.read(protected)
     kid = head.get(4) if isinstance(head, dict) else None
-    if not isinstance(kid, bytes) or len(kid) != KID_BYTES or protected != cbor2.dumps({1: -7, 3: int(kind), 4: kid}):
+    if isinstance(head, dict) and isinstance(algorithm := head.get(1), int):
+        signature(algorithm)
+    if (
+        not isinstance(kid, bytes)
+        or len(kid) != KID_BYTES
+        or protected != cbor2.dumps({1: ES256, 3: int(kind), 4: kid})
+    ):
         raise Malformed(f"signed message: expected ES256 and kind {kind.name}, got header {protected.hex().upper()}")
-    if not verify(kid, _to_sign(protected, payload), signature):
+    if not verify(kid, _to_sign(protected, payload), raw):
         raise Malformed(f"signed message: {kind.name} not signed by a trusted key (signer {kid.hex()})")
     return payload
+
+
+def signer_of(message: bytes) -> bytes:
+    """The id of the key that signed a message which `verify1` has found good."""
+    head = cbor.read(cbor.Fields("signed message", cbor.read(message[1:]), 4).octets("protected header", 1, 64))
+    kid = head.get(4) if isinstance(head, dict) else None
+    assert isinstance(kid, bytes), "verified before"
+    return kid

@@ -16,19 +16,20 @@ from protocols import cbor
 from protocols.cbor import Fields
 from protocols.envelope import KID_BYTES, SALT_BYTES, Sign, SignedKind, Verify, sign1, verify1
 from protocols.errors import Malformed
+from protocols.suites import A256GCM, CONTENT, RSA_OAEP_256, row
 from protocols.topics import GATEWAY_ID, bucket, parse_topic, topic
 
 __all__ = [
     "Health", "Hello", "KeyRecord", "Manifest", "ManifestRow", "Receipt", "Reply", "Request", "State", "Wrapped",
-    "bucket", "parse_topic", "signed", "topic", "verified",
+    "RSA_OAEP_256", "bucket", "parse_topic", "signed", "topic", "verified",
 ]  # fmt: skip
 
 VERSION: Final = 1
 """First field of every signed payload. A reader refuses any other."""
 RECIPIENTS_MAX, VOIDED_MAX, RANGES_MAX, ROWS_MAX = 16, 4096, 1024, 4096
 JSON_MAX: Final = 256 * 1024
-RSA_OAEP_256: Final = -41
-"""RSAES-OAEP with SHA-256 (RFC 8230 section 3)."""
+KEY_VERSION: Final = 2
+"""First field of a key record that names its algorithm; without one (version 1) it is A256GCM."""
 
 
 class _Signed(Protocol):
@@ -61,10 +62,10 @@ def verified(what: type[SignedT], message: bytes, *, gateway: str, verify: Verif
     return found
 
 
-def _begin(what: str, payload: bytes, count: int) -> Fields:
+def _begin(what: str, payload: bytes, count: int, version: int = VERSION) -> Fields:
     """The fields of a payload after its version."""
     fields = Fields(what, cbor.read(payload), count + 1)
-    fields.integer("version", VERSION, VERSION)
+    fields.integer("version", version, version)
     return fields
 
 
@@ -97,19 +98,33 @@ class KeyRecord:
     """Site-local days since 1970-01-01."""
     salt: bytes
     wrapped: tuple[Wrapped, ...]
+    algorithm: int = A256GCM
+    """The COSE number of the one that batches under the key are sealed with, and no other."""
 
     def encode(self) -> bytes:
         recipients = [[each.kid, each.algorithm, each.key] for each in self.wrapped]
-        return cbor2.dumps([VERSION, self.gateway, self.epoch, self.kid, self.day, self.salt, recipients])
+        fields = [self.gateway, self.epoch, self.kid, self.day, self.salt, recipients]
+        if self.algorithm == A256GCM:
+            return cbor2.dumps([VERSION, *fields])
+        return cbor2.dumps([KEY_VERSION, *fields, self.algorithm])
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        fields = _begin("key record", payload, 6)
+        named = len(payload) > 1 and payload[1] == KEY_VERSION
+        fields = _begin("key record", payload, 7, KEY_VERSION) if named else _begin("key record", payload, 6)
         return cls(
             gateway=_gateway(fields), epoch=fields.integer("epoch"), kid=fields.octets("kid", KID_BYTES, KID_BYTES),
             day=fields.integer("day", 0, 0xFFFFFFFF), salt=fields.octets("salt", SALT_BYTES, SALT_BYTES),
             wrapped=tuple(map(_wrapped, fields.array("wrapped", RECIPIENTS_MAX))),
+            algorithm=_algorithm(fields) if named else A256GCM,
         )  # fmt: skip
+
+
+def _algorithm(fields: Fields) -> int:
+    number = row(CONTENT, fields.integer("algorithm", -(1 << 31), 1 << 31)).number
+    if number == A256GCM:
+        raise Malformed(f"key record: version {KEY_VERSION} for A256GCM, expected version {VERSION}")
+    return number
 
 
 def _wrapped(item: object) -> Wrapped:

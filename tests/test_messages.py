@@ -183,8 +183,11 @@ def test_a_receipt_names_each_number_once_and_in_order(upto: int, above: tuple[t
 def test_another_version_is_refused() -> None:
     for kind in SIGNED:
         fields = cbor2.loads(EXAMPLES[kind].encode())
-        with pytest.raises(Malformed, match="version"):
-            kind.decode(cbor2.dumps([2, *fields[1:]]))
+        for version in (0, 3):
+            with pytest.raises(Malformed, match="version"):
+                kind.decode(cbor2.dumps([version, *fields[1:]]))
+    with pytest.raises(Malformed, match="expected an array of 8"):
+        KeyRecord.decode(cbor2.dumps([2, *cbor2.loads(EXAMPLES[KeyRecord].encode())[1:]]))
     with pytest.raises(Malformed, match="version"):
         State.decode(b'{"v": 2, "gateway": "gw-1", "state": "online", "epoch": 1, "at": 1}')
 

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from identity import Centre, GatewayIdentity, GatewayTrust
 from identity.datakey import open_key_record
-from identity.public import OAEP, key_id
+from identity.public import key_id
+from identity.wrapping import wrap
 from protocols import batch, envelope, messages
 from protocols.batch.ints import Runs, write_column
 from protocols.batch.writing import _Body
@@ -299,7 +300,7 @@ def _wrapped(
         except Malformed:
             previous = None
     key = centre.public.wrap[0]
-    return messages.Wrapped(kid=key_id(key), algorithm=messages.RSA_OAEP_256, key=key.encrypt(data_key.key, OAEP))
+    return messages.Wrapped(kid=key_id(key), algorithm=messages.RSA_OAEP_256, key=wrap(key, data_key.key, b""))
 
 
 def _plain() -> dict[str, str]:
