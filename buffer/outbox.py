@@ -219,9 +219,22 @@ class Outbox:
             lambda: self._store.run(lambda c: sealing.seal(self._store, c, encrypt)), self._more_after
         )
 
-    def offers(self, limit: int, exclude: Set[tuple[int, int]] = frozenset()) -> list[Sealed]:
-        """Up to `limit` unsettled batches to send, events first, then by (epoch, seq), without those in `exclude`."""
-        return self._look(lambda connection: sealing.offers(connection, limit, exclude))
+    def offers(
+        self,
+        limit: int,
+        exclude: Set[tuple[int, int]] = frozenset(),
+        *,
+        live_from: tuple[int, int] = (0, 0),
+        backfill: int | None = None,
+    ) -> list[Sealed]:
+        """Up to `limit` unsettled batches to send, without those in `exclude`: events, then live, then older ones.
+
+        live_from: the (epoch, seq) from which on a batch is live; backfill: how many of the older ones at most. Each
+        part comes by (epoch, seq).
+        """
+        return self._look(
+            lambda connection: sealing.offers(connection, limit, exclude, live_from=live_from, backfill=backfill)
+        )
 
     async def settle(self, receipt: Receipt) -> Settled:
         """Act on a receipt whose signature was verified: settle what is committed, void what is rejected.

@@ -173,16 +173,34 @@ def _note_unreadable(connection: apsw.Connection, kind: BatchKind, rows: Sequenc
     connection.executemany("INSERT OR IGNORE INTO unreadable VALUES (?, ?, ?)", [(int(kind), *row) for row in rows])
 
 
-def offers(connection: apsw.Connection, limit: int, exclude: Set[tuple[int, int]]) -> list[Sealed]:
-    """Up to `limit` unsettled batches, events first, then by epoch and seq, without those in `exclude`."""
+def offers(
+    connection: apsw.Connection,
+    limit: int,
+    exclude: Set[tuple[int, int]],
+    *,
+    live_from: tuple[int, int] = (0, 0),
+    backfill: int | None = None,
+) -> list[Sealed]:
+    """Up to `limit` unsettled batches without those in `exclude`: events first, then live ones, then older ones.
+
+    Live are those from the number (epoch, seq) `live_from` on; of the older ones there are at most `backfill`. In each
+    of the three parts they come by epoch and seq.
+    """
     found: list[Sealed] = []
-    for kind in TABLES:
+    parts = (
+        (BatchKind.EVENTS, ">=", (0, 0)),
+        (BatchKind.CAPTURES, ">=", live_from),
+        (BatchKind.CAPTURES, "<", live_from),
+    )
+    for kind, side, bound in parts:
+        most = limit if side == ">=" or backfill is None else min(limit, len(found) + backfill)
         numbers = connection.execute(
-            "SELECT id, epoch, seq FROM batch WHERE kind = ? ORDER BY epoch, seq", (int(kind),)
+            f"SELECT id, epoch, seq FROM batch WHERE kind = ? AND (epoch, seq) {side} (?, ?) ORDER BY epoch, seq",
+            (int(kind), *bound),
         )
         chosen: list[int] = []
         for number, epoch, seq in numbers:
-            if len(found) + len(chosen) >= limit:
+            if len(found) + len(chosen) >= most:
                 break
             if (epoch, seq) not in exclude:
                 chosen.append(number)

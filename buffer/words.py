@@ -19,8 +19,9 @@ class Limits:
     pending_records: int = 8192
     """Records given and not committed; `append` waits while there are so many (a stalled disk)."""
     seal_values: int = 8000
-    seal_bytes: int = 64 * 1024
-    """Of the body of a batch, before the 52 bytes of its envelope. One record that is longer still goes alone."""
+    seal_bytes: int = 8 * 1024 - 54
+    """Of the body of a batch: with the 54 bytes of its envelope 8 KiB, 7 s of a link of 9,600 bit/s, behind which an
+    event may have to wait. One record that is longer still goes alone."""
     reseal_attempts: int = 12
     """How often a record's batch may be voided. Each time the next is half as long, so that what the centre cannot take
     ends alone; then it is parked: kept, counted, and not offered any more."""

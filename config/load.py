@@ -49,6 +49,8 @@ UPLINK = (
     Key("url", broker_url, REQUIRED, "The broker: mqtts://host:port, or mqtt://host:port on this machine only."),
     Key("profile", choice("prompt", "metered"), "prompt",
         "How old data may grow before it is sent: prompt (2 s, wired links) or metered (60 min, paid by the byte)."),
+    Key("batch_kib", integer(0, 64), 0,
+        "The largest batch as it is sent, in KiB; 0: 8 on a prompt link, 16 on a metered one."),
     Key("ca", path, None, "Certificates of the authorities that sign the broker's certificate; needed for mqtts."),
     Key("certificate", path, None, "The gateway's own certificate, its name the gateway's id; needed for mqtts."),
     Key("key", path, None, "The private key of that certificate, mode 0600; needed for mqtts."),

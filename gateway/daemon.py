@@ -23,6 +23,7 @@ from gateway.session import SessionFactory
 from gateway.snapshot import Snapshot
 from gateway.status import StatusSocket
 from identity.gateway import CentreTrust, GatewayIdentity
+from protocols import envelope
 from protocols.capture import Event
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Daemon:
             random=self.world.random,
             now_ms=self.world.now_ms,
             writer=self._writer,
-            limits=Limits(history_days=site.history_days),
+            limits=Limits(history_days=site.history_days, seal_bytes=site.uplink.batch_bytes - envelope.ADDED_MAX),
         )
         async with outbox:
             parts = Parts(site, self.world, outbox)

@@ -5,11 +5,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from gateway.session import IN_FLIGHT_MAX, SessionFactory, SessionLost
+from gateway.session import IN_FLIGHT_MAX, PATIENCE_S, SessionFactory, SessionLost
 from protocols.topics import parse_topic, topic
 
 DELAY_S = 0.02
 """From a publish to its PUBACK, and from the centre to the gateway: a wired link."""
+FRAMING_BYTES = 7
+"""What MQTT puts around topic and payload of a publish."""
 
 Receive = Callable[[str, bytes], None]
 """The centre: takes a topic and a payload."""
@@ -28,9 +30,17 @@ class _MemorySession:
         """Messages in their order, each with the loop time at which it is there."""
         self.live = True
         self._broker = broker
+        self._free_at = 0.0
+        """When the link has carried all that was given to it: it carries one message after the other."""
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        await asyncio.sleep(self._broker.delay_s)
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False, within_s: float = PATIENCE_S) -> None:
+        now, rate = asyncio.get_running_loop().time(), self._broker.rate
+        size = len(topic) + len(payload) + FRAMING_BYTES
+        self._free_at = max(now, self._free_at) + (size / rate if rate else 0.0)
+        takes_s = self._free_at - now + self._broker.delay_s
+        await asyncio.sleep(min(takes_s, within_s))
+        if takes_s > within_s:
+            raise SessionLost(f"publish: not acknowledged within {within_s:.0f} s")
         if not self.live:
             raise SessionLost("the broker went away")
         self._broker.take(topic, payload, retain=retain)
@@ -56,8 +66,10 @@ class MemoryBroker:
     Without a centre, messages are held for it, as a broker holds them for a persistent session.
     """
 
-    def __init__(self, *, delay_s: float = DELAY_S) -> None:
+    def __init__(self, *, delay_s: float = DELAY_S, rate: float | None = None) -> None:
+        """rate: bytes a second that each gateway's link carries upwards; None: any number."""
         self.delay_s = delay_s
+        self.rate = rate
         self.retained: dict[str, bytes] = {}
         self.held: deque[tuple[str, bytes]] = deque()
         """PUBACKed, and not yet with the centre."""

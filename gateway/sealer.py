@@ -1,6 +1,7 @@
 """Seals what the outbox has accepted, when it is due, under a data key of the epoch and day."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ AGE_S_OFFLINE = 3600.0
 """The same while there is no session: sealing early would only make small batches of a long outage."""
 EARLY_S = 0.001
 """What is due this soon is due: a timer may fire a rounding error early, and must not be set again for that."""
+LIVE_S = 60.0
+"""A batch sealed at most this long ago is live, and goes before older ones; on a link that cannot carry what is read it
+then joins the backlog, so that what is new stays first."""
 RECORDS_MAX = 1000
 """With this many waiting a batch is full (8000 values at 8 a capture), and sealed whatever its age."""
 
@@ -57,6 +61,8 @@ class Sealer:
         self._now_ms = now_ms
         self._random = random
         self._key: DataKey | None = None
+        self._lately: deque[tuple[float, int]] = deque()
+        """(loop time, seq) of the batches that are live."""
         self._reply_seq = REPLY_SEQ
         self._online = False
         self._at_once = False
@@ -72,6 +78,12 @@ class Sealer:
         """From now on nothing waits for its age: the gateway is being drained."""
         self._at_once = True
         self._outbox.more.set()
+
+    def live_from(self, now: float) -> tuple[int, int]:
+        """(epoch, seq) of the first live batch, or of the next one that will be sealed."""
+        while self._lately and self._lately[0][0] < now - LIVE_S:
+            self._lately.popleft()
+        return self._outbox.epoch, self._lately[0][1] if self._lately else self._outbox.next_seq
 
     async def run(self) -> None:
         """Seal what becomes due, for ever. Raises OutboxError."""
@@ -102,6 +114,8 @@ class Sealer:
             sealed = await self._outbox.seal(encrypt)
             if sealed is None:
                 return None
+            if self._online:
+                self._lately.append((asyncio.get_running_loop().time(), sealed.seq))
             self.counters.batches += 1
             self.counters.records += sealed.records
             self.counters.bytes += len(sealed.message)

@@ -21,8 +21,8 @@ from protocols.topics import DOWN, topic
 
 log = logging.getLogger(__name__)
 
-PUBLISH_TIMEOUT_S = 20.0
-"""A publish unanswered for this long means a dead connection (a half-open TCP connection says nothing by itself)."""
+PATIENCE_S = 30.0
+"""How long a publish may go unanswered, where the caller does not know better."""
 CONNECT_TIMEOUT_S = 20.0
 """Bounds the wait for the broker's CONNACK and SUBACK."""
 KEEPALIVE_S = {"prompt": 60, "metered": 240}
@@ -43,8 +43,11 @@ class Session(Protocol):
     in_flight_max: int
     """Publishes that may be under way at once."""
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish with QoS 1; returns at the PUBACK, which paces us and promises nothing. Raises SessionLost."""
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False, within_s: float = PATIENCE_S) -> None:
+        """Publish with QoS 1; returns at the PUBACK, which paces us and promises nothing.
+
+        Raises SessionLost, also when there is none within this time: the connection is dead.
+        """
         ...
 
     def messages(self) -> AsyncIterator[tuple[str, bytes]]:
@@ -84,9 +87,9 @@ class _MqttSession:
         self._client = client
         self.in_flight_max = max(1, min(IN_FLIGHT_MAX, client.receive_max))
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False, within_s: float = PATIENCE_S) -> None:
         try:
-            await self._client.publish(topic, payload, qos=1, retain=retain, timeout=PUBLISH_TIMEOUT_S)
+            await self._client.publish(topic, payload, qos=1, retain=retain, timeout=within_s)
         except (aiomqtt.MqttError, ValueError, OSError) as error:  # paho raises ValueError for what it cannot send
             raise SessionLost(f"publish: {error}") from error
 

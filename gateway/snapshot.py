@@ -60,6 +60,7 @@ class Snapshot:
             "uplink": {
                 "connected": parts.uplink.connected,
                 "unreceipted": parts.uplink.unreceipted,
+                "bytes_per_s": round(parts.uplink.rate),
                 "counters": asdict(parts.uplink.counters),
             },
             "schedule": asdict(parts.schedule.counters),

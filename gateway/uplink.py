@@ -6,7 +6,7 @@ is killed forgets what it acknowledged. Whatever comes down and is not right is 
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -15,6 +15,7 @@ from buffer.outbox import Outbox
 from buffer.words import Sealed
 from config.model import UplinkProfile
 from gateway.offers import EARLY_S, Offers
+from gateway.pace import Pace, Shipment
 from gateway.sealer import Sealer
 from gateway.session import Session, SessionFactory, SessionLost
 from identity.gateway import CentreTrust, GatewayIdentity
@@ -24,12 +25,20 @@ from protocols.messages import Hello, Receipt, State, parse_topic, signed, topic
 
 log = logging.getLogger(__name__)
 
-BACK_OFF_S, BACK_OFF_S_MAX = 1.0, 60.0
-"""Between two attempts to connect: doubled each time, each between half of it and the whole."""
+BACK_OFF_S, BACK_OFF_S_MAX = 1.0, 35.0
+"""Between two attempts to connect: doubled each time, each between half of it and the whole. With the time-out of an
+attempt under way there is a session within 60 s of the network's healing; at most about 9 attempts in any minute."""
+GOOD_S = 60.0
+"""A session that lasted this long, and in which a receipt came, was a good one: the pauses begin anew."""
+FRUITFUL_FAILURES_MAX = 4
+"""After a shorter one in which a receipt came they grow no longer than this many failures make them: 8 to 16 s. Two
+gateways under one id, each of which ends the other's session, stay below that rate too."""
 REQUESTS_MAX = 16
 """Requests that may wait to be obeyed; a further one is counted and dropped, and its sender asks again."""
 KEY_AGAIN_S = 5.0
 """A key record that the centre asks for is sent at most this often: asked for sooner, it is sent when it may be."""
+SIZE_MIN = 256
+"""Bytes: hardly any batch is shorter, so a look into the store for what fits finds no more than these."""
 FAREWELL_S = 3.0
 """What a clean stop spends on saying that the gateway goes offline."""
 
@@ -91,13 +100,17 @@ class Uplink:
         self._random = random
         self._settle_on = settle_on
         self._offers = Offers(random)
+        self._pace = Pace()
         self._session: Session | None = None
+        self._events_under_way = 0
         self._keys_sent: dict[bytes, float] = {}
         self._keys_wanted: frozenset[bytes] = frozenset()
         """What the latest receipt asked for."""
         self._wake = sealer.sealed
         self._stopping = asyncio.Event()
         self._fruitful = False
+        """Whether a receipt came in this session."""
+        self._began_at = 0.0
         self._lost_because = ""
 
     @property
@@ -109,6 +122,11 @@ class Uplink:
     def unreceipted(self) -> int:
         """Batches that were offered and have no receipt."""
         return self._offers.unreceipted
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second that the link was found to carry in this session; 0 before the first acknowledgement."""
+        return self._pace.rate
 
     def stop(self) -> None:
         """Say goodbye and end."""
@@ -126,11 +144,35 @@ class Uplink:
         session = self._session
         if session is None:
             return False
+        pace = self._pace
         try:
-            await session.publish(topic(self._identity.gateway, "up", name), payload)
+            while not pace.fits(len(payload)):
+                pace.eased.clear()
+                await pace.eased.wait()
+                if self._session is not session:
+                    return False
+            await self._ship(session, name, payload)
         except SessionLost:
             return False
         return True
+
+    async def _ship(self, session: Session, name: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish under one of the gateway's up topics. Raises SessionLost."""
+        await self._carry(session, name, payload, self._begin(payload), retain=retain)
+
+    def _begin(self, payload: bytes) -> tuple[Shipment, float]:
+        """Count it as under way from now on; also says how long to wait for its acknowledgement."""
+        within_s = self._pace.patience_s(len(payload))
+        return self._pace.begin(len(payload), asyncio.get_running_loop().time()), within_s
+
+    async def _carry(
+        self, session: Session, name: str, payload: bytes, begun: tuple[Shipment, float], *, retain: bool = False
+    ) -> None:
+        """Publish what counts as under way already. What it takes tells how fast the link is."""
+        pace = self._pace
+        await session.publish(self._up(name), payload, retain=retain, within_s=begun[1])
+        pace.end(begun[0], asyncio.get_running_loop().time())
+        self._wake.set()
 
     async def _connect_until_stopped(self) -> None:
         failures = 0
@@ -148,9 +190,18 @@ class Uplink:
                 self._session = None
                 self._sealer.online(False)
                 self._offers.lost()
-            failures = 0 if self._fruitful else failures + 1
+                self._pace.eased.set()  # whoever waits for room finds that there is no session
+            failures = self._failures_after(failures)
             if not self._stopping.is_set():
                 await self._pause(min(BACK_OFF_S * 2 ** min(failures, 10), BACK_OFF_S_MAX))
+
+    def _failures_after(self, failures: int) -> int:
+        """How many failures to count for the next pause."""
+        if not self._fruitful:
+            return failures + 1
+        if asyncio.get_running_loop().time() - self._began_at >= GOOD_S:
+            return 0
+        return min(failures + 1, FRUITFUL_FAILURES_MAX)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -163,6 +214,9 @@ class Uplink:
         """One session, from its first word to its loss (SessionLost) or to the stop."""
         self.counters.sessions += 1
         self._session = session
+        self._began_at = asyncio.get_running_loop().time()
+        self._pace = Pace()
+        self._events_under_way = 0
         self._keys_sent.clear()
         self._keys_wanted = frozenset()
         if self._profile == "prompt":
@@ -177,18 +231,18 @@ class Uplink:
             offering.cancel()
         try:
             async with asyncio.timeout(FAREWELL_S):
-                await session.publish(self._up("state"), self._state(online=False), retain=True)
+                await self._ship(session, "state", self._state(online=False), retain=True)
         except TimeoutError:
             log.warning("farewell not acknowledged seconds=%s", FAREWELL_S)
 
     # Going up.
 
     async def _greet(self, session: Session) -> None:
-        await session.publish(self._up("state"), self._state(online=True), retain=True)
-        await self._sealer.data_key()
-        for entry in self._outbox.key_records():
-            await self._send_key(session, entry.kid, entry.message)
-        await session.publish(self._up("hello"), self._hello())
+        """The key of now goes first; every other one goes before the first batch under it, or an event would wait
+        behind a month of keys."""
+        await self._ship(session, "state", self._state(online=True), retain=True)
+        await self._send_keys(session, {(await self._sealer.data_key()).kid})
+        await self._ship(session, "hello", self._hello())
 
     def _up(self, name: str) -> str:
         return topic(self._identity.gateway, "up", name)
@@ -220,14 +274,11 @@ class Uplink:
             self._wake.clear()
             await self._send_wanted_keys(session)
             now = loop.time()
-            room = self._offers.room(session.in_flight_max, now)
-            found = self._outbox.offers(room, self._offers.waiting(now)) if room else []
-            for sealed in found:
-                if sealed.kid not in self._keys_sent:  # it was made after the greeting
+            for sealed in self._found(session.in_flight_max, now):
+                if not self._fits(sealed):
+                    break
+                if sealed.kid not in self._keys_sent:
                     await self._send_keys(session, {sealed.kid})
-                again = not self._offers.begin((sealed.epoch, sealed.seq))
-                self.counters.offered += 1
-                self.counters.offered_again += again
                 group.create_task(self._offer(session, sealed), name=f"uplink:batch {sealed.seq}")
             timers = [self._key_due(kid) for kid in self._keys_wanted]
             if (offer_at := self._offers.next_after(now)) is not None:
@@ -238,15 +289,39 @@ class Uplink:
             except TimeoutError:
                 continue
 
-    async def _offer(self, session: Session, sealed: Sealed) -> None:
-        """Publish a batch and wait for the PUBACK. SessionLost ends the session."""
-        await session.publish(self._up("event" if sealed.kind is BatchKind.EVENTS else "batch"), sealed.message)
+    def _found(self, in_flight_max: int, now: float) -> list[Sealed]:
+        """Batches to offer now as far as counts go, the most urgent first; no more than the link has room for."""
+        room = min(self._offers.room(in_flight_max, now), 1 + max(0, self._pace.free) // SIZE_MIN)
+        if not room:
+            return []
+        live_from = self._sealer.live_from(now)
+        waiting, backfill = self._offers.waiting(now), self._offers.backfill(live_from, now)
+        return self._outbox.offers(room, waiting, live_from=live_from, backfill=backfill)
+
+    def _fits(self, sealed: Sealed) -> bool:
+        """Whether the link has room for it. An event takes the place behind what is under way at once."""
+        if sealed.kind is BatchKind.EVENTS and not self._events_under_way:
+            return True
+        return self._pace.fits(len(sealed.message))
+
+    def _offer(self, session: Session, sealed: Sealed) -> Coroutine[object, object, None]:
+        """Publish a batch, which is under way from now on; to be awaited, until the PUBACK."""
+        again = not self._offers.begin((sealed.epoch, sealed.seq))
+        self.counters.offered += 1
+        self.counters.offered_again += again
+        self._events_under_way += sealed.kind is BatchKind.EVENTS
+        return self._offered(session, sealed, self._begin(sealed.message))
+
+    async def _offered(self, session: Session, sealed: Sealed, begun: tuple[Shipment, float]) -> None:
+        """SessionLost ends the session."""
+        event = sealed.kind is BatchKind.EVENTS
+        await self._carry(session, "event" if event else "batch", sealed.message, begun)
+        self._events_under_way -= event
         self.counters.acknowledged += 1
         self.counters.bytes += len(sealed.message)
         self._offers.acknowledged((sealed.epoch, sealed.seq), asyncio.get_running_loop().time())
         if self._settle_on == "puback":
             await self._settle_unsafely(sealed)
-        self._wake.set()
 
     async def _settle_unsafely(self, sealed: Sealed) -> None:
         only = ((sealed.seq, sealed.seq),)
@@ -259,7 +334,7 @@ class Uplink:
                 await self._send_key(session, entry.kid, entry.message)
 
     async def _send_key(self, session: Session, kid: bytes, message: bytes) -> None:
-        await session.publish(self._up("key"), message)
+        await self._ship(session, "key", message)
         self._keys_sent[kid] = asyncio.get_running_loop().time()
 
     async def _send_wanted_keys(self, session: Session) -> None:

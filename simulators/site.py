@@ -168,8 +168,8 @@ def _site_toml(site: Site) -> str:
                      "evidence_mb": site.evidence_mb}),
         ("[keys]", {"path": site.keys.absolute()}),
         ("[status]", {"socket": site.socket.absolute()}),
-        ("[uplink]", {"url": uplink.url, "profile": uplink.profile, "ca": uplink.ca, "certificate": uplink.certificate,
-                      "key": uplink.key}),
+        ("[uplink]", {"url": uplink.url, "profile": uplink.profile, "batch_kib": uplink.batch_kib, "ca": uplink.ca,
+                      "certificate": uplink.certificate, "key": uplink.key}),
         *(("[[bus]]", {"name": b.name, "port": b.port, "serial": b.serial, "pipeline": b.pipeline})
           for b in site.buses),
         *(("[[task]]", {"name": t.name, "every": f"{t.every_s}s", "items": list(t.items), "offset": f"{t.offset_s}s",
