@@ -16,8 +16,8 @@ from buffer.rows import from_row
 from buffer.sqlite import transaction
 from buffer.store import Prepared, Store
 from buffer.words import TABLES, KeyEntry, Sealed, Settled
-from protocols.batch import encode
-from protocols.capture import Capture, Record
+from protocols.batch import RECORDS_MAX, VALUES_MAX, TooMuch, encode, held
+from protocols.capture import Record
 from protocols.envelope import BatchKind
 from protocols.errors import Malformed
 from protocols.messages import Receipt
@@ -105,19 +105,25 @@ def _choose(store: Store, connection: apsw.Connection, lane: _Range) -> tuple[_C
         except Malformed as error:
             chosen.unreadable.append((number, str(error)))
             continue
+        values += max(1, held(record))
+        if values > VALUES_MAX and chosen.records:
+            break
         chosen.ids.append(number)
         chosen.records.append(record)
-        values += len(record.values) if isinstance(record, Capture) else 1
-        if values >= values_max:
+        if values >= values_max or len(chosen.records) == RECORDS_MAX:
             break
     cursor.close()
     if not chosen.records:
         return chosen, None
-    body = encode(chosen.records)
-    while len(body) > store.limits.seal_bytes and len(chosen.records) > 1:
+    while True:
+        try:
+            body = encode(chosen.records)
+        except TooMuch:
+            chosen.shorten(len(chosen.records) // 2)  # never of one record: what was packed fits into a body
+            continue
+        if len(body) <= store.limits.seal_bytes or len(chosen.records) == 1:
+            return chosen, body
         chosen.shorten(max(1, len(chosen.records) * store.limits.seal_bytes * 9 // (len(body) * 10)))
-        body = encode(chosen.records)
-    return chosen, body
 
 
 def _pass_over(store: Store, connection: apsw.Connection, lane: _Range, chosen: _Chosen) -> None:
@@ -245,8 +251,8 @@ def settle(store: Store, connection: apsw.Connection, receipt: Receipt) -> Settl
                 "DELETE FROM voided WHERE epoch = ? AND seq = ?",
                 [(receipt.epoch, seq) for (seq,) in gone if seq not in rejected],
             )
-        _drop_keys(store, connection)
-    _count_voided(store, connection, len(voided), batches=-len(settled) - len(voided))
+        drop_keys(store, connection)
+    count_voided(store, connection, len(voided), batches=-len(settled) - len(voided))
     store.counters["settled_batches"] += len(settled)
     store.counters["settled_records"] += records
     store.counters["rejected"] += len(voided)
@@ -259,9 +265,9 @@ def void(store: Store, connection: apsw.Connection, epoch: int, seq: int, reason
     """Give a batch up and queue its rows to be sealed again. False when there is no such unsettled batch."""
     with transaction(connection):
         found = _void(connection, epoch, seq, reason)
-        _drop_keys(store, connection)
+        drop_keys(store, connection)
     if found:
-        _count_voided(store, connection, 1, batches=-1)
+        count_voided(store, connection, 1, batches=-1)
     return found
 
 
@@ -280,14 +286,14 @@ def _void(connection: apsw.Connection, epoch: int, seq: int, reason: str) -> boo
     return True
 
 
-def _count_voided(store: Store, connection: apsw.Connection, voided: int, *, batches: int) -> None:
+def count_voided(store: Store, connection: apsw.Connection, voided: int, *, batches: int) -> None:
     parked = store.standing.parked
     store.restand(connection, batches=batches)
     store.counters["voided"] += voided
     store.counters["parked"] += max(0, store.standing.parked - parked)
 
 
-def _drop_keys(store: Store, connection: apsw.Connection) -> None:
+def drop_keys(store: Store, connection: apsw.Connection) -> None:
     """Let go of key records whose last batch is settled; the newest of this epoch may yet seal one."""
     connection.execute(
         "DELETE FROM key_record WHERE kid NOT IN (SELECT kid FROM batch)"

@@ -137,9 +137,9 @@ def period(raw: Any) -> int:
 
 
 def names(raw: Any) -> tuple[str, ...]:
-    """A list of names, none twice, not empty."""
-    expected = "a list of names, none of them twice"
-    if not isinstance(raw, list) or not raw or not all(isinstance(item, str) and item for item in raw):
+    """A list of names, none twice, not empty, of which one reading can hold all."""
+    expected = "a list of at most 500 names, none of them twice"
+    if not isinstance(raw, list) or not 0 < len(raw) <= 500 or not all(isinstance(item, str) and item for item in raw):
         raise ValueError(expected)
     if len(set(raw)) != len(raw):
         raise ValueError(expected)

@@ -116,6 +116,19 @@ def measured(quantity: Quantity, number: Decimal) -> Value:
     return value
 
 
+def stated(quantity: Quantity, time: str | None, text: str | None) -> Value:
+    """A good time or a good text, made as fast as a measured number: exactly one of the two is None."""
+    value = object.__new__(Value)
+    _set_quantity(value, quantity)
+    _set_number(value, None)
+    _set_time(value, time)
+    _set_text(value, text)
+    _set_quality(value, _GOOD)
+    _set_fault(value, None)
+    _set_detail(value, None)
+    return value
+
+
 _GOOD = Quality.GOOD
 
 

@@ -11,6 +11,7 @@ from identity import Centre, GatewayIdentity, GatewayTrust
 from identity.datakey import open_key_record
 from protocols import batch, envelope, messages
 from protocols.batch.codes import (
+    COLUMNS_MAX,
     FAULTS,
     FORMS,
     QUALITIES,
@@ -109,7 +110,7 @@ def test_the_page_has_the_numbers_of_the_words() -> None:
         assert f"{kind.name.lower()} {kind:d}" in page
     for sealed in BatchKind:
         assert f"| {sealed:d} |" in page
-    for limit in (RECORDS_MAX, STRINGS_MAX, TEXT_MAX, VALUES_MAX):
+    for limit in (RECORDS_MAX, STRINGS_MAX, TEXT_MAX, VALUES_MAX, COLUMNS_MAX):
         assert f"{limit:,}" in page
 
 

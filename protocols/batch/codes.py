@@ -6,9 +6,9 @@ The position of a word in its table is its number on the wire and in the store: 
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from protocols.capture import Fault, Quality, Source, TimeState, Value
+from protocols.capture import Fault, Quality, Source, TimeState
 from protocols.errors import Malformed
 from protocols.quantity import Form, Kind, Quantity, Side, by_number
 
@@ -26,11 +26,15 @@ KINDS: Final = (Kind.REGISTER, Kind.DEMAND, Kind.INSTANT, Kind.CLOCK, Kind.IDENT
 FORMS: Final = (Form.NUMBER, Form.TIME, Form.TEXT)
 SIDES: Final = (Side.NONE, Side.CURRENT, Side.VOLTAGE, Side.BOTH)
 
-RECORDS_MAX: Final = 65_536
-VALUES_MAX: Final = 65_536
-"""In one body, as STRINGS_MAX. An outbox seals at most 8,000 values at once."""
-STRINGS_MAX: Final = 262_144
-RAW_MAX: Final = 4 << 20
+RECORDS_MAX: Final = 2048
+"""In one body, as the next four. Together they keep the reading of any body below 50 ms (`tests/heavy_bodies.py`).
+512 meters read every quarter of an hour give as many in an hour."""
+VALUES_MAX: Final = 8192
+"""Values of captures, exceptions among them (again), and details of events. An hour of the reference load has 8,000."""
+COLUMNS_MAX: Final = 1024
+"""Quantities of all shapes together, each of which is a column of values; so also the values of one capture."""
+STRINGS_MAX: Final = 16_384
+RAW_MAX: Final = 2 << 20
 """Bytes that a body may inflate to."""
 TEXT_MAX: Final = 16_384
 """UTF-8 bytes of one text."""
@@ -48,6 +52,10 @@ DIGITS_MAX: Final = 400
 """A number written plainly may have so many digits on either side of its point: enough for every 64-bit float."""
 
 WordT = TypeVar("WordT", bound=Enum)
+
+
+class TooMuch(ValueError):
+    """More than one body may hold. Any one record that could be packed fits into a body of its own."""
 
 
 def numbered(words: tuple[WordT, ...]) -> dict[WordT, int]:
@@ -93,29 +101,6 @@ def read_number(text: str) -> Decimal:
 def _beyond(number: Decimal) -> bool:
     exponent = number.as_tuple().exponent
     return not isinstance(exponent, int) or abs(exponent) > DIGITS_MAX or number.adjusted() > DIGITS_MAX
-
-
-_NEW: Any = Value.__new__
-_SLOTS = [Value.__dict__[name].__set__ for name in Value.__slots__]
-_SET_QUANTITY, _SET_NUMBER, _SET_TIME, _SET_TEXT, _SET_QUALITY, _SET_FAULT, _SET_DETAIL = _SLOTS
-assert Value.__slots__ == ("quantity", "number", "time", "text", "quality", "fault", "detail")
-
-
-def good(quantity: Quantity, number: Decimal) -> Value:
-    """A good value without detail, of a number that is finite: what nearly every value is.
-
-    The same as Value(quantity=..., number=...), whose checks cannot fail here, at a third of its time: building values
-    is most of what reading rows and bodies costs.
-    """
-    value: Value = _NEW(Value)
-    _SET_QUANTITY(value, quantity)
-    _SET_NUMBER(value, number)
-    _SET_TIME(value, None)
-    _SET_TEXT(value, None)
-    _SET_QUALITY(value, Quality.GOOD)
-    _SET_FAULT(value, None)
-    _SET_DETAIL(value, None)
-    return value
 
 
 def catalogued(quantity: Quantity) -> bool:

@@ -12,7 +12,7 @@
 A value without exception is good, has no detail, and is of the column's kind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Context, Decimal
 from itertools import repeat
 from operator import attrgetter
@@ -25,14 +25,13 @@ from protocols.batch.codes import (
     QUALITY_CODES,
     STRINGS_MAX,
     WHOLE_MAX,
-    good,
     read_number,
     short,
     word,
     write_number,
 )
 from protocols.batch.ints import Reader, Runs, write_column, write_varint
-from protocols.capture import Quality, Value
+from protocols.capture import Quality, Value, measured, stated
 from protocols.errors import Malformed
 from protocols.quantity import Quantity
 
@@ -64,8 +63,9 @@ class Texts:
         return found
 
 
-def write_values(out: bytearray, column: Sequence[Value], runs: Runs, texts: Texts) -> None:
-    """Append one quantity's values. Raises ValueError for numbers and texts beyond the limits."""
+def write_values(out: bytearray, column: Sequence[Value], runs: Runs, texts: Texts) -> int:
+    """Append one quantity's values; returns how many exceptions are among them. Raises ValueError for numbers and
+    texts beyond the limits."""
     count = len(column)
     numbers: list[Decimal | None] = list(map(_numbers, column))
     if None not in numbers:
@@ -74,8 +74,8 @@ def write_values(out: bytearray, column: Sequence[Value], runs: Runs, texts: Tex
         if clean and fast is not None:
             out += bytes((NUMBERS, fast[0] + EXPONENT_BIAS))
             write_column(out, fast[1], runs)
-            return
-    _write_any(out, column, numbers, runs, texts)
+            return 0
+    return _write_any(out, column, numbers, runs, texts)
 
 
 def _same_exponent(numbers: list[Decimal]) -> tuple[int, list[int]] | None:
@@ -92,9 +92,7 @@ def _same_exponent(numbers: list[Decimal]) -> tuple[int, list[int]] | None:
     return (exponent, wholes) if -limit < min(wholes) and max(wholes) < limit else None
 
 
-def _write_any(
-    out: bytearray, column: Sequence[Value], numbers: list[Decimal | None], runs: Runs, texts: Texts
-) -> None:
+def _write_any(out: bytearray, column: Sequence[Value], numbers: list[Decimal | None], runs: Runs, texts: Texts) -> int:
     """Append any column."""
     times, words = list(map(_times, column)), list(map(_texts, column))
     missing = [each.count(None) for each in (numbers, times, words)]
@@ -125,6 +123,7 @@ def _write_any(
             write_varint(out, at - last)
             last = at
             _write_exception(out, column[at], regular[at], texts)
+    return len(odd)
 
 
 def _bridged(wholes: list[int], regular: list[bool]) -> list[int]:
@@ -191,8 +190,11 @@ def _write_exception(out: bytearray, value: Value, regular: bool, texts: Texts) 
         write_varint(out, texts.index(detail))
 
 
-def read_values(reader: Reader, quantity: Quantity, runs: Runs, texts: list[str]) -> list[Value]:
-    """The next column of values. Raises Malformed, and ValueError for a value that contradicts itself."""
+def read_values(
+    reader: Reader, quantity: Quantity, runs: Runs, texts: list[str], build: Callable[[int], None]
+) -> list[Value]:
+    """The next column of values; `build` is told of how many exceptions there are before they are read. Raises
+    Malformed, and ValueError for a value that contradicts itself."""
     head = reader.byte()
     what = head & 3
     if head > 15 or what > TEXTS or (head & 4 and what != NUMBERS):
@@ -201,13 +203,15 @@ def read_values(reader: Reader, quantity: Quantity, runs: Runs, texts: list[str]
         exponent = reader.byte() - EXPONENT_BIAS
         wholes = _bounded(reader.column(runs), quantity)
         drops = reader.column(runs) if head & 4 else []
-        values = list(map(good, repeat(quantity), _numbers_of(wholes, exponent, drops)))
+        values = list(map(measured, repeat(quantity), _numbers_of(wholes, exponent, drops)))
     elif what == TIMES:
-        values = [Value(quantity=quantity, time=text) for text in _texts_of(reader.column(runs), texts)]
+        values = list(map(stated, repeat(quantity), _texts_of(reader.column(runs), texts), repeat(None)))
     else:
-        values = [Value(quantity=quantity, text=text) for text in _texts_of(reader.column(runs), texts)]
+        values = list(map(stated, repeat(quantity), repeat(None), _texts_of(reader.column(runs), texts)))
     if head & 8:
-        _read_exceptions(reader, values, texts)
+        count = reader.varint(len(values))
+        build(count)
+        _read_exceptions(reader, values, texts, count)
     return values
 
 
@@ -242,30 +246,42 @@ def _texts_of(indices: list[int], texts: list[str]) -> list[str]:
     return [texts[index] for index in indices]
 
 
-def _read_exceptions(reader: Reader, values: list[Value], texts: list[str]) -> None:
+def _read_exceptions(reader: Reader, values: list[Value], texts: list[str], count: int) -> None:
     at, skipped = 0, 0
-    for index in range(reader.varint(len(values))):
+    same: dict[tuple[int, str | None, int, str | None], Value] = {}
+    for index in range(count):
         skipped = reader.varint(len(values))
         at += skipped
         if at >= len(values) or (index and not skipped):
             raise Malformed(f"exception at place {at} of {len(values)}")
-        values[at] = _read_exception(reader, values[at], texts)
+        flags = reader.byte()
+        what = flags >> 2 & 7
+        if flags > 0x7F or what > TEXT:
+            raise Malformed(f"exception: expected a kind of 0..{TEXT}, got {flags:02X}")
+        text = text_at(reader, texts) if what >= NUMBER else None
+        fault = reader.byte() if flags & 0x20 else 0
+        detail = text_at(reader, texts) if flags & 0x40 else None
+        if what == AS_COLUMN:
+            values[at] = _exception(values[at], flags, None, fault, detail)
+            continue
+        told = (flags, text, fault, detail)
+        found = same.get(told)
+        if found is None:
+            found = same[told] = _exception(values[at], *told)
+        values[at] = found
 
 
-def _read_exception(reader: Reader, plain: Value, texts: list[str]) -> Value:
-    flags = reader.byte()
+def _exception(plain: Value, flags: int, text: str | None, fault: int, detail: str | None) -> Value:
+    """The value that an exception makes of the one in its column."""
     what = flags >> 2 & 7
-    if flags > 0x7F or what > TEXT:
-        raise Malformed(f"exception: expected a kind of 0..{TEXT}, got {flags:02X}")
-    text = text_at(reader, texts) if what >= NUMBER else None
     return Value(
         quantity=plain.quantity,
         number=plain.number if what == AS_COLUMN else read_number(text or "") if what == NUMBER else None,
         time=plain.time if what == AS_COLUMN else text if what == TIME else None,
         text=plain.text if what == AS_COLUMN else text if what == TEXT else None,
         quality=QUALITIES[flags & 3],
-        fault=word(FAULTS, reader.byte()) if flags & 0x20 else None,
-        detail=text_at(reader, texts) if flags & 0x40 else None,
+        fault=word(FAULTS, fault) if flags & 0x20 else None,
+        detail=detail,
     )
 
 

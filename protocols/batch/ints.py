@@ -13,7 +13,7 @@ the differences from number to number (order 1) or the differences of those diff
 
 import struct
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, compress, islice
+from itertools import accumulate, compress, islice, pairwise
 from operator import mul, sub
 from typing import Final
 
@@ -143,19 +143,32 @@ class Reader:
 
     def byte(self) -> int:
         """The next byte."""
-        return self.take(1)[0]
+        at = self._at
+        if at >= len(self._data):
+            raise Malformed("ended where a byte was expected")
+        self._at = at + 1
+        return self._data[at]
 
     def varint(self, limit: int) -> int:
         """The next varint, at most `limit`."""
-        number = 0
-        for shift in range(0, 7 * VARINT_MAX, 7):
-            byte = self.byte()
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if number > limit or (byte == 0 and shift):
-                    raise Malformed(f"varint: expected at most {limit} in its shortest form, got {number}")
-                return number
-        raise Malformed(f"varint: longer than {VARINT_MAX} bytes")
+        data, at = self._data, self._at
+        try:
+            byte = data[at]
+            at += 1
+            number, shift = byte & 0x7F, 7
+            while byte > 0x7F:
+                if shift == 7 * VARINT_MAX:
+                    raise Malformed(f"varint: longer than {VARINT_MAX} bytes")
+                byte = data[at]
+                at += 1
+                number |= (byte & 0x7F) << shift
+                shift += 7
+        except IndexError:
+            raise Malformed("ended inside a varint") from None
+        if number > limit or (not byte and shift > 7):
+            raise Malformed(f"varint: expected at most {limit} in its shortest form, got {number}")
+        self._at = at
+        return number
 
     def column(self, runs: Runs) -> list[int]:
         """The next column."""
@@ -196,14 +209,11 @@ class Reader:
         if count > (left := len(self._data) - self._at) + 1:  # each once, so that one of them may be empty
             raise Malformed(f"{count} texts where {left} bytes are left")
         lengths = self.indices(count, TEXT_MAX + 1, "length of a text")
-        data = self.take(sum(lengths))
+        data, ends = self.take(sum(lengths)), list(accumulate(lengths, initial=0))
+        if data.isascii():
+            whole = data.decode()
+            return [whole[start:end] for start, end in pairwise(ends)]
         try:
-            ends = accumulate(lengths, initial=0)
-            start = next(ends)
-            found = []
-            for end in ends:
-                found.append(data[start:end].decode())
-                start = end
-            return found
+            return [data[start:end].decode() for start, end in pairwise(ends)]
         except UnicodeDecodeError as error:
             raise Malformed(f"text: not UTF-8: {error}") from None

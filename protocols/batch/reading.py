@@ -1,16 +1,18 @@
 """The body of a batch as the records that were put in: `writing.py` read backwards, believing nothing.
 
-Bounds on what a hostile body can cost: RAW_MAX inflated bytes, and RECORDS_MAX, VALUES_MAX and STRINGS_MAX things built
-from them. Each count is checked before anything is built.
+Bounds on what a hostile body can cost: RAW_MAX inflated bytes, and RECORDS_MAX, VALUES_MAX, COLUMNS_MAX and
+STRINGS_MAX things built from them. Each count is checked before anything is built.
 """
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from itertools import islice
+from decimal import Decimal
+from itertools import accumulate, chain, islice, repeat
 from operator import add
+from typing import Any
 
 from protocols.batch.codes import (
+    COLUMNS_MAX,
     FAULTS,
     INLINE_MAX,
     KEYS_MAX,
@@ -30,12 +32,45 @@ from protocols.batch.codes import (
 from protocols.batch.columns import read_values, text_at
 from protocols.batch.ints import Reader, Runs
 from protocols.batch.writing import CAPTURE, EVENT, GAP, HAS_CLOCK, HAS_METER, HAS_SLOT, VERSION
-from protocols.capture import Capture, Event, Gap, Record, Value
+from protocols.capture import Capture, Event, Gap, Record, Source, TimeState, Value
 from protocols.errors import Malformed
 from protocols.quantity import Quantity
 
+_ITEM_MAX = (WHOLE_MAX << 2) - 3
+"""Of an event's detail: 2 * zigzag + 1 of -(2^53 - 1)."""
+
 Series = tuple[int, int, int, int, int, int, int]
-Times = dict[int, Iterator[tuple[int | None, int, int, int | None]]]
+Moments = tuple[int | None, int, int, int | None]
+Head = tuple[str, str, str, TimeState, Source, Decimal, Decimal]
+
+_SLOTS: Any = Capture
+_set_meter, _set_point, _set_task = _SLOTS.meter.__set__, _SLOTS.point.__set__, _SLOTS.task.__set__
+_set_slot, _set_stamp, _set_read_at = _SLOTS.slot.__set__, _SLOTS.stamp.__set__, _SLOTS.read_at.__set__
+_set_state, _set_clock_error = _SLOTS.time_state.__set__, _SLOTS.clock_error_ms.__set__
+_set_source, _set_ct, _set_pt = _SLOTS.source.__set__, _SLOTS.ct.__set__, _SLOTS.pt.__set__
+_set_values = _SLOTS.values.__set__
+assert len(Capture.__slots__) == 12
+
+
+def _capture(head: Head, moments: Moments, values: tuple[Value, ...]) -> Capture:
+    """A capture whose meter, task and values are known not to be empty: made in a third of the time of a Capture that
+    is checked, and captures of one value are most of what a body can hold."""
+    capture = object.__new__(Capture)
+    meter, point, task, state, source, ct, pt = head
+    slot, stamp, read_at, clock_error_ms = moments
+    _set_meter(capture, meter)
+    _set_point(capture, point)
+    _set_task(capture, task)
+    _set_slot(capture, slot)
+    _set_stamp(capture, stamp)
+    _set_read_at(capture, read_at)
+    _set_state(capture, state)
+    _set_clock_error(capture, clock_error_ms)
+    _set_source(capture, source)
+    _set_ct(capture, ct)
+    _set_pt(capture, pt)
+    _set_values(capture, values)
+    return capture
 
 
 def decode(body: bytes) -> list[Record]:
@@ -69,6 +104,8 @@ class _Records:
         self.reader = reader
         self.count = reader.varint(RECORDS_MAX)
         self.texts = reader.texts(reader.varint(STRINGS_MAX))
+        self.ratios: dict[str, Decimal] = {}
+        self.built = 0
         self.shapes = self._read_shapes()
         self.series, self.order = self._read_series()
         self.lengths = [0] * len(self.series)
@@ -76,22 +113,25 @@ class _Records:
             self.lengths[index] += 1
         if 0 in self.lengths:
             raise Malformed("batch: a series without records")
+        self.starts = list(accumulate(self.lengths, initial=0))
+        self.found: list[Any] = [None] * self.count
+        """The records, series by series; where each series begins, `starts` says."""
 
     def _read_shapes(self) -> list[list[Quantity]]:
         reader = self.reader
-        numbers = reader.plain(reader.varint(VALUES_MAX))
+        numbers = reader.plain(reader.varint(COLUMNS_MAX))
         quantities = [quantity_of(number) if number else self._inline() for number in numbers]
-        lengths = reader.indices(reader.varint(VALUES_MAX), VALUES_MAX + 1, "length of a shape")
-        if sum(lengths) > VALUES_MAX or 0 in lengths:
-            raise Malformed(f"batch: shapes of {sum(lengths)} quantities, expected 1 each to {VALUES_MAX} together")
-        places = iter(reader.indices(sum(lengths), len(quantities), "quantity"))
-        return [[quantities[next(places)] for _ in range(length)] for length in lengths]
+        lengths = reader.indices(reader.varint(COLUMNS_MAX), COLUMNS_MAX + 1, "length of a shape")
+        if sum(lengths) > COLUMNS_MAX or 0 in lengths:
+            raise Malformed(f"batch: shapes of {sum(lengths)} quantities, expected 1 each to {COLUMNS_MAX} together")
+        named = map(quantities.__getitem__, reader.indices(sum(lengths), len(quantities), "quantity"))
+        return [list(islice(named, length)) for length in lengths]
 
     def _inline(self) -> Quantity:
         reader = self.reader
-        numbers = tuple(reader.varint(INLINE_MAX - 1) for _ in range(6))
-        texts = tuple(text_at(reader, self.texts) for _ in range(3))
-        options = tuple(self._option(reader.varint(STRINGS_MAX)) for _ in range(5))
+        numbers = tuple([reader.varint(INLINE_MAX - 1) for _ in range(6)])
+        texts = tuple([text_at(reader, self.texts) for _ in range(3)])
+        options = tuple([self._option(reader.varint(STRINGS_MAX)) for _ in range(5)])
         return outlined(numbers, texts, options)
 
     def _option(self, index: int) -> str | None:
@@ -116,12 +156,15 @@ class _Records:
         captures = [index for index, kind in enumerate(kinds) if kind >= CAPTURE]
         gaps = [index for index, kind in enumerate(kinds) if kind == GAP]
         events = [index for index, kind in enumerate(kinds) if kind == EVENT]
-        found: dict[int, Iterator[Record]] = {}
-        capture_times = self._capture_times(captures)
-        found.update(self._gaps(gaps))
-        found.update(self._events(events))
-        found.update(self._captures(captures, capture_times))
-        return [next(found[index]) for index in self.order]
+        moments = self._moments(captures)
+        self._gaps(gaps)
+        self._events(events)
+        self._captures(captures, moments)
+        upto, records = list(self.starts), []
+        for index in self.order:
+            records.append(self.found[upto[index]])
+            upto[index] += 1
+        return records
 
     def _times(self, members: Sequence[int]) -> list[int]:
         """The next column of times or of differences of times, of the records of these series."""
@@ -130,95 +173,112 @@ class _Records:
             raise Malformed(f"batch: times {min(times)}..{max(times)}, expected less than 2^53 either way")
         return times
 
-    def _capture_times(self, members: list[int]) -> Times:
-        """(slot, stamp, read_at, clock error) of each capture, by series."""
+    def _build(self, count: int) -> None:
+        """There are so many more values, exceptions or details. Raises Malformed."""
+        self.built += count
+        if self.built > VALUES_MAX:
+            raise Malformed(f"batch: {self.built} values, exceptions and details, expected at most {VALUES_MAX}")
+
+    def _moments(self, members: list[int]) -> Iterator[Moments]:
+        """The times of each capture, series by series."""
         flags = [self.series[index][1] for index in members]
         if flags and not (min(flags) >= 0 and max(flags) <= 0x3F):
             raise Malformed(f"batch: flags of captures {min(flags)}..{max(flags)}, expected 0..63")
-        slots = iter(self._times([index for index in members if self.series[index][1] & HAS_SLOT]))
-        stamps, reads = iter(self._times(members)), iter(self._times(members))
-        clocks = iter(self._times([index for index in members if self.series[index][1] & HAS_CLOCK]))
-        found: Times = {}
-        for index, flag in zip(members, flags, strict=True):
-            length = self.lengths[index]
-            slot = list(islice(slots, length)) if flag & HAS_SLOT else [0] * length
-            stamp = list(map(add, islice(stamps, length), slot))
-            read_at = list(map(add, islice(reads, length), stamp))
-            clock = list(islice(clocks, length)) if flag & HAS_CLOCK else [None] * length
-            for time in (min(stamp), max(stamp), min(read_at), max(read_at)):
-                instant(time, "a time of a capture")
-            slotted = slot if flag & HAS_SLOT else [None] * length
-            found[index] = zip(slotted, stamp, read_at, clock, strict=True)
-        return found
+        told = list(chain.from_iterable(map(repeat, flags, [self.lengths[index] for index in members])))
+        planned = iter(self._times([index for index in members if self.series[index][1] & HAS_SLOT]))
+        slots = [next(planned) if flag & HAS_SLOT else None for flag in told]
+        stamps = list(map(add, self._times(members), [slot or 0 for slot in slots]))
+        reads = list(map(add, self._times(members), stamps))
+        errors = iter(self._times([index for index in members if self.series[index][1] & HAS_CLOCK]))
+        clocks = [next(errors) if flag & HAS_CLOCK else None for flag in told]
+        for times in (stamps, reads):
+            if times:
+                instant(min(times), "a time of a capture")
+                instant(max(times), "a time of a capture")
+        return zip(slots, stamps, reads, clocks, strict=True)
 
-    def _gaps(self, members: list[int]) -> Iterator[tuple[int, Iterator[Record]]]:
+    def _gaps(self, members: list[int]) -> None:
         slots, openings = iter(self._times(members)), iter(self._times(members))
         for index in members:
             _, fault, meter, task, detail, _, _ = self.series[index]
-            told = Gap(
-                meter=self._text(meter), task=self._text(task), slot=0, fault=word(FAULTS, fault),
-                detail=None if not detail else self._text(detail - 1), opened_at=0,
-            )  # fmt: skip
+            of, during, why = self._text(meter), self._text(task), word(FAULTS, fault)
+            more = self._option(detail)
             pairs = zip(islice(slots, self.lengths[index]), openings, strict=False)
-            yield index, iter([replace(told, slot=at, opened_at=instant(at + after, "gap")) for at, after in pairs])
+            self.found[self.starts[index] : self.starts[index + 1]] = [
+                Gap(meter=of, task=during, slot=at, fault=why, detail=more, opened_at=instant(at + after, "gap"))
+                for at, after in pairs
+            ]
 
-    def _events(self, members: list[int]) -> Iterator[tuple[int, Iterator[Record]]]:
+    def _events(self, members: list[int]) -> None:
         times = iter(self._times(members))
         for index in members:
             _, has_meter, meter, name, _, _, _ = self.series[index]
             if not 0 <= has_meter <= HAS_METER:
                 raise Malformed(f"batch: flags of events {has_meter}, expected 0 or 1")
             named, where = self._text(name), self._text(meter) if has_meter else None
-            events: list[Record] = [
+            self.found[self.starts[index] : self.starts[index + 1]] = [
                 Event(name=named, at=at, meter=where, detail=self._detail())
                 for at in islice(times, self.lengths[index])
             ]
-            yield index, iter(events)
 
     def _detail(self) -> dict[str, str | int]:
         reader = self.reader
         detail: dict[str, str | int] = {}
-        for _ in range(reader.varint(KEYS_MAX)):
-            key, item = text_at(reader, self.texts), reader.varint((WHOLE_MAX << 2) - 1)
+        count = reader.varint(KEYS_MAX)
+        self._build(count)
+        for _ in range(count):
+            key, item = text_at(reader, self.texts), reader.varint(_ITEM_MAX)
             number = item >> 1
             detail[key] = (number >> 1) ^ -(number & 1) if item & 1 else self._text(number)
+        if len(detail) != count:
+            raise Malformed(f"batch: an event with {count} details of {len(detail)} names")
         return detail
 
-    def _captures(self, members: list[int], times: Times) -> Iterator[tuple[int, Iterator[Record]]]:
-        by_shape: list[list[int]] = [[] for _ in self.shapes]
-        for index in members:
+    def _captures(self, members: list[int], moments: Iterator[Moments]) -> None:
+        groups: list[list[tuple[int, Head]]] = [[] for _ in self.shapes]
+        for index, head in zip(members, self._heads(members), strict=True):
             shape = self.series[index][0] - CAPTURE
             if shape >= len(self.shapes):
                 raise Malformed(f"batch: shape {shape} of {len(self.shapes)}")
-            by_shape[shape].append(index)
-        built = sum(
-            len(quantities) * sum(self.lengths[index] for index in group)
-            for quantities, group in zip(self.shapes, by_shape, strict=True)
-        )
-        if built > VALUES_MAX:
-            raise Malformed(f"batch: {built} values, expected at most {VALUES_MAX}")
-        for quantities, group in zip(self.shapes, by_shape, strict=True):
+            groups[shape].append((index, head))
+            self.found[self.starts[index] : self.starts[index + 1]] = islice(moments, self.lengths[index])
+        for quantities, group in zip(self.shapes, groups, strict=True):
+            self._build(len(quantities) * sum(self.lengths[index] for index, _ in group))
+        for quantities, group in zip(self.shapes, groups, strict=True):
             if group:
-                runs = Runs([self.lengths[index] for index in group])
-                rows = zip(*(read_values(self.reader, each, runs, self.texts) for each in quantities), strict=True)
-                for index in group:
-                    yield index, iter(self._series_of(index, times[index], rows))
+                self._of_shape(quantities, group)
 
-    def _series_of(
-        self,
-        index: int,
-        times: Iterator[tuple[int | None, int, int, int | None]],
-        rows: Iterator[tuple[Value, ...]],
-    ) -> list[Record]:
-        """The captures of one series."""
-        _, flags, *places = self.series[index]
-        meter, task, point, ct, pt = map(self._text, places)
-        source, state = word(SOURCES, flags & 7), TIME_STATES[flags >> 3 & 1]
-        ct_ratio, pt_ratio = read_number(ct), read_number(pt)
-        return [
-            Capture(
-                meter=meter, point=point, task=task, slot=slot, stamp=stamp, read_at=read_at, time_state=state,
-                clock_error_ms=clock, source=source, ct=ct_ratio, pt=pt_ratio, values=values,
-            )
-            for (slot, stamp, read_at, clock), values in zip(times, rows, strict=False)
-        ]  # fmt: skip
+    def _of_shape(self, quantities: list[Quantity], group: list[tuple[int, Head]]) -> None:
+        """The captures of one shape, whose times are there already."""
+        found, starts = self.found, self.starts
+        runs = Runs([self.lengths[index] for index, _ in group])
+        columns = [read_values(self.reader, each, runs, self.texts, self._build) for each in quantities]
+        rows = zip(*columns, strict=True)
+        for index, head in group:
+            start, end = starts[index], starts[index + 1]
+            found[start:end] = map(_capture, repeat(head), found[start:end], rows)
+
+    def _heads(self, members: Sequence[int]) -> Iterator[Head]:
+        """What the captures of each of these series have in common."""
+        if not members:
+            return iter(())
+        _, flags, *places = zip(*[self.series[index] for index in members], strict=True)
+        meters, tasks, points, ct, pt = (self._named(column) for column in places)
+        if "" in meters or "" in tasks:
+            raise Malformed("batch: a capture without meter or task")
+        states = [TIME_STATES[flag >> 3 & 1] for flag in flags]
+        sources = [word(SOURCES, flag & 7) for flag in flags]
+        return zip(meters, points, tasks, states, sources, map(self._ratio, ct), map(self._ratio, pt), strict=True)
+
+    def _named(self, indices: Sequence[int]) -> list[str]:
+        """The texts at these places of their table."""
+        if min(indices) < 0 or max(indices) >= len(self.texts):
+            raise Malformed(f"batch: texts {min(indices)}..{max(indices)} of {len(self.texts)}")
+        return list(map(self.texts.__getitem__, indices))
+
+    def _ratio(self, text: str) -> Decimal:
+        """The decimal in that text, read once however many series have it."""
+        found = self.ratios.get(text)
+        if found is None:
+            found = self.ratios[text] = read_number(text)
+        return found

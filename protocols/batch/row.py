@@ -15,6 +15,7 @@ from typing import Final
 import cbor2
 
 from protocols.batch.codes import (
+    COLUMNS_MAX,
     FAULT_CODES,
     FAULTS,
     INLINE_MAX,
@@ -26,9 +27,7 @@ from protocols.batch.codes import (
     TEXT_MAX,
     TIME_MAX,
     TIME_STATES,
-    VALUES_MAX,
     catalogued,
-    good,
     inline,
     instant,
     numbered,
@@ -39,7 +38,7 @@ from protocols.batch.codes import (
     word,
     write_number,
 )
-from protocols.capture import Capture, Event, Gap, Quality, Record, Value
+from protocols.capture import Capture, Event, Gap, Quality, Record, Value, measured
 from protocols.cbor import Fields
 from protocols.errors import Malformed
 from protocols.quantity import Quantity, by_number
@@ -93,8 +92,8 @@ def _capture_parts(capture: Capture) -> list[object]:
     for time in (slot, stamp, read_at, error):
         if time is not None and not -TIME_MAX < time < TIME_MAX:
             instant(time, f"a time of {capture.meter}")
-    if len(capture.values) > VALUES_MAX:
-        raise ValueError(f"capture of {capture.meter}: more than {VALUES_MAX} values")
+    if len(capture.values) > COLUMNS_MAX:
+        raise ValueError(f"capture of {capture.meter}: more than {COLUMNS_MAX} values")
     flat: list[object] = []
     for value in capture.values:
         known = _codes.get(id(value.quantity))
@@ -162,8 +161,8 @@ def _capture(parts: list[object]) -> Capture:
         raise Malformed(f"row of a capture: expected times, source and pairs of values, got {parts!r:.120}")
     if not ((ahead is None or type(ahead) is int) and (error is None or type(error) is int)):
         raise Malformed(f"row of a capture: expected a slot and a clock error, got {ahead!r:.40}, {error!r:.40}")
-    if len(flat) > 2 * VALUES_MAX:
-        raise Malformed(f"row of a capture: {len(flat) // 2} values, expected at most {VALUES_MAX}")
+    if len(flat) > 2 * COLUMNS_MAX:
+        raise Malformed(f"row of a capture: {len(flat) // 2} values, expected at most {COLUMNS_MAX}")
     slot, read_at = None if ahead is None else stamp + ahead, stamp + behind
     for time in (stamp, slot, read_at, error):
         if time is not None and not -TIME_MAX < time < TIME_MAX:
@@ -181,11 +180,11 @@ def _value(code: object, told: object) -> Value:
     quantity = by_number(code) if type(code) is int else _quantity(code)
     if type(told) is str:
         if len(told) > SHORT_NUMBER or "E" in told:
-            return good(quantity, read_number(told))
+            return measured(quantity, read_number(told))
         number = Decimal(told)
         if str(number) != told or not number.is_finite():
             raise Malformed(f"row: not a number in its own form: {told!r}")
-        return good(quantity, number)
+        return measured(quantity, number)
     fields = Fields("row of a value", told, 5)
     what = fields.integer("what", 0, 3)
     text = _optional(fields.optional_text("text", TEXT_MAX))

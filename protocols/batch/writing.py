@@ -11,6 +11,7 @@ from operator import attrgetter, sub
 from typing import Final, TypeVar
 
 from protocols.batch.codes import (
+    COLUMNS_MAX,
     FAULT_CODES,
     KEYS_MAX,
     RAW_MAX,
@@ -19,6 +20,7 @@ from protocols.batch.codes import (
     STRINGS_MAX,
     TIME_STATES,
     VALUES_MAX,
+    TooMuch,
     catalogued,
     inline,
     instant,
@@ -50,16 +52,20 @@ RecordT = TypeVar("RecordT", Capture, Gap, Event)
 
 
 def encode(records: Sequence[Record]) -> bytes:
-    """The records as a body, in their order. Raises ValueError beyond the limits in `codes.py`."""
-    if len(records) > RECORDS_MAX:
-        raise ValueError(f"{len(records)} records, expected at most {RECORDS_MAX}")
+    """The records as a body, in their order. Raises TooMuch where they need more than one, and ValueError for a record
+    beyond the limits in `codes.py`."""
+    _within(len(records), "records", RECORDS_MAX)
     body = _Body()
     for record in records:
         body.add(record)
     sections = body.sections()
-    if (length := sum(map(len, sections))) >= RAW_MAX:
-        raise ValueError(f"records of {length} bytes, expected less than {RAW_MAX}")
+    _within(sum(map(len, sections)), "bytes", RAW_MAX - 1)
     return bytes((VERSION,)) + _deflated(sections)
+
+
+def _within(count: int, what: str, limit: int) -> None:
+    if count > limit:
+        raise TooMuch(f"{count} {what}, expected at most {limit}")
 
 
 def _deflated(sections: Sequence[bytes | bytearray]) -> bytes:
@@ -75,6 +81,13 @@ def _deflated(sections: Sequence[bytes | bytearray]) -> bytes:
         out += deflater.compress(section)
         before += len(section)
     return bytes(out + deflater.flush())
+
+
+def held(record: Record) -> int:
+    """How much of what a body may hold at most VALUES_MAX of is in the record: values, or details of an event."""
+    if isinstance(record, Capture):
+        return len(record.values)
+    return len(record.detail) if isinstance(record, Event) else 0
 
 
 class _Body:
@@ -98,13 +111,13 @@ class _Body:
                 record.meter, record.point, record.task, id(record.source), id(record.time_state), record.slot is None,
                 record.clock_error_ms is None, ratios, shape,
             )  # fmt: skip
-            self.values += len(shape)
             if key not in self._places and shape not in self.shapes:
                 self.shapes[shape] = tuple(map(_quantity_of, record.values))
         elif isinstance(record, Gap):
             key = (GAP, record.meter, record.task, id(record.fault), record.detail)
         else:
             key = (EVENT, record.name, record.meter)
+        self.values += held(record)
         place = self._places.setdefault(key, len(self.series))
         if place == len(self.series):
             self.series.append([])
@@ -117,18 +130,18 @@ class _Body:
 
     def sections(self) -> tuple[bytearray, bytearray, bytearray]:
         """Tables, times and values, before deflating."""
-        if self.values > VALUES_MAX:
-            raise ValueError(f"{self.values} values, expected at most {VALUES_MAX}")
+        _within(self.values, "values and details", VALUES_MAX)
+        _within(sum(map(len, self.shapes)), "columns", COLUMNS_MAX)
         tables, times, values = bytearray(), bytearray(), bytearray()
         self._write_shapes(tables)
         self._write_series(tables)
         self._write_times(times)
         self._write_values(values)
+        _within(self.values, "values, exceptions and details", VALUES_MAX)
         head = bytearray()
         write_varint(head, len(self.order))
         texts = [text.encode() for text in self.texts.table]
-        if len(texts) > STRINGS_MAX:
-            raise ValueError(f"{len(texts)} texts, expected at most {STRINGS_MAX}")
+        _within(len(texts), "texts", STRINGS_MAX)
         write_varint(head, len(texts))
         write_plain(head, list(map(len, texts)))
         head += b"".join(texts)
@@ -221,7 +234,7 @@ class _Body:
         for members in groups.values():
             runs = Runs(list(map(len, members)))
             for column in zip(*(capture.values for series in members for capture in series), strict=True):
-                write_values(out, column, runs, self.texts)
+                self.values += write_values(out, column, runs, self.texts)
 
 
 def _shape(capture: Capture) -> tuple[int, ...]:
