@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 import apsw
 
-from buffer import recovery, retention, sealing
+from buffer import recovery, rekey, retention, sealing
 from buffer.errors import OutboxError, StoreBusy, StoreDamaged
 from buffer.rows import GAP, PLANNED, EventRow, Row, to_row
 from buffer.sealing import Encrypt
@@ -255,6 +255,16 @@ class Outbox:
         return await self._run(
             lambda: self._store.run(lambda c: sealing.void(self._store, c, epoch, seq, reason)), self._more_after
         )
+
+    async def reseal(self, kid: bytes, reason: str) -> int:
+        """Give up every unsettled batch under a data key; their records are sealed again under another. How many."""
+        return await self._run(
+            lambda: self._store.run(lambda c: rekey.reseal(self._store, c, kid, reason)), self._more_after
+        )
+
+    async def replace_key_record(self, kid: bytes, message: bytes) -> None:
+        """Keep another record of the same data key in place of the one that is kept. Durable when it returns."""
+        await self._run(lambda: self._store.run(lambda c: rekey.replace_key_record(c, kid, message)))
 
     def voided(self) -> list[tuple[int, int]]:
         """Numbers (epoch, seq) that will never come, for hello: until a receipt has passed them."""

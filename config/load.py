@@ -24,6 +24,7 @@ from config.values import (
     period,
     port,
     serial,
+    token,
     zone,
 )
 
@@ -41,7 +42,12 @@ STORE = (
     Key("history_days", integer(1, 3660), 62, "Days that readings stay on the gateway after the centre has them."),
     Key("evidence_mb", integer(0, 65536), 64, "Space for raw frames, in MiB; the oldest are overwritten."),
 )
-KEYS = (Key("path", path, "/var/lib/meterwire/keys", "The directory of the keys, mode 0700.", "keys"),)
+KEYS = (
+    Key("path", path, "/var/lib/meterwire/keys", "The directory of the keys, mode 0700.", "keys"),
+    Key("suite", choice("aes", "sm"), "aes",
+        "What batches are sealed with: aes (AES-256-GCM) or sm (SM4-GCM), which the centre must accept."),
+    Key("token", token, None, "The gateway's key in a PKCS#11 token, as a URI, in place of the file gateway.key."),
+)  # fmt: skip
 STATUS = (
     Key("socket", path, "/run/meterwire/meterwire.sock", "The local socket that `meterwire status` asks."),
 )  # fmt: skip

@@ -10,6 +10,7 @@ Parity = Literal["N", "E", "O"]
 ProtocolName = Literal["dlt645-2007", "dlt645-1997", "modbus-rtu", "modbus-tcp", "modbus-ascii"]
 ClockTrust = Literal["kernel", "chrony", "centre", "always"]
 UplinkProfile = Literal["prompt", "metered"]
+Suite = Literal["aes", "sm"]
 Rs485 = Literal["auto", "rts", "rts-inverted"]
 Priority = Literal["normal", "priority"]
 TaskKind = Literal["interval"]
@@ -129,6 +130,10 @@ class Site:
     store: Path = Path("/var/lib/meterwire")
     """Directory of the outbox, the evidence ring and the learned facts."""
     keys: Path = Path("/var/lib/meterwire/keys")
+    suite: Suite = "aes"
+    """What batches are sealed with: a name in `protocols.suites`."""
+    token: str | None = None
+    """The URI of the gateway's key in a PKCS#11 token, in place of its file."""
     socket: Path = Path("/run/meterwire/meterwire.sock")
     evidence_mb: int = 64
     history_days: int = 62

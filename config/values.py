@@ -47,6 +47,13 @@ def zone(raw: Any) -> str:
     return str(raw)
 
 
+def token(raw: Any) -> str:
+    """The URI of a key in a PKCS#11 token; `identity.token` reads it closer."""
+    if not isinstance(raw, str) or not raw.startswith("pkcs11:"):
+        raise ValueError("a URI such as pkcs11:token=LABEL;object=LABEL?pin-source=FILE")
+    return raw
+
+
 def choice(*allowed: str) -> Callable[[Any], str]:
     """One of these words."""
 

@@ -57,7 +57,7 @@ def command(out: Output, file: Path, accepted: Path | None) -> Exit:
     except ConfigError as error:
         return refuse(out, file, error)
     try:
-        identity = GatewayIdentity.load(site.keys, site.gateway)
+        identity = GatewayIdentity.load(site.keys, site.gateway, token=site.token)
         trust = CentreTrust.load(site.keys)
         sessions = mqtt_sessions(site.uplink, site.gateway)
     except (IdentityError, OSError) as error:

@@ -7,7 +7,6 @@ was read is accepted like every reading, and travels sealed in the reply besides
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,9 @@ from drivers.meter import Meter
 from drivers.plan import ReadPlan
 from gateway.clock import Clock
 from gateway.intake import Intake
+from gateway.obeyed import Facts, Obeyed
 from gateway.sealer import Sealer
+from identity.files import IdentityError
 from identity.gateway import CentreTrust, GatewayIdentity
 from protocols import batch
 from protocols.capture import Capture, Source, TimeState
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 
 READ_NOW_S = 30.0
 """How long a meter that is read on request may take, its queue included."""
-REMEMBERED_MAX = 1024
-"""Requests whose ids are remembered, so that none is obeyed twice."""
 ITEMS_MAX = 64
 """Quantities in one request."""
 TASK = "read_now"
@@ -71,6 +70,7 @@ class Commands:
         identity: GatewayIdentity,
         trust: CentreTrust,
         epoch: int,
+        facts: Facts,
         clock: Clock,
         now_ms: Callable[[], int],
     ) -> None:
@@ -87,7 +87,7 @@ class Commands:
         self._epoch = epoch
         self._clock = clock
         self._now_ms = now_ms
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._taken = Obeyed(facts)
 
     async def run(self) -> None:
         """Take requests as they come, for ever. What is not truly from the centre is counted and not answered."""
@@ -98,16 +98,15 @@ class Commands:
             except Malformed as error:
                 self.counters.malformed += 1
                 log.warning("request refused detail=%r", str(error))
+            except IdentityError as error:  # a token that does not sign just now: what was read is kept all the same
+                log.warning("no reply detail=%r", str(error))
 
     async def take(self, payload: bytes) -> None:
         """Obey one request and answer it. Raises Malformed."""
         request = verified(Request, payload, gateway=self._identity.gateway, verify=self._trust.verify)
-        if request.request in self._seen:
+        if request.request in self._taken:
             self.counters.repeated += 1
             return
-        self._seen[request.request] = None
-        if len(self._seen) > REMEMBERED_MAX:
-            self._seen.popitem(last=False)
         answer = await self._obey(request)
         obeyed = answer.status in ("done", "part")
         self.counters.obeyed += obeyed
@@ -128,8 +127,9 @@ class Commands:
     async def _obey(self, request: Request) -> _Answer:
         if not self._clock.trusted():
             return _Answer("refused", "the gateway's time is not trusted, so it cannot tell whether this has expired")
-        if self._now_ms() > request.expires_at:
-            return _Answer("expired")
+        why_not = await self._taken.take(request.request, expires_at=request.expires_at, now_ms=self._now_ms())
+        if why_not is not None:
+            return _Answer("expired") if why_not == "expired" else _Answer("refused", why_not)
         if request.action != TASK:
             return _Answer("unknown", f"expected the action {TASK}")
         return await self._read_now(request.arguments)

@@ -27,6 +27,7 @@ from gateway.slots import Slots
 from gateway.today import Today
 from gateway.uplink import Uplink
 from identity.gateway import CentreTrust, GatewayIdentity
+from protocols.suites import SUITES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,7 @@ class Parts:
             trust=world.trust,
             profile=site.uplink.profile,
             zone=site.zone,
+            algorithm=SUITES[site.suite].content,
             now_ms=now_ms,
             random=world.random,
         )
@@ -118,6 +120,7 @@ class Parts:
             identity=world.identity,
             trust=world.trust,
             epoch=outbox.epoch,
+            facts=outbox,
             clock=self.clock,
             now_ms=now_ms,
         )

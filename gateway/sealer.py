@@ -1,17 +1,21 @@
 """Seals what the outbox has accepted, when it is due, under a data key of the epoch and day."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from buffer.outbox import Outbox
 from config.model import UplinkProfile
-from gateway.slots import Slots
-from identity.datakey import key_record, new_data_key
+from gateway.keys import DataKeys
+from identity.files import IdentityError
 from identity.gateway import CentreTrust, GatewayIdentity
 from protocols import envelope
 from protocols.envelope import REPLY_SEQ, BatchKind, DataKey
+from protocols.suites import A256GCM
+
+log = logging.getLogger(__name__)
 
 AGE_S_MAX = {"prompt": 2.0, "metered": 3600.0}
 """How old a reading may grow before it is sealed, by the uplink's profile."""
@@ -19,6 +23,8 @@ AGE_S_OFFLINE = 3600.0
 """The same while there is no session: sealing early would only make small batches of a long outage."""
 EARLY_S = 0.001
 """What is due this soon is due: a timer may fire a rounding error early, and must not be set again for that."""
+KEY_AWAY_S = 30.0
+"""Until a data key that could not be signed or wrapped is tried again."""
 LIVE_S = 60.0
 """A batch sealed at most this long ago is live, and goes before older ones; on a link that cannot carry what is read it
 then joins the backlog, so that what is new stays first."""
@@ -33,7 +39,6 @@ class SealerCounters:
     batches: int = 0
     records: int = 0
     bytes: int = 0
-    keys: int = 0
 
 
 class Sealer:
@@ -47,6 +52,7 @@ class Sealer:
         trust: CentreTrust,
         profile: UplinkProfile,
         zone: str,
+        algorithm: int = A256GCM,
         now_ms: Callable[[], int],
         random: Callable[[int], bytes],
     ) -> None:
@@ -55,18 +61,15 @@ class Sealer:
         """There are new batches to offer."""
         self._outbox = outbox
         self._identity = identity
-        self._trust = trust
+        self.keys = DataKeys(
+            outbox, identity=identity, trust=trust, algorithm=algorithm, zone=zone, now_ms=now_ms, random=random
+        )
         self._profile: UplinkProfile = profile
-        self._slots = Slots(zone)
-        self._now_ms = now_ms
-        self._random = random
-        self._key: DataKey | None = None
         self._lately: deque[tuple[float, int]] = deque()
         """(loop time, seq) of the batches that are live."""
         self._reply_seq = REPLY_SEQ
         self._online = False
         self._at_once = False
-        self._making_key = asyncio.Lock()
 
     def online(self, online: bool) -> None:
         """Whether there is a session: what waits is sealed when one begins."""
@@ -90,7 +93,12 @@ class Sealer:
         more = self._outbox.more
         while True:
             more.clear()
-            due_in = await self.seal_due()
+            try:
+                due_in = await self.seal_due()
+            except IdentityError as error:  # a token that does not answer, or no centre trusted: what was read waits
+                log.warning("no data key, again in %.0f s detail=%r", KEY_AWAY_S, str(error))
+                await asyncio.sleep(KEY_AWAY_S)
+                continue
             try:
                 async with asyncio.timeout(due_in):
                     await more.wait()
@@ -128,15 +136,7 @@ class Sealer:
 
     async def data_key(self) -> DataKey:
         """The data key of now. A new one is in the store, as a signed key record, before this returns."""
-        async with self._making_key:
-            day = self._slots.day(self._now_ms())
-            if self._key is None or self._key.day != day:
-                key = new_data_key(self._outbox.epoch, day, self._random)
-                record = key_record(self._identity, self._trust, key)
-                await self._outbox.add_key_record(key.kid, key.epoch, record)
-                self._key = key
-                self.counters.keys += 1
-            return self._key
+        return await self.keys.now()
 
     async def seal_reply(self, body: bytes) -> bytes:
         """A reply's body sealed under the key of now, with a number that no batch and no other reply has."""

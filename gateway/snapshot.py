@@ -23,6 +23,7 @@ class Snapshot:
             "checks": lambda: parts.checks.counters,
             "outbox": lambda: parts.outbox.counters,
             "seal": lambda: parts.sealer.counters,
+            "keys": lambda: parts.sealer.keys.counters,
             "uplink": lambda: parts.uplink.counters,
             "commands": lambda: parts.commands.counters,
         }

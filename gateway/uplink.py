@@ -18,6 +18,7 @@ from gateway.offers import EARLY_S, Offers
 from gateway.pace import Pace, Shipment
 from gateway.sealer import Sealer
 from gateway.session import Session, SessionFactory, SessionLost
+from identity.files import IdentityError
 from identity.gateway import CentreTrust, GatewayIdentity
 from protocols.envelope import BatchKind
 from protocols.errors import Malformed
@@ -181,7 +182,7 @@ class Uplink:
             try:
                 async with self._sessions(self._state(online=False)) as session:
                     await self._use(session)
-            except* SessionLost as lost:
+            except* (SessionLost, IdentityError) as lost:  # the latter: a token that does not sign just now
                 self.counters.lost += 1
                 if str(lost.exceptions[0]) != self._lost_because:
                     self._lost_because = str(lost.exceptions[0])
@@ -343,7 +344,10 @@ class Uplink:
         if due:
             self._keys_wanted -= due
             self.counters.keys_asked += len(due)
-            await self._send_keys(session, due)
+            renewal = await self._sealer.keys.renew(frozenset(due))
+            await self._send_keys(session, set(renewal.send))
+            if renewal.resealed:  # so that the centre closes the numbers that will not come
+                await self._ship(session, "hello", self._hello())
 
     def _key_due(self, kid: bytes) -> float:
         """From when on, in loop time, the key record may be sent if it is asked for."""

@@ -8,6 +8,7 @@ DIRECTORY/revoked.json               keys that are never believed again
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -87,11 +88,18 @@ def in_use_first(keys: Sequence[Key], kid: bytes) -> tuple[Key, ...] | None:
     return first + tuple(key for key in keys if key_id(key) != kid) if first else None
 
 
-@dataclass(frozen=True, slots=True)
 class CentreTrust:
-    """The centres that a gateway believes, and for which it wraps its data keys."""
+    """The centres that a gateway believes, and for which it wraps its data keys.
 
-    centres: tuple[PublicKeys, ...]
+    With a directory, a bundle put in, changed or taken out counts at once; while one is damaged, what was believed
+    before goes on being believed.
+    """
+
+    def __init__(self, centres: tuple[PublicKeys, ...] = (), directory: Path | None = None) -> None:
+        self._centres = centres
+        self._directory = directory
+        self._stamp: tuple[tuple[str, int, int, int], ...] = ()
+        """Name, time, size and inode of each bundle as it was read."""
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -99,22 +107,42 @@ class CentreTrust:
 
         Raises IdentityError, also when no centre is trusted yet, or one has only keys that cannot be wrapped for here.
         """
-        found = sorted((directory / CENTRES).glob("*.json"))
-        if not found:
-            raise IdentityError(
-                f"{directory / CENTRES}: expected the public keys of a centre, got none; "
-                "run `meterwire keys trust centre.json`"
-            )
-        trust = cls(tuple(PublicKeys.load(path) for path in found))
-        for centre in trust.centres:
-            if not any(map(can_wrap, centre.wrap)):
-                wrap(centre.wrap[0], b"", b"")  # says what is lacking
+        trust = cls(directory=directory / CENTRES)
+        trust._read()
+        if not trust._centres:
+            raise trust._nobody()
         return trust
 
     @classmethod
     def of(cls, *centres: PublicKeys) -> Self:
         """From bundles in memory."""
         return cls(centres)
+
+    def _nobody(self) -> IdentityError:
+        return IdentityError(
+            f"{self._directory}: expected the public keys of a centre, got none; run `meterwire keys trust centre.json`"
+        )
+
+    def _read(self) -> None:
+        """Read the bundles where one has changed. Raises IdentityError."""
+        assert self._directory is not None
+        found = sorted(self._directory.glob("*.json"))
+        stamp = tuple((path.name, *_stamp(path)) for path in found)
+        if stamp == self._stamp:
+            return
+        centres = tuple(PublicKeys.load(path) for path in found)
+        for centre in centres:
+            if not any(map(can_wrap, centre.wrap)):
+                wrap(centre.wrap[0], b"", b"")  # says what is lacking
+        self._centres, self._stamp = centres, stamp
+
+    @property
+    def centres(self) -> tuple[PublicKeys, ...]:
+        """The bundles that are believed now."""
+        if self._directory is not None:
+            with suppress(IdentityError, OSError):
+                self._read()
+        return self._centres
 
     def verify(self, kid: bytes, data: bytes, signature: bytes) -> bool:
         """Whether one of the centres made the raw signature with its key of that id."""
@@ -124,14 +152,17 @@ class CentreTrust:
     def recipients(self) -> Sequence[WrapKey]:
         """Every wrapping key of every centre: that in use, the next, the one before. At most as many as a record takes.
 
-        Those in use come first: should there be too many, an earlier one is left out.
+        Those in use come first: should there be too many, an earlier one is left out. Raises IdentityError where no
+        centre is believed any more.
         """
-        ranked = sorted(
-            (
-                (place, number, key)
-                for number, centre in enumerate(self.centres)
-                for place, key in enumerate(centre.wrap)
-            ),
-            key=lambda each: each[:2],
-        )
-        return [key for _, _, key in ranked if can_wrap(key)][:RECIPIENTS_MAX]
+        centres = self.centres
+        ranked = sorted((place, number) for number, centre in enumerate(centres) for place, _ in enumerate(centre.wrap))
+        keys = [centres[number].wrap[place] for place, number in ranked]
+        if not keys:
+            raise self._nobody()
+        return [key for key in keys if can_wrap(key)][:RECIPIENTS_MAX]
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
