@@ -50,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     parser.add_argument("--corpus", type=Path, help="go on from what is here, and keep here what is new")
     parser.add_argument("--module", default="tests.fuzz_targets", help="where TARGETS is")
-    parser.add_argument("--once", type=Path, help="try the input in this file, without coverage")
+    parser.add_argument("--plain", action="store_true", help="judge each line of hex that comes in, without coverage")
     options = parser.parse_args(arguments)
-    if options.once:
-        return _once(import_module(options.module).TARGETS[options.targets[0]], options.once.read_bytes())
+    if options.plain:
+        return _plain(import_module(options.module).TARGETS[options.targets[0]])
     import atheris  # only the machines that have it come here
 
     began = time.monotonic()
@@ -70,10 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if broken else 0
 
 
-def _once(target: "Target", data: bytes) -> int:
+def _plain(target: "Target") -> int:
+    """Say of each input, in a line, what is wrong with it, or nothing. Then nothing slows it down but the machine."""
     from tests.fuzzing import bounded
 
-    bounded(target.case(data), memory=True)
+    for line in sys.stdin:
+        try:
+            bounded(target.case(bytes.fromhex(line)), memory=True)
+            wrong = ""
+        except Exception as error:  # whatever it is, it is no ProtocolError
+            wrong = f"{type(error).__name__}: {error}"[:400]
+        print(wrong.replace("\n", " "), flush=True)
     return 0
 
 
@@ -116,16 +123,17 @@ def _child(name: str, target: "Target", options: argparse.Namespace, scratch: Pa
 class _Trial:
     """What is done with each input, and what has been seen so far."""
 
-    def __init__(self, name: str, target: "Target", runs: int, report: Path) -> None:
-        self._name, self._target, self._runs, self._report = name, target, runs, report
+    def __init__(self, name: str, target: "Target", runs: int, report: Path, module: str) -> None:
+        self._name, self._target, self._runs, self._report, self._module = name, target, runs, report, module
         self._done = self._refused = self._before = 0
         self._began = time.monotonic()
+        self._judge: subprocess.Popen[str] | None = None
 
     def __call__(self, data: bytes) -> None:
         from tests.fuzzing import TooLong, bounded
 
         try:
-            taken = bounded(self._target.case(data), memory=self._done % MEMORY_EVERY == 1)
+            taken = bounded(self._target.case(data), memory=self._done % MEMORY_EVERY == 1, runs=1)
         except TooLong:
             self._plainly(data)
             taken = False
@@ -144,13 +152,21 @@ class _Trial:
 
     def _plainly(self, data: bytes) -> None:
         """The input again in a process that nothing slows down: only if it is too slow there, too, is it a finding."""
-        file = self._report.with_suffix(".input")
-        file.write_bytes(data)
-        plain = subprocess.run([sys.executable, "-m", "tests.guided", "--once", str(file), self._name], check=False,
-                               capture_output=True, text=True, cwd=ROOT)  # fmt: skip
-        if plain.returncode:
-            self._tell(finding=plain.stderr[-400:], input=data.hex())
-            raise RuntimeError(plain.stderr)
+        if self._judge is None:
+            self._judge = subprocess.Popen(
+                [sys.executable, "-m", "tests.guided", "--plain", "--module", self._module, self._name],
+                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+        assert self._judge.stdin is not None
+        assert self._judge.stdout is not None
+        self._judge.stdin.write(data.hex() + "\n")
+        self._judge.stdin.flush()
+        wrong = self._judge.stdout.readline()
+        if not wrong:
+            raise RuntimeError("the plain process has ended")
+        if wrong := wrong.strip():
+            self._tell(finding=wrong, input=data.hex())
+            raise RuntimeError(wrong)
 
     def _tell(self, **more: object) -> None:
         seconds = round(time.monotonic() - self._began, 1)
@@ -190,7 +206,7 @@ def _fuzz(name: str, target: "Target", options: argparse.Namespace, scratch: Pat
     atheris.Setup(
         ["fuzz", f"-seed={options.seed}", f"-max_len={target.size_max}", "-len_control=0", f"-timeout={HANG_S}",
          f"-rss_limit_mb={RSS_MIB_MAX}", f"-artifact_prefix={scratch}/{name}-", str(corpus), str(given)],
-        _Trial(name, target, options.runs, scratch / f"{name}.json"),
+        _Trial(name, target, options.runs, scratch / f"{name}.json", options.module),
         custom_mutator=mutator,
     )  # fmt: skip
     atheris.Fuzz()
