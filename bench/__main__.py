@@ -10,7 +10,7 @@ from typing import cast
 
 from bench.figure import Bench
 
-NAMES = ("uplink", "decode", "append", "chain", "utilisation", "modbus_cpu", "fleet", "start", "daemon")
+NAMES = ("uplink", "decode", "append", "wear", "chain", "utilisation", "modbus_cpu", "fleet", "start", "daemon")
 """Modules of this package; those that need a quiet machine least come first."""
 
 

@@ -5,7 +5,6 @@ its final name, and each step looks first whether it was done.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Final
 import apsw
 
 from buffer.errors import OutboxError, StoreDamaged
+from buffer.graft import graft, page_bytes
 from buffer.rows import to_row
 from buffer.salvage import Salvaged, readable, salvage
 from buffer.sqlite import open_reader, open_store, transaction, translated
@@ -124,7 +124,7 @@ def _take_over(aside: Path, fresh: Path, why: str, now_ms: Callable[[], int]) ->
         connection = open_store(fresh)
         try:
             with transaction(connection):
-                saved = Salvaged(resend=True) if old is None else salvage(old, connection)
+                saved = Salvaged(resend=True) if old is None else salvage(old, connection, page_bytes(aside))
                 at = now_ms()
                 detail: dict[str, str | int] = {"file": aside.name, "why": why[:200], "records": saved.records,
                                                 "events": saved.events, "unreadable": saved.unreadable}  # fmt: skip
@@ -141,10 +141,10 @@ def _take_over(aside: Path, fresh: Path, why: str, now_ms: Callable[[], int]) ->
 def _open_damaged(aside: Path) -> Iterator[apsw.Connection | None]:
     """The damaged file as it is; where its schema cannot be read, a copy of it with a sound first page; else None."""
     copy = aside.with_name(f"{aside.stem}.copy{aside.suffix}")
-    for path, graft in ((aside, False), (copy, True)):
+    for path, grafted in ((aside, False), (copy, True)):
         try:
-            if graft:
-                _copy_with_first_page(aside, copy)
+            if grafted:
+                graft([*_parts(aside)], [*_parts(copy)])
             old = open_reader(path)
         except OutboxError:
             continue  # It did not even open: the copy is the next try, and after it None says so to the caller.
@@ -154,41 +154,16 @@ def _open_damaged(aside: Path) -> Iterator[apsw.Connection | None]:
                 return
         finally:
             old.close()
-            if graft:
+            if grafted:
                 _remove(copy)
     _remove(copy)
     yield None
-
-
-def _copy_with_first_page(aside: Path, copy: Path) -> None:
-    for source, target in zip(_parts(aside), _parts(copy), strict=True):
-        target.unlink(missing_ok=True)
-        if source.exists() and not source.name.endswith("-shm"):
-            shutil.copyfile(source, target)
-    _graft_first_page(copy)
 
 
 def _remove(path: Path) -> None:
     """Take away what this module made for itself."""
     for part in _parts(path):
         part.unlink(missing_ok=True)
-
-
-def _graft_first_page(path: Path) -> None:
-    """Give a file the first page of a new store: header and schema, whose root pages are the same in every store."""
-    donor = path.with_name(f"{path.stem}.donor{path.suffix}")
-    try:
-        open_store(donor).close()
-        page = bytearray(donor.read_bytes()[:4096])
-    finally:
-        _remove(donor)
-    # SQLite file format, section 1.3: pages at 28, free list at 32 and 36, largest root at 52 (kept), change counter
-    # at 24, repeated at 92 for the page count to be believed.
-    page[28:32] = (path.stat().st_size // 4096).to_bytes(4, "big")
-    page[32:40] = bytes(8)
-    page[92:96] = page[24:28]
-    with path.open("r+b") as file:
-        file.write(page)
 
 
 def _write_synced(path: Path, text: str) -> None:

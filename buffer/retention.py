@@ -19,9 +19,9 @@ from protocols.envelope import BatchKind
 _DAY_S: Final = 86_400
 COVERS_LOOKED_AT: Final = 64
 """Batches that one step looks past; behind more of them the next step goes on."""
-FREE_PAGES_KEPT: Final = 1024
+FREE_PAGES_KEPT: Final = 4096
 """Empty pages (4 MiB) that stay in the file for the next records; the rest goes back to the disk, a part at a time."""
-FREE_PAGES_STEP: Final = 256
+FREE_PAGES_STEP: Final = 1024
 
 
 def _marks(limits: Limits) -> int:

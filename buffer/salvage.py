@@ -1,4 +1,4 @@
-"""Reading what is left of a damaged store into a new one: a scan by row number, past every page that fails.
+"""Reading what is left of a damaged store into a new one: by row number, past every page that fails; then by page.
 
 What is not known to be settled is queued to be sealed again; the numbers of the batches it stood in are voided. When
 the tables that tell settled from unsettled are lost, all history is sent once more, which the centre takes as repeats.
@@ -6,10 +6,12 @@ the tables that tell settled from unsettled are lost, all history is sent once m
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
+from buffer.pages import rows_on_leaves
 from buffer.rows import EventRow, Row, from_row, row_of
 from buffer.store import EPOCH_RANDOM_BITS, Series
 from buffer.words import TABLES
@@ -18,8 +20,8 @@ from protocols.errors import Malformed
 
 CHUNK: Final = 256
 """Numbers that are passed over together where there are no rows."""
-EMPTY_CHUNKS_MAX: Final = 1 << 17
-"""So many chunks without a row (33 million numbers) end the scan: the highest number was damage, or is not known."""
+EMPTY_CHUNKS_MAX: Final = 1 << 12
+"""So many chunks without a row (a million numbers) end the scan: the highest number was damage, or is not known."""
 FAILED_CHUNKS_MAX: Final = 64
 """So many chunks in a row of which no row can be read (more rows than an inner page leads to, about 400 leaves of 35):
 the table's root is gone, and with it the way to any row."""
@@ -35,7 +37,7 @@ class Salvaged:
     records: int = 0
     events: int = 0
     unreadable: int = 0
-    """Row numbers that failed to read. Rows on pages that nothing points to any more are not met, so not counted."""
+    """Row numbers that failed to read, and stand on no other page."""
     resend: bool = False
     """Whether settled could not be told from unsettled, so that all of it is sent again."""
 
@@ -49,37 +51,62 @@ def readable(old: apsw.Connection) -> bool:
     return names.issuperset(TABLES.values())
 
 
-def salvage(old: apsw.Connection, new: apsw.Connection) -> Salvaged:
-    """Copy what can be read from `old` into the new store `new`, whose transaction is the caller's."""
+def salvage(old: apsw.Connection, new: apsw.Connection, page_bytes: int) -> Salvaged:
+    """Copy what can be read from `old` into the new store `new`, whose transaction is the caller's.
+
+    page_bytes: of `old`, whose header may not be right.
+    """
     saved = Salvaged()
     covers, complete = _covers(old)
     lanes: dict[int, int] = {k: v for k, v in _try(old, "SELECT kind, sealed_upto FROM lane")[0] if _sane(k, v)}
     saved.resend = not complete or set(lanes) != {int(kind) for kind in TABLES}
     _copy_boot(old, new)
-    series = _Series(old)
+    into = _Into(new, _Series(old), saved)
+    for table in TABLES.values():
+        for number, row in _rows(old, table, saved):
+            into.take(number, row)
+    # Then what stands below a damaged page, or on one that nothing leads to any more.
+    for number, row in rows_on_leaves(Path(old.db_filename("main")), page_bytes):
+        if _sane(number):
+            saved.unreadable -= into.take(number, row) and saved.unreadable > 0
     for kind, table in TABLES.items():
         mine = [] if saved.resend else [(first, last) for lane, first, last in covers if lane == kind]
         sealed_upto = 0 if saved.resend else lanes[kind]
-        top = max([sealed_upto, *(last for _, last in mine)])
-        for number, row in _rows(old, table, saved):
-            top = max(top, number)
-            if isinstance(row, EventRow):
-                new.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?)", (number, *row))
-                saved.events += new.changes()
-            else:
-                new.execute(
-                    "INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?)",
-                    (number, series.number(row), row.moment, row.kind, row.body),
-                )
-                saved.records += new.changes()
         new.execute("UPDATE lane SET sealed_upto = ? WHERE kind = ?", (sealed_upto, int(kind)))
         new.executemany("INSERT INTO requeue (kind, first, last, attempts) VALUES (?, ?, ?, 0)",
                         [(int(kind), *cover) for cover in mine])  # fmt: skip
         # New rows must get numbers above every range that is sealed or queued, also where the rows of these are lost.
+        top = max([sealed_upto, into.top[table], *(last for _, last in mine)])
         new.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
         new.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, top))
-    series.write(new)
+    into.series.write(new)
     return saved
+
+
+class _Into:
+    """The tables of the new store: a number that is there already keeps its row."""
+
+    def __init__(self, new: apsw.Connection, series: "_Series", saved: Salvaged) -> None:
+        self.series = series
+        self.top = dict.fromkeys(TABLES.values(), 0)
+        self._new = new
+        self._saved = saved
+
+    def take(self, number: int, row: Row | EventRow) -> bool:
+        """Whether the row is new."""
+        if isinstance(row, EventRow):
+            self._new.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?)", (number, *row))
+            self._saved.events += (taken := self._new.changes())
+            table = TABLES[BatchKind.EVENTS]
+        else:
+            self._new.execute(
+                "INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?)",
+                (number, self.series.number(row), row.moment, row.kind, row.body),
+            )
+            self._saved.records += (taken := self._new.changes())
+            table = TABLES[BatchKind.CAPTURES]
+        self.top[table] = max(self.top[table], number)
+        return bool(taken)
 
 
 def _rows(old: apsw.Connection, table: str, saved: Salvaged) -> Iterator[tuple[int, Row | EventRow]]:
@@ -148,14 +175,14 @@ def _copy_boot(old: apsw.Connection, new: apsw.Connection) -> None:
 def _scan(old: apsw.Connection, table: str, saved: Salvaged) -> Iterator[Sequence[Any]]:
     """(number, body) of every row that can be reached, asked for one by one.
 
-    A range would be quicker, but it ends at the first number on a damaged page that is too high, without an error. For
-    the same reason the lowest number is not asked for: going through empty chunks costs next to nothing.
+    A range would be quicker, but it ends at the first number on a damaged page that is too high, without an error.
     """
     highest, whole = _try(old, f"SELECT max(id) FROM {table}")
     given, all_given = _try(old, f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")
     never_used = whole and all_given and not given
     last = max((top for (top,) in [*highest, *given] if _sane(top)), default=0 if never_used else _ID_MAX)
-    at, empty, failed = 1, 0, 0
+    lowest = [low for (low,) in _try(old, f"SELECT min(id) FROM {table}")[0] if _sane(low)]
+    at, empty, failed = max(1, min(lowest, default=1)), 0, 0
     while at <= last and failed < FAILED_CHUNKS_MAX and empty < EMPTY_CHUNKS_MAX:
         rows, whole = [], True
         if _seems_filled(old, table, at):
@@ -186,7 +213,7 @@ def _try(old: apsw.Connection, sql: str, bindings: tuple[int, ...] = ()) -> tupl
     try:
         for row in old.execute(sql, bindings):
             rows.append(row)  # noqa: PERF402 - those before the error count
-    except apsw.Error:
+    except (apsw.Error, UnicodeDecodeError):  # damage, or text that is damage
         return rows, False
     return rows, True
 

@@ -26,7 +26,10 @@ APPLICATION_ID: Final = 0x4D574F42
 
 BUSY_TIMEOUT_MS: Final = 5_000
 """Readers never block the writer in WAL; this covers the moments of opening and of recovery."""
-WAL_AUTOCHECKPOINT_PAGES: Final = 1_000
+PAGE_BYTES: Final = 1024
+"""Of a new store; one that was made with 4096 keeps them. A commit of a few rows writes a handful of pages, so small
+ones wear the flash less: 10 bytes for each packed one over the life of hourly batches, where 4096 take 20."""
+WAL_AUTOCHECKPOINT_PAGES: Final = 4_000
 """About 4 MB of WAL, then its pages go home: bounds the time that opening after a power cut takes."""
 JOURNAL_SIZE_LIMIT_BYTES: Final = 16 * 1024 * 1024
 CACHE_KIB: Final = 2_000
@@ -34,18 +37,21 @@ CACHE_KIB: Final = 2_000
 _SCHEMA_FILE: Final = re.compile(r"schema_(\d+)\.sql")
 
 
-def open_store(path: Path, *, vfs: str | None = None, synchronous: Synchronous = "FULL") -> apsw.Connection:
+def open_store(
+    path: Path, *, vfs: str | None = None, synchronous: Synchronous = "FULL", page_bytes: int = PAGE_BYTES
+) -> apsw.Connection:
     """Open, or make, a store for writing, with every setting asserted, and bring its schema up to date.
 
-    `synchronous` is for the negative controls of the crash tests only: they show that the rig sees what NORMAL and OFF
-    lose. Raises OutboxError: a StoreDamaged when the file is not a sound database.
+    `page_bytes` is for a new file; `synchronous` is for the negative controls of the crash tests only: they show that
+    the rig sees what NORMAL and OFF lose. Raises OutboxError: a StoreDamaged when the file is not a sound database.
     """
     with translated(path):
         connection = apsw.Connection(str(path), vfs=vfs)
         try:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             if _version(connection, path) == 0:
-                # Before the first table, or it has no effect; before WAL, or the header is written without it.
+                # Before the first table, or they have no effect; before WAL, or the header is written without them.
+                connection.execute(f"PRAGMA page_size = {page_bytes}")
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute(f"PRAGMA synchronous = {synchronous}")
             connection.execute("PRAGMA journal_mode = WAL")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import append, chain, daemon, decode, fleet, modbus_cpu, start, uplink, utilisation
+from bench import append, chain, daemon, decode, fleet, modbus_cpu, start, uplink, utilisation, wear
 from bench.__main__ import NAMES, main
 from bench.figure import Figure, rate, took
 from bench.rig import rig
@@ -118,3 +118,13 @@ def test_a_bound_that_is_not_kept_is_told(capsys: pytest.CaptureFixture[str], mo
     assert main(["uplink"]) == 1
     assert json.loads(capsys.readouterr().out)["ok"] is False
     assert main(["nonsense"]) == 2
+
+
+@pytest.mark.slow
+def test_the_device_takes_at_most_twelve_bytes_for_each_that_is_packed() -> None:
+    """Over append, seal, settle and purge together."""
+    for line in told(wear.run(hours=26, buses=[8])):
+        assert line["bound"] == {"at_most": 12.0}
+        assert line["ok"] is True
+        assert line["appended"] == 10_400
+        assert isinstance(line["purged"], int) and line["purged"] > 500
