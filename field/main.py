@@ -11,6 +11,7 @@ COMMANDS = {
     "config": "field.config",
     "decode": "field.decode",
     "demo": "field.demo",
+    "doctor": "field.doctor",
     "keys": "field.keys",
     "plan": "field.plan",
     "read": "field.read",

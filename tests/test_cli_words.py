@@ -36,7 +36,7 @@ SPEAKERS = [
     "drivers/line_tcp.py",
     "identity/files.py", "identity/gateway.py", "identity/public.py", "identity/trust.py", "identity/client.py",
     "central/gaps.py", "protocols/dlt645/frame.py", "field/decode.py", "field/decode_modbus.py", "field/read.py",
-    "buffer/outbox.py", "central/sinks/sqlite.py", "central/sinks/postgres.py",
+    "field/port.py", "field/doctor.py", "buffer/outbox.py", "central/sinks/sqlite.py", "central/sinks/postgres.py",
 ]  # fmt: skip
 
 

@@ -157,6 +157,17 @@ def _request_length(buffer: bytes, start: int) -> int:
 _LENGTH_OF: dict[Side, Callable[[bytes, int], int]] = {"replies": _reply_length, "requests": _request_length}
 
 
+def rtu_frame_at(data: bytes, start: int, side: Side) -> Frame | None:
+    """The whole RTU frame that begins at this place, for who listens to both sides; None where none does."""
+    if _BEGINS[side].match(data, start) is None or len(data) - start < _HEAD[side]:
+        return None
+    length = _LENGTH_OF[side](data, start)
+    whole = data[start : start + length]
+    if length < 4 or len(whole) < length or crc16_modbus(whole) != 0:
+        return None
+    return _found(whole[0], whole[1], whole[2:-2], None)
+
+
 class RtuDeframer:
     """Finds RTU frames by their length and CRC at every offset, so that noise, an echo of the own request, frames
     of other meters and damaged frames in front of a good one do not hide it.
