@@ -8,7 +8,8 @@ from typing import Any
 from central.sinks import POSTGRESQL, SQLITE
 from config.mistake import ConfigError, Mistake
 from config.toml import REQUIRED, Key, load_toml, read_table
-from config.values import broker_url, name, path
+from config.values import broker_url, name, path, token
+from protocols.suites import ACCEPTED, SUITES
 
 _BUCKETS = re.compile(r"([0-9a-f]{2})-([0-9a-f]{2})")
 
@@ -31,6 +32,9 @@ class CentralSite:
     """Everything that the subscriber is built from."""
 
     keys: Path
+    suites: tuple[str, ...] = ACCEPTED
+    sign_token: str | None = None
+    wrap_token: str | None = None
     database: str
     broker: BrokerEntry
 
@@ -43,6 +47,12 @@ def _buckets(raw: Any) -> tuple[str, ...]:
     return () if (first, last) == (0, 255) else tuple(f"{bucket:02x}" for bucket in range(first, last + 1))
 
 
+def _suites(raw: Any) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not raw or not all(each in SUITES for each in raw):
+        raise ValueError("a list with one or more of " + ", ".join(SUITES))
+    return tuple(raw)
+
+
 def _database(raw: Any) -> str:
     if not isinstance(raw, str) or not raw.startswith((SQLITE, POSTGRESQL)) or raw in (SQLITE, POSTGRESQL):
         raise ValueError(f"{SQLITE}PATH or {POSTGRESQL}USER@HOST/DATABASE")
@@ -52,7 +62,11 @@ def _database(raw: Any) -> str:
 TABLES = {
     "keys": (
         Key("path", path, "/var/lib/meterwire-central/keys",
-            "The directory of the centre's keys and of the gateways that it trusts, mode 0700."),
+            "The directory of the centre's keys and of the gateways that it trusts, mode 0700.", "keys"),
+        Key("suites", _suites, list(ACCEPTED),
+            "What gateways may seal with: aes (AES-256-GCM), sm (SM4-GCM), or both."),
+        Key("sign_token", token, None, "The signing key in a PKCS#11 token, as a URI, in place of the file sign.key."),
+        Key("wrap_token", token, None, "The wrapping key in a PKCS#11 token, as a URI, in place of the file wrap.key."),
     ),
     "database": (
         Key("url", _database, "sqlite:////var/lib/meterwire-central/central.db",
@@ -97,4 +111,5 @@ def load_central(file: Path) -> CentralSite:
     database: str = read["database"]["url"]
     if database.startswith(SQLITE):
         database = SQLITE + str(base / database.removeprefix(SQLITE))
-    return CentralSite(keys=base / read["keys"]["path"], database=database, broker=BrokerEntry(**broker))
+    keys = read["keys"] | {"keys": base / read["keys"]["keys"]}
+    return CentralSite(**keys, database=database, broker=BrokerEntry(**broker))

@@ -18,6 +18,7 @@ from central.epochs import Epochs, EpochState
 from central.keys import Keys
 from central.sinks.base import Arrival, Letter, Outcome, Sink, SinkAway, SinkRefuses
 from identity.centre import Centre, GatewayTrust
+from identity.datakey import NotAccepted
 from identity.files import IdentityError
 from protocols import batch, envelope
 from protocols.envelope import BatchKind, DataKey
@@ -47,6 +48,8 @@ class Reason(Enum):
     """Not signed or not sealed by the gateway that its topic names."""
     MISDIRECTED = "misdirected"
     """Truly the gateway's, but wrapped for another centre, or a second key under one id."""
+    SUITE = "suite"
+    """Truly the gateway's, for an algorithm that this centre does not accept."""
     UNKNOWN_KEY = "unknown_key"
     """Held until the key record comes, which the gateway is asked for."""
     BAD_BODY = "bad_body"
@@ -115,6 +118,8 @@ class Landing:
             return
         try:
             self._unsealed(gateway, name, payload)
+        except NotAccepted as error:
+            self._set_aside(Reason.SUITE, gateway, on, payload, error)
         except Malformed as error:
             self._set_aside(self._blame(gateway, name, payload), gateway, on, payload, error)
 

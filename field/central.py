@@ -65,7 +65,8 @@ def run(out: Output, file: Path) -> Exit:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     try:
-        centre, gateways = Centre.load(site.keys), GatewayTrust.load(site.keys)
+        centre = Centre.load(site.keys, suites=site.suites, sign_token=site.sign_token, wrap_token=site.wrap_token)
+        gateways = GatewayTrust.load(site.keys)
         tls_context(site.broker)  # before the database, which may be waited for
         sink = _open(site.database, stopping)
         if sink is None:

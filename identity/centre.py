@@ -9,7 +9,7 @@ DIRECTORY/trusted/gateways/ID.json     public bundles of gateways, put there by 
 DIRECTORY/revoked.json                 keys that are never believed again
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
@@ -34,6 +34,7 @@ from identity.wrapping import Opener, opener
 from protocols.envelope import Sign, Verify
 from protocols.errors import Malformed
 from protocols.messages import Wrapped
+from protocols.suites import ACCEPTED, contents
 from protocols.topics import GATEWAY_ID
 
 SIGN_FILE: Final = "sign.key"
@@ -55,6 +56,8 @@ class Centre:
     public: PublicKeys
     openers: Mapping[bytes, Opener] = field(repr=False)
     """By the id of the wrapping key."""
+    accepted: frozenset[int] = contents(ACCEPTED)
+    """The content algorithms that it takes: no gateway is talked down to another."""
 
     @classmethod
     def of(
@@ -104,8 +107,15 @@ class Centre:
         return cls._of(public, signing, {wrapping.opener.kid: wrapping.opener})
 
     @classmethod
-    def load(cls, directory: Path, *, sign_token: str | None = None, wrap_token: str | None = None) -> Self:
-        """From its files. sign_token, wrap_token: the URI of a key, in place of its file.
+    def load(
+        cls,
+        directory: Path,
+        *,
+        suites: Iterable[str] = ACCEPTED,
+        sign_token: str | None = None,
+        wrap_token: str | None = None,
+    ) -> Self:
+        """From its files. suites: what it accepts. sign_token, wrap_token: the URI of a key, in place of its file.
 
         Raises IdentityError saying which file, what was expected, what is there, what to do.
         """
@@ -127,7 +137,8 @@ class Centre:
             others.append(directory / NEXT / WRAP_FILE)
         found_openers = [wrapping.opener, *(load_wrapping(path).opener for path in others)]
         openers = {each.kid: each for each in found_openers}
-        return cls._of(replace(bundle, sign=sign, wrap=wrap), signing, openers)
+        made = cls._of(replace(bundle, sign=sign, wrap=wrap), signing, openers)
+        return replace(made, accepted=contents(suites))
 
     def unwrap(self, wrapped: Wrapped, bound: bytes) -> bytes:
         """The data key in it. bound: see `wrapping.info`. Raises Malformed."""

@@ -1,6 +1,6 @@
 """Data keys: made fresh for each epoch and day, and carried to the centre inside a signed key record."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 
 from identity.centre import Centre, GatewayTrust
@@ -70,22 +70,15 @@ def _own(kid: bytes, data: bytes, signature: bytes) -> bool:
     return True
 
 
-def open_key_record(
-    message: bytes,
-    *,
-    gateway: str,
-    centre: Centre,
-    gateways: GatewayTrust,
-    accepted: Collection[int] = (A256GCM,),
-) -> DataKey:
+def open_key_record(message: bytes, *, gateway: str, centre: Centre, gateways: GatewayTrust) -> DataKey:
     """The data key in a record of this gateway (the one that the topic names).
 
-    accepted: the content algorithms that the centre takes. Raises Malformed if the record is not truly the gateway's
-    or not for this centre; NotAccepted if its algorithm is another one.
+    Raises Malformed if the record is not truly the gateway's or not for this centre; NotAccepted if it is for an
+    algorithm that the centre does not take.
     """
     record = verified(KeyRecord, message, gateway=gateway, verify=gateways.verifier(gateway))
-    if record.algorithm not in accepted:
-        names = ", ".join(CONTENT[number].name for number in sorted(accepted, reverse=True))
+    if record.algorithm not in centre.accepted:
+        names = ", ".join(CONTENT[number].name for number in sorted(centre.accepted, reverse=True))
         raise NotAccepted(f"key record {record.kid.hex()} of {gateway}: for {CONTENT[record.algorithm].name}, "
                           f"accepted here: {names}")  # fmt: skip
     for wrapped in record.wrapped:

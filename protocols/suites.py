@@ -1,12 +1,12 @@
 """The algorithms, each known by its COSE number: the one place that says which there are and what they need.
 
 A new one is a row here, and nothing else changes. What has no row is refused by its number; what has a row that this
-installation cannot run is refused by its name and with what it lacks. COSE registers no number for SM2, SM3 and SM4: theirs
-are from its private range, below -65536.
+installation cannot run is refused by its name and with what it lacks. COSE registers no number for SM2, SM3 and SM4:
+theirs are from its private range, below -65536.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -87,7 +87,7 @@ CONTENT: Final[Mapping[int, Content]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrapping:
-    """How a data key is wrapped for a recipient. What does it needs private keys and randomness: `identity.wrapping`."""
+    """How a data key is wrapped for a recipient. Done in `identity.wrapping`, where the private keys are."""
 
     number: int
     name: str
@@ -175,6 +175,12 @@ SUITES: Final[Mapping[str, Suite]] = {
 }
 ACCEPTED: Final = ("aes",)
 """The suites that a centre takes where its configuration names none."""
+
+
+def contents(suites: Iterable[str]) -> frozenset[int]:
+    """The content algorithms of these suites. Raises KeyError for a name that there is not."""
+    return frozenset(SUITES[name].content for name in suites)
+
 
 Row = TypeVar("Row", Content, Wrapping, Digest, Signature)
 
