@@ -1,4 +1,4 @@
-"""How a meter has shown that it wants to be asked: what it refuses in one piece, and how soon it answers.
+"""How a meter has shown that it wants to be asked: what it refuses in one piece, how soon it answers, and how late.
 
 Plans are made with it and made anew when it changes. It is kept over restarts (`gateway.learned`), and nothing of it
 for ever: a hole is forgotten after a month and tried again, an item that was absent as soon as it is there.
@@ -15,6 +15,19 @@ KEPT_MAX = 32
 
 TURNAROUND_STEPS_MS = (10.0, 20.0, 35.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0)
 """Plans are made for one of these turnarounds, so that few have to be made anew, and meters of a model share them."""
+
+LATE_MS_MAX = 10_000
+"""How late an answer is still made sure of. A meter, or a converter before it, that is later is beyond what can be
+promised (docs/limits.md)."""
+
+LATE_FACTOR, LATE_MARGIN_MS = 1.25, 100
+"""A late window is wider than the latest answer that was seen, by a quarter and this."""
+
+IN_TIME_MAX = 200
+"""So often in a row a question was not answered and a later one was, with no answer beyond the profile's late window:
+what was seen was an accident, or taken for later than it was. Until then the wider window only costs time, this meter's
+own (others are asked meanwhile), and only after a question that was not answered. A narrower one than the profile's is
+never learned: that no late answer was seen proves little, and a window too narrow costs a wrong value."""
 
 Hole = tuple[int, int, int]
 """A Modbus function, the first register and the one behind the last. No request that reads more than one item goes over
@@ -38,7 +51,7 @@ NOTHING = Known()
 class Habits:
     """Of one meter. `known` is another object after each change."""
 
-    __slots__ = ("blocks", "holes", "known", "longest", "today")
+    __slots__ = ("_in_time", "blocks", "holes", "known", "late", "longest", "today")
 
     def __init__(self) -> None:
         self.known = NOTHING
@@ -50,6 +63,10 @@ class Habits:
         """DL/T 645 blocks that it refuses whole."""
         self.longest: tuple[int, int] | None = None
         """Registers that it gives in one piece, and since when."""
+        self.late: tuple[int, int] | None = None
+        """How long after its time-out an answer may come (milliseconds), where that is longer than its profile says,
+        and when it last was so late."""
+        self._in_time = 0
 
     def refuses(
         self, *, holes: Iterable[Hole] = (), blocks: Iterable[str] = (), longest: int | None = None
@@ -78,9 +95,27 @@ class Habits:
         holes = {hole: day for hole, day in self.holes.items() if day in old}
         blocks = {block: day for block, day in self.blocks.items() if day in old}
         longest = self.longest if self.longest is not None and self.longest[1] in old else None
+        if self.late is not None and self.late[1] not in old:
+            self.late = None
         if (holes, blocks, longest) != (self.holes, self.blocks, self.longest):
             self.holes, self.blocks, self.longest = holes, blocks, longest
             self._changed()
+
+    def was_late(self, late_ms: float, *, profile_ms: float) -> bool:
+        """An answer came so long after its time-out; whether that is news. profile_ms: the profile's window."""
+        if late_ms <= profile_ms:
+            return False
+        self._in_time = 0
+        needed = min(LATE_MS_MAX, round(late_ms * LATE_FACTOR) + LATE_MARGIN_MS)
+        news = self.late is None or needed > self.late[0]
+        self.late = (needed if self.late is None else max(needed, self.late[0])), self.today
+        return news
+
+    def answers_again(self) -> None:
+        """A question was answered, after one that was not."""
+        self._in_time += 1
+        if self._in_time > IN_TIME_MAX:
+            self.late = None
 
     def answers_in(self, turnaround_ms: float) -> None:
         """How soon it usually answers; of interest only when it is another step than before."""

@@ -87,6 +87,8 @@ class Meter:
         elif entry.protocol == "modbus-ascii":
             self.inter_byte_s = INTER_BYTE_S_ASCII
         self.attempts = profile.attempts
+        self.numbered = tcp
+        """Whether its answers carry the number of their question."""
         self._nameless = entry.protocol in ("modbus-rtu", "modbus-ascii")
         self._margin_s = (MARGIN_S_TCP if bus.port.startswith("tcp://") else MARGIN_S) + (
             MARGIN_CHARACTERS * self.character_s
@@ -109,7 +111,14 @@ class Meter:
 
     def timeout_s(self, ask: Ask[Any]) -> float:
         """From the first byte of the question: both on the wire, the meter's turnaround as learned, and a margin."""
-        return (len(ask.data) + ask.reply_max) * self.character_s + self.turnaround_s + self._margin_s
+        return self._wire_s(ask) + self.turnaround_s + self._margin_s
+
+    def longest_s(self, ask: Ask[Any]) -> float:
+        """The same before anything is learned: from here on an answer is late."""
+        return self._wire_s(ask) + self._turnaround_s_max + self._margin_s
+
+    def _wire_s(self, ask: Ask[Any]) -> float:
+        return (len(ask.data) + ask.reply_max) * self.character_s
 
     @property
     def turnaround_s(self) -> float:
@@ -120,12 +129,21 @@ class Meter:
 
     @property
     def late_s(self) -> float:
-        """How long after a time-out, or another uncertain end, the answer may still come: `late_max_ms`, and what a
-        time-out that was learned to be shorter than the profile's has left of that one."""
-        return self._late_s + self._turnaround_s_max - self.turnaround_s
+        """How long after a time-out, or another uncertain end, the answer may still come: `late_max_ms`, or longer
+        where it was seen to come later, and what a time-out that was learned to be shorter than the profile's has left
+        of that one."""
+        late = self.habits.late
+        late_s = self._late_s if late is None else max(self._late_s, late[0] / 1000)
+        return late_s + self._turnaround_s_max - self.turnaround_s
+
+    def was_late(self, late_s: float) -> bool:
+        """An answer came so long after the longest time-out (see `longest_s`): learn from it. Whether that is news."""
+        return self.habits.was_late(late_s * 1000, profile_ms=self._late_s * 1000)
 
     def answered(self, turnaround_s: float) -> None:
         """Learn from an answer."""
+        if self._slowest_s is None:
+            self.habits.answers_again()
         faded = 0.0 if self._slowest_s is None else self._slowest_s * SLOWEST_FADE
         self._slowest_s = max(turnaround_s, faded)
         usual_s = self._usual_s

@@ -82,6 +82,8 @@ class Port:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exchange: Exchange | None = None
         self._stream: Callable[[bytes], None] | None = None
+        self.overheard: Callable[[bytes, float], None] | None = None
+        """Told of bytes that come while nothing is asked, and when (loop time), where somebody wants to know."""
         self._told_lost: Callable[[], None] | None = None
 
     @property
@@ -216,6 +218,8 @@ class Port:
         elif self._exchange is None or self._exchange.found.done():
             self.counters.stray_bytes += len(data)
             self.surplus += len(data)
+            if self.overheard is not None:
+                self.overheard(data, self._last_byte)
         else:
             self._exchange.receive(data)
 

@@ -1,4 +1,4 @@
-"""What was learned of the meters, kept over restarts: how soon they answer, and what they refuse in one piece.
+"""What was learned of the meters, kept over restarts: how soon and how late they answer, what they refuse in one piece.
 
 Kept as facts of the outbox, some meters to a fact, and written only when something has changed that matters. What was
 kept is a beginning: a meter that is another one now (by its entry in the archive) begins anew, and so does what turns
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from buffer.errors import StoreFull
-from drivers.habits import Habits
+from drivers.habits import LATE_MS_MAX, Habits
 from drivers.meter import Meter
 from gateway.beginnings import FactBook
 
@@ -29,7 +29,8 @@ CHANGED_MS, CHANGED_BY = 20, 1.5
 DAY_MS = 86_400_000
 
 Entry = dict[str, Any]
-"""What is kept of a meter: `as` whom, `ms` (slowest, usual), `holes`, `blocks` and the `longest`, each with its day."""
+"""What is kept of a meter: `as` whom, `ms` (slowest, usual), `holes`, `blocks`, the `longest` and `late` (how late it
+was), each with its day."""
 
 
 class Learned:
@@ -111,6 +112,7 @@ def _checked(entry: Any) -> Entry:
     """Raises ValueError, TypeError or KeyError."""
     slowest, usual = entry["ms"] or (0, 0)
     count, since = entry["longest"] or (0, 0)
+    late_ms, late_day = entry.get("late") or (0, 0)
     holes = [(int(function), int(first), int(end), int(day)) for function, first, end, day in entry["holes"]]
     return {
         "as": str(entry["as"]),
@@ -118,6 +120,7 @@ def _checked(entry: Any) -> Entry:
         "holes": [list(hole) for hole in holes],
         "blocks": {str(block): int(day) for block, day in entry["blocks"].items()},
         "longest": [int(count), int(since)] if entry["longest"] else None,
+        "late": [min(LATE_MS_MAX, int(late_ms)), int(late_day)] if entry.get("late") else None,
     }
 
 
@@ -128,6 +131,7 @@ def _recall(meter: Meter, entry: Entry) -> None:
     habits.holes = {(function, first, end): day for function, first, end, day in entry["holes"]}
     habits.blocks = dict(entry["blocks"])
     habits.longest = (entry["longest"][0], entry["longest"][1]) if entry["longest"] else None
+    habits.late = (entry["late"][0], entry["late"][1]) if entry["late"] else None
     habits.refuses()
     habits.forget()
 
@@ -143,9 +147,10 @@ def _entry(meter: Meter, before: Entry | None) -> Entry | None:
         ms = before["ms"]
     holes = [[*hole, day] for hole, day in meter.habits.holes.items()]
     longest = list(meter.habits.longest) if meter.habits.longest is not None else None
-    if ms is None and not holes and not meter.habits.blocks and not longest:
+    late = list(meter.habits.late) if meter.habits.late is not None else None
+    if ms is None and not holes and not meter.habits.blocks and not longest and not late:
         return None
-    return {"as": who, "ms": ms, "holes": holes, "blocks": dict(meter.habits.blocks), "longest": longest}
+    return {"as": who, "ms": ms, "holes": holes, "blocks": dict(meter.habits.blocks), "longest": longest, "late": late}
 
 
 def _differs(before: list[int], now: list[int]) -> bool:

@@ -66,6 +66,20 @@ def test_what_was_learned_is_there_after_a_restart() -> None:
     assert after["m1"].habits.known.turnaround_ms == 200.0
 
 
+def test_how_late_a_meter_is_outlives_a_restart_and_an_entry_of_before_that_was_kept_is_read() -> None:
+    book, before, after = Book(), taught(), fleet()
+    fresh_s = after["m1"].late_s
+    assert before["m1"].was_late(2.0)
+    assert keep(book, before).written and keep(book, before).written == 0
+    Learned(book, after, now_ms=lambda: NOW)
+    assert after["m1"].habits.late == before["m1"].habits.late == (2600, NOW // DAY_MS)
+    assert after["m1"].late_s > fresh_s + 1.0
+    assert after["m2"].habits.late is None
+    book.facts = {name: text.replace(',"late":null', "") for name, text in book.facts.items()}
+    assert all("late" not in text or "2600" in text for text in book.facts.values())
+    assert Learned(book, fleet(), now_ms=lambda: NOW).recalled == 3
+
+
 def test_a_time_out_learned_too_short_is_forgotten_with_the_first_silence() -> None:
     book, after = Book(), fleet()
     fresh = after["m1"].turnaround_s

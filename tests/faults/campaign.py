@@ -308,7 +308,10 @@ def campaign(family: Family, seed: int, exchanges: int, *, checks: bool = True) 
             verdict.struck += chapter.wire.counts
             verdict.defects += chapter.bus.counters.defects
             # What met something else on the wire ends in random bytes: a CRC, or a sum and an end byte, of 16 bits.
-            verdict.computed += chapter.wire.counts["collision"] * CRC_PASSES
+            if family != "modbus-ascii":
+                # What met something else on the wire ends in random bytes: a CRC, or a sum and an end byte, of 16 bits
+                # (and never in so many digits).
+                verdict.computed += chapter.wire.counts["collision"] * CRC_PASSES
             share = residual(chapter.judge.samples, chapter.faults, family=family, parity=chapter.sees_parity,
                              damage=chapter.damage, rng=rng)  # fmt: skip
             verdict.computed += share * (verdict.replies - replies)
