@@ -15,7 +15,6 @@ from config.model import BusEntry
 from drivers.account import Account
 from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
 from drivers.job import Job, Lane
-from drivers.late import Latecomers
 from drivers.outcome import Outcome
 from drivers.port import OpenLine, Port, PortLost, open_line
 from drivers.queue import Queue
@@ -66,7 +65,6 @@ class Bus:
         self._reopening = Reopening(jitter or Random())
         self._queue = Queue()
         self._standings: dict[str, Standing] = {}
-        self._late = Latecomers(self.port)
         self._in_hand: Run | None = None
         self._silence_s = 0.0
         """What has to stand behind the last exchange, whoever is asked next."""
@@ -74,7 +72,8 @@ class Bus:
         """Whether an urgent job came since the one in hand was chosen."""
         self._last: Standing | None = None
         """The meter that was asked last."""
-        self._wake: asyncio.Future[None] | None = None
+        self._resting = False
+        """Whether it waits for work, or for its time."""
         self._stopped = False
         self._in_service = False
         """Whether the port was ever open: from then on every millisecond is accounted for."""
@@ -153,12 +152,13 @@ class Bus:
                     await self._rest(loop, self._next_event(now))
         finally:
             self.port.close()
+            self.port.wakeup.close()
 
     # What goes next.
 
     def _awake(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if self._resting:
+            self.port.wakeup.wake_soon()
 
     def _take(self, now: float) -> Run | None:
         self._overtaken = False
@@ -170,14 +170,11 @@ class Bus:
     async def _rest(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
         """Wait until then, or until a job comes."""
         work = self._queue.live
-        wake = self._wake = loop.create_future()
-        timer = None if until == float("inf") else loop.call_at(until, self._awake)
+        self._resting = True
         try:
-            await wake
+            await self.port.wakeup.until(until)
         finally:
-            self._wake = None
-            if timer is not None:
-                timer.cancel()
+            self._resting = False
             if self._in_service:
                 self.account.waited(loop.time(), work=work)
 
@@ -278,8 +275,6 @@ class Bus:
             self._in_hand = None
         now = self._now = loop.time()
         run.keep(ask.data, port.seen)
-        if self._late.any:
-            self._late.exchanged(standing, ask, answer)
         if isinstance(answer, Reply) and ask.speaks_for is not None and ask.speaks_for(answer.frame):
             answer = Silence()  # of the meter, told by the gateway in front of it
         if isinstance(answer, Reply):
@@ -324,8 +319,6 @@ class Bus:
     ) -> None:
         """The question in hand was not answered this time. live: whether live meters had work when it was put."""
         standing = run.standing
-        if run.ask is not None and isinstance(answer, Silence):
-            self._late.owes(standing, run.ask, began)
         self._uncertain(standing, now)
         run.failed(answer)
         if isinstance(answer, Silence):
@@ -356,10 +349,7 @@ class Bus:
     def _uncertain(self, standing: Standing, now: float) -> None:
         """The question in hand has no certain end: its answer may still come, and must not meet another question."""
         self.counters.quarantines += 1
-        meter, asked = standing.meter, standing.asked
-        if asked is not None:  # cut off before its time-out, which counts from then on
-            now = max(now, self.port.began + meter.timeout_s(asked))
-        standing.quiet_until = now + meter.late_s
+        standing.quiet_until = now + standing.meter.late_s
 
     def _requeue(self, run: Run) -> None:
         """Back to wait, from the start where the meter is silent."""

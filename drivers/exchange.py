@@ -1,6 +1,7 @@
 """One question and the wait for its answer: the echo is dropped, frames that answer something else are passed over."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from protocols.dialogue import Ask, Deframer
@@ -10,19 +11,23 @@ SEEN_MAX = 4096
 
 
 class Exchange:
-    """What is known of the question in hand. Bytes go in by `receive`; `found` ends with the frame that answers it,
-    with None when the time is over, or with whatever the deframer or `ask.accepts` raise that they should not.
+    """What is known of the question in hand. Bytes go in by `receive`, until it is `over`: with the frame that answers
+    it, without any when the time is over, or with an error: whatever the deframer or `ask.accepts` raise that they
+    should not. `wake` is called when it is over for a pause in what came.
     """
 
     __slots__ = (
-        "_ask", "_deframer", "_echo", "_inter_byte_s", "_last_byte", "_loop", "_pause",
-        "doubled", "echoes", "expired", "foreign", "found", "received", "seen",
+        "_ask", "_deframer", "_echo", "_inter_byte_s", "_last_byte", "_loop", "_pause", "_wake",
+        "doubled", "echoes", "error", "expired", "foreign", "frame", "over", "received", "seen",
     )  # fmt: skip
 
     def __init__(
-        self, ask: Ask[Any], deframer: Deframer[Any], *, inter_byte_s: float, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self.found: asyncio.Future[Any] = loop.create_future()
+        self, ask: Ask[Any], deframer: Deframer[Any], *, inter_byte_s: float, loop: asyncio.AbstractEventLoop,
+        wake: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.over = False
+        self.frame: Any = None
+        self.error: Exception | None = None
         self.seen = b""
         """What came, without the echo of the question; while the echo is not complete, what came of it."""
         self.received = 0
@@ -39,11 +44,12 @@ class Exchange:
         self._last_byte = 0.0
         self._loop = loop
         self._pause: asyncio.TimerHandle | None = None
+        self._wake = wake
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes as they come."""
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes as they come, now (loop time)."""
         self.received += len(data)
-        self._last_byte = self._loop.time()
+        self._last_byte = now
         if self._echo:
             data = self._behind_echo(data)
             if not data:
@@ -54,18 +60,20 @@ class Exchange:
 
     def time_out(self) -> None:
         """Nothing more is waited for: look through what is still held back, then give up."""
-        if self.found.done():
-            return
         if self._echo and self.seen:  # it began like the question, and was something else
             held, self._echo = self.seen, b""
             self._look(held)
         for _ in range(self._deframer.pending):  # each turn drops a byte at least
-            if self.found.done() or not self._deframer.pending:
+            if self.over or not self._deframer.pending:
                 break
             self.expired += 1
             self._look(None)
-        if not self.found.done():
-            self.found.set_result(None)
+        self.over = True
+
+    def end(self, error: Exception) -> None:
+        """No answer can come any more."""
+        if not self.over:
+            self.over, self.error = True, error
 
     def close(self) -> None:
         """Leave no timer behind."""
@@ -93,19 +101,18 @@ class Exchange:
 
     def _look(self, data: bytes | None) -> None:
         """Give bytes to the deframer, or None at the inter-byte limit, and take the first frame that answers."""
-        deframer, found = self._deframer, self.found
+        deframer = self._deframer
         try:
             for frame in deframer.expire() if data is None else deframer.feed(data):
-                if not found.done() and self._ask.accepts(frame):
-                    found.set_result(frame)
+                if not self.over and self._ask.accepts(frame):
+                    self.over, self.frame = True, frame
                 else:
-                    self.doubled = found.done()
+                    self.doubled = self.over
                     self.foreign += 1
-            if found.done() or not deframer.pending:
+            if self.over or not deframer.pending:
                 return
         except Exception as error:  # a defect of ours: whoever waits for the answer records it
-            if not found.done():
-                found.set_exception(error)
+            self.end(error)
             return
         if self._pause is None:
             self._pause = self._loop.call_at(self._last_byte + self._inter_byte_s, self._paused)
@@ -113,7 +120,7 @@ class Exchange:
     def _paused(self) -> None:
         """The inter-byte limit has passed: unless bytes came meanwhile, the oldest open frame ends here."""
         self._pause = None
-        if self.found.done():
+        if self.over:
             return
         due = self._last_byte + self._inter_byte_s
         if self._loop.time() < due - 1e-6:
@@ -121,3 +128,5 @@ class Exchange:
             return
         self.expired += 1
         self._look(None)
+        if self.over:
+            self._wake()

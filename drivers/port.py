@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from config.model import BusEntry, SerialSettings
 from drivers.exchange import Exchange
 from drivers.line import Line, OpenLine, ParityCheck, PortBusy, PortLost
+from drivers.wakeup import Wakeup
 from protocols.dialogue import Answer, Ask, Deframer, FrameT, Garbled, Reply, Silence
 
 __all__ = ["Line", "OpenLine", "ParityCheck", "Port", "PortBusy", "PortCounters", "PortLost", "open_line"]
@@ -63,6 +64,8 @@ class Port:
     def __init__(self, bus: BusEntry, *, open_line: OpenLine = open_line, now_ms: Callable[[], int]) -> None:
         self.bus = bus
         self.counters = PortCounters()
+        self.wakeup = Wakeup()
+        """What its owner waits on; whatever ends a wait of the port's own wakes it."""
         self.seen = b""
         """What came in the last exchange, without the echo (bounded)."""
         self.received = 0
@@ -82,8 +85,6 @@ class Port:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exchange: Exchange | None = None
         self._stream: Callable[[bytes], None] | None = None
-        self.overheard: Callable[[bytes, float], None] | None = None
-        """Told of bytes that come while nothing is asked, and when (loop time), where somebody wants to know."""
         self._told_lost: Callable[[], None] | None = None
 
     @property
@@ -148,19 +149,23 @@ class Port:
         await self.quiet(gap_s)
         line, loop = self._checked()
 
-        counters, now_ms = self.counters, self._now_ms
-        exchange = self._exchange = Exchange(ask, deframer, inter_byte_s=inter_byte_s, loop=loop)
+        counters, now_ms, wakeup = self.counters, self._now_ms, self.wakeup
+        exchange = Exchange(ask, deframer, inter_byte_s=inter_byte_s, loop=loop, wake=wakeup.wake)
+        self._exchange = exchange
         began = self.began = loop.time()
         sending_s = len(ask.data) * character_s
         sent_at = now_ms() + round(sending_s * 1000)
         self._last_byte = began + sending_s
-        timer = loop.call_at(began + timeout_s, exchange.time_out)
+        ends = began + timeout_s
         try:
             line.write(ask.data)
             counters.sent_bytes += len(ask.data)
-            frame: FrameT | None = await exchange.found
+            while not exchange.over:
+                if loop.time() >= ends - 1e-9:
+                    exchange.time_out()
+                else:
+                    await wakeup.until(ends)
         finally:
-            timer.cancel()
             exchange.close()
             self._exchange = None
             self.ended = loop.time()
@@ -169,10 +174,12 @@ class Port:
             counters.echoes += exchange.echoes
             counters.foreign += exchange.foreign
             counters.expired += exchange.expired
-        if frame is not None:
+        if exchange.error is not None:
+            raise exchange.error
+        if exchange.frame is not None:
             counters.replies += 1
             ended_at = now_ms()
-            return Reply(frame=frame, sent_at=min(sent_at, ended_at), ended_at=ended_at)
+            return Reply(frame=exchange.frame, sent_at=min(sent_at, ended_at), ended_at=ended_at)
         if exchange.seen:
             counters.garbled += 1
             return Garbled(exchange.seen)
@@ -196,11 +203,12 @@ class Port:
         Raises PortLost."""
         _, loop = self._checked()
         give_up = loop.time() + BABBLE_MAX_S
-        while (left := self._last_byte + gap_s - loop.time()) > 1e-9:
+        while self._last_byte + gap_s - loop.time() > 1e-9:
             if loop.time() >= give_up:
                 self.counters.noisy_starts += 1
                 return
-            await asyncio.sleep(left)
+            await self.wakeup.until(self._last_byte + gap_s)
+            self._checked()
 
     def _checked(self) -> tuple[Line, asyncio.AbstractEventLoop]:
         if self._lost is not None:
@@ -211,23 +219,25 @@ class Port:
 
     def _receive(self, data: bytes) -> None:
         assert self._loop is not None
-        self._last_byte = self._loop.time()
+        now = self._last_byte = self._loop.time()
         self.counters.received_bytes += len(data)
+        exchange = self._exchange
         if self._stream is not None:
             self._stream(data)
-        elif self._exchange is None or self._exchange.found.done():
+        elif exchange is None or exchange.over:
             self.counters.stray_bytes += len(data)
             self.surplus += len(data)
-            if self.overheard is not None:
-                self.overheard(data, self._last_byte)
         else:
-            self._exchange.receive(data)
+            exchange.receive(data, now)
+            if exchange.over:
+                self.wakeup.wake()
 
     def _line_lost(self, error: Exception) -> None:
         if self._lost is None:
             self._lost = error
             self.counters.lost += 1
-        if self._exchange is not None and not self._exchange.found.done():
-            self._exchange.found.set_exception(PortLost(str(error)))
         if self._told_lost is not None:
             self._told_lost()
+        if self._exchange is not None:
+            self._exchange.end(PortLost(str(error)))
+            self.wakeup.wake()

@@ -247,12 +247,12 @@ class Wire:
         listening = self.deliver is not None
         if self.heard is not None:
             self.heard(sound)
-        self._arrive(sound, len(sound.data))
         if sound.meter is not None:
             # What stands around a frame says nothing, nor does the preamble that wakes its hearer (FE begins no Modbus
             # frame).
             intact = listening and sound.sent.lstrip(b"\xfe") in sound.data
             self.log.add(Served(meter=sound.meter, at_ms=self._now_ms(), intact=intact, values=sound.values))
+        self._arrive(sound, len(sound.data))  # the asker deals with it at once, and may be asked what it made of it
 
 
 def answer_of(meter: SimulatedMeter, question: Question, at_ms: int) -> Answer | None:
