@@ -15,6 +15,7 @@ from config.model import BusEntry
 from drivers.account import Account
 from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
 from drivers.job import Job, Lane
+from drivers.late import Latecomers
 from drivers.outcome import Outcome
 from drivers.port import OpenLine, Port, PortLost, open_line
 from drivers.queue import Queue
@@ -65,6 +66,7 @@ class Bus:
         self._reopening = Reopening(jitter or Random())
         self._queue = Queue()
         self._standings: dict[str, Standing] = {}
+        self._late = Latecomers(self.port)
         self._in_hand: Run | None = None
         self._silence_s = 0.0
         """What has to stand behind the last exchange, whoever is asked next."""
@@ -275,6 +277,8 @@ class Bus:
             self._in_hand = None
         now = self._now = loop.time()
         run.keep(ask.data, port.seen)
+        if self._late.any:
+            self._late.exchanged(standing, ask, answer)
         if isinstance(answer, Reply) and ask.speaks_for is not None and ask.speaks_for(answer.frame):
             answer = Silence()  # of the meter, told by the gateway in front of it
         if isinstance(answer, Reply):
@@ -319,6 +323,8 @@ class Bus:
     ) -> None:
         """The question in hand was not answered this time. live: whether live meters had work when it was put."""
         standing = run.standing
+        if run.ask is not None and isinstance(answer, Silence):
+            self._late.owes(standing, run.ask, began)
         self._uncertain(standing, now)
         run.failed(answer)
         if isinstance(answer, Silence):
@@ -349,7 +355,10 @@ class Bus:
     def _uncertain(self, standing: Standing, now: float) -> None:
         """The question in hand has no certain end: its answer may still come, and must not meet another question."""
         self.counters.quarantines += 1
-        standing.quiet_until = now + standing.meter.late_s
+        meter, asked = standing.meter, standing.asked
+        if asked is not None:  # cut off before its time-out, which counts from then on
+            now = max(now, self.port.began + meter.timeout_s(asked))
+        standing.quiet_until = now + meter.late_s
 
     def _requeue(self, run: Run) -> None:
         """Back to wait, from the start where the meter is silent."""

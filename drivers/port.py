@@ -85,6 +85,8 @@ class Port:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exchange: Exchange | None = None
         self._stream: Callable[[bytes], None] | None = None
+        self.overheard: Callable[[bytes, float], None] | None = None
+        """Told of bytes that come while nothing is asked, and when (loop time), where somebody wants to know."""
         self._told_lost: Callable[[], None] | None = None
 
     @property
@@ -227,6 +229,8 @@ class Port:
         elif exchange is None or exchange.over:
             self.counters.stray_bytes += len(data)
             self.surplus += len(data)
+            if self.overheard is not None:
+                self.overheard(data, self._last_byte)
         else:
             exchange.receive(data, now)
             if exchange.over:
