@@ -1,13 +1,30 @@
-"""`meterwire` with the one change that its gateway settles a batch at the broker's PUBACK, as other gateways do.
+"""`meterwire` with one change to its gateway, for the controls of destructive tests: `gateway_process.py CHANGE ...`.
 
-The control of the kill tests: it has to lose data where the real one loses nothing.
+A control has to lose data where the real gateway loses nothing.
 """
 
+import sys
 from functools import partial
 
+import buffer.sqlite
 import gateway.daemon
 from field.main import main
 
-if __name__ == "__main__":
+
+def settle_on_puback() -> None:
+    """Batches are settled when the broker has taken them, as other gateways do."""
     vars(gateway.daemon)["Daemon"] = partial(gateway.daemon.Daemon, settle_on="puback")
+
+
+def sync_normal() -> None:
+    """The store syncs at checkpoints only, as SQLite's handbooks advise for speed."""
+    defaults = buffer.sqlite.open_store.__kwdefaults__
+    assert defaults is not None and defaults["synchronous"] == "FULL"
+    defaults["synchronous"] = "NORMAL"
+
+
+CHANGES = {change.__name__: change for change in (settle_on_puback, sync_normal)}
+
+if __name__ == "__main__":
+    CHANGES[sys.argv.pop(1)]()
     main()

@@ -1,7 +1,7 @@
 """Long campaigns: `python -m tests.soak --minutes N`, or `make soak`. Goes on where the last run stopped.
 
-In turn: a week of the whole site in virtual time, a site whose processes are killed, power cuts of the store, and
-fuzzed buses of every protocol.
+In turn: a week of the whole site in virtual time, a site whose processes are killed, one whose gateway loses its
+power, power cuts of the store alone, and fuzzed buses of every protocol.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from simulators.noise import Faults
-from tests import days, kills
+from tests import days, kills, power, power_cuts
 from tests.broker import MOSQUITTO
 from tests.crash.campaign import campaign as cut_power
 from tests.faults.campaign import FAMILIES, Family
@@ -28,6 +28,7 @@ OUTAGE_H = 48.0
 NOISE = Faults(ber=2e-5, silent=0.002, truncate=0.001, glitch=0.01, foreign=0.001)
 """A line that wants looking after: about one answer in a hundred is damaged or missing."""
 KILLS = 30
+CUTS = 50
 CRASH_IMAGES = 1_000
 EXCHANGES = 100_000
 
@@ -57,6 +58,15 @@ def kill(seed: int) -> str:
         truth = kills.campaign(seed=seed, kills=KILLS, directory=Path(name))
     assert truth.passed, dict(truth.examples)
     return f"{truth.accepted} captures accepted, {truth.gaps} gaps"
+
+
+def cut(seed: int) -> str:
+    """Fifty power cuts of the whole gateway."""
+    with scratch(100) as directory:
+        done = power_cuts.campaign(seed=seed, cuts=CUTS, directory=directory)
+    assert done.truth.passed, dict(done.truth.examples)
+    slowest = max(done.first_polls_s)
+    return f"{done.cuts} cuts, {done.truth.accepted} captures accepted, first poll after {slowest:.1f} s at most"
 
 
 def crash(seed: int) -> str:
@@ -89,6 +99,7 @@ def fuzzed(entries: Sequence[Entry]) -> str:
 CAMPAIGNS: dict[str, Campaign] = {
     "week": week,
     "kill": kill,
+    "cut": cut,
     "crash": crash,
     **{f"faults-{family}": partial(faults, family) for family in FAMILIES},
 }
@@ -97,4 +108,7 @@ if __name__ == "__main__":
     if MOSQUITTO is None:
         del CAMPAIGNS["kill"]
         print("kill: left out, as there is no mosquitto (apt-get install mosquitto)", file=sys.stderr)
+    if not power.available():
+        del CAMPAIGNS["cut"]
+        print("cut: left out, as no disk here can lose its power (root, loop devices, mkfs.ext4)", file=sys.stderr)
     sys.exit(main("tests.soak", CAMPAIGNS, summary=fuzzed))

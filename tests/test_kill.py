@@ -25,7 +25,7 @@ SEED = "MW_KILL_SEED"
 """The environment variable that repeats a campaign."""
 FAST = TaskEntry(name="curve", every_s=2, items=kills.TASK.items)
 """Every seal of the prompt profile has something to carry."""
-CONTROL = [sys.executable, "-P", str(Path(__file__).parent / "gateway_process.py")]
+CONTROL = [sys.executable, "-P", str(Path(__file__).parent / "gateway_process.py"), "settle_on_puback"]
 STEP_S_MAX = 30.0
 
 
