@@ -18,6 +18,10 @@ READINGS_MAX = 5
 """Readings of a dialogue before what still differs is given as it is. A register turns over seldom, damage is rare: two
 nearly always do."""
 
+APART_S = 0.07
+"""How long a meter is left alone between two readings (others are asked meanwhile), so that one thing does not spoil
+both: a converter that sends a damaged answer twice, a disturbance that lasts."""
+
 POWER_KW_MAX = 10_000
 """What a meter can measure, where its profile does not say: above any feeder but those of substations."""
 
@@ -50,7 +54,7 @@ def confirmed(
         return first
     settled: dict[int, Value] = {}
     while len(settled) < len(wanted) and len(readings) < READINGS_MAX and not _silent(readings[-1][0]):
-        before, again = readings[-1][0], (yield from _timed(dialogue()))
+        before, again = readings[-1][0], (yield from _timed(dialogue(), pause_s=APART_S))
         readings.append(again)
         for place in wanted:
             if place not in settled and _same(before[place], again[0][place]):
@@ -62,11 +66,13 @@ def confirmed(
     return values
 
 
-def _timed(dialogue: Dialogue[Any]) -> Generator[Ask[Any], Answer[Any], Reading]:
-    """Run a dialogue to its end, and note when its last answer came."""
+def _timed(dialogue: Dialogue[Any], *, pause_s: float = 0.0) -> Generator[Ask[Any], Answer[Any], Reading]:
+    """Run a dialogue to its end, pause_s after whatever was asked before, and note when its last answer came."""
     at = 0
     try:
         ask = next(dialogue)
+        if pause_s > ask.pause_s:
+            ask = replace(ask, pause_s=pause_s)
         while True:
             answer = yield ask
             if isinstance(answer, Reply):

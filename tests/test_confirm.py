@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from drivers import confirm
 from drivers.confirm import READINGS_MAX, confirmed
 from protocols.capture import Fault, Quality, Value, faulty
 from protocols.dialogue import Ask, Dialogue, Reply
+from protocols.modbus.dialogue import Block, Item, read_blocks
+from protocols.modbus.registers import Format, Type
 from protocols.quantity import by_name
+from tests.desk import Desk, serve
+from tests.script import Said, ScriptedLine, meter, registers
 
 ENERGY, DEMAND, VOLTAGE = (
     by_name(n) for n in ("energy.active.import.total", "demand.active.import.total", "voltage.a")
@@ -126,3 +131,27 @@ def test_however_readings_disagree_a_good_value_was_read_twice_running_or_rose_a
         (value,), asked = read([[f"{count}e-2"] for count in counts])
         if value.quality is Quality.GOOD and steps[asked - 2] != 0:
             assert all(step in (0, 1) for step in steps) and asked == READINGS_MAX
+
+
+def confirmed_on_the_wire() -> str | None:
+    """What is confirmed of a register of 1000 when a converter sends the first answer, damaged to 9000, twice: again
+    before the slow meter has answered the next question."""
+
+    def answer(question: bytes, n: int) -> Said:
+        wrong = registers(1, 0, 9000)
+        return [(0.12, wrong), (0.17, wrong)] if n == 0 else [(0.12, registers(1, 0, 1000))]
+
+    desk = Desk(ScriptedLine(answer))
+    item = Item(quantity=ENERGY, function=4, address=0, format=Format(type=Type.UINT32))
+
+    async def script() -> None:
+        desk.ask(meter("1", "modbus-rtu"), lambda: confirmed(lambda: read_blocks([Block(1, [item])])), name="bill")
+
+    serve(desk, script, for_s=60.0)
+    return desk.plain("bill")[0]
+
+
+def test_an_answer_that_was_damaged_and_comes_twice_does_not_confirm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert confirmed_on_the_wire() == "1000"
+    monkeypatch.setattr(confirm, "APART_S", 0.0)
+    assert confirmed_on_the_wire() == "9000"
