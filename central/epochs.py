@@ -1,14 +1,13 @@
 """What the centre knows of a gateway's batch numbers, epoch by epoch, and how it says so in a receipt."""
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from central.numbers import Numbers
-from central.sinks.base import Sink
+from central.sinks.base import NUMBERS_MAX, Sink
 from protocols.messages import RANGES_MAX
 
-EPOCHS_MAX = 4096
-"""Epochs kept in memory; one that is needed again is read from the database."""
+MARK_EVERY = 64
+"""The mark of an epoch is moved when it is this far behind: what is above it is read for each receipt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,19 +24,7 @@ class EpochState:
     """One epoch of one gateway: `closed` numbers landed, were refused or voided; `refused` ones are not yet voided."""
 
     closed: Numbers = field(default_factory=Numbers)
-    voided: Numbers = field(default_factory=Numbers)
     refused: dict[int, str] = field(default_factory=dict)
-
-    def void(self, seq: int) -> None:
-        """The gateway has given this number up: nothing will land under it any more, and it knows."""
-        self.closed.add(seq)
-        self.voided.add(seq)
-        self.refused.pop(seq, None)
-
-    def refuse(self, seq: int, code: str) -> None:
-        """This number is closed without having landed, and the gateway must hear of it."""
-        self.closed.add(seq)
-        self.refused.setdefault(seq, code)
 
     def said(self) -> Said:
         """What to tell the gateway. Where not all fits, less is said, never more than is true.
@@ -67,27 +54,16 @@ def _without(numbers: tuple[int, int], holes: dict[int, str]) -> list[tuple[int,
     return parts
 
 
-class Epochs:
-    """The epochs that were needed lately, each read from the database once."""
+def epoch_state(sink: Sink, gateway: str, epoch: int) -> EpochState:
+    """How the epoch stands in the database, whichever workers brought it there. Raises SinkAway.
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._states: OrderedDict[tuple[str, int], EpochState] = OrderedDict()
-
-    def get(self, gateway: str, epoch: int) -> EpochState:
-        """The state of the epoch. Change it only after the change is committed. Raises SinkAway."""
-        key = (gateway, epoch)
-        state = self._states.get(key)
-        if state is None:
-            state = EpochState(closed=Numbers(self._sink.landed_numbers(gateway, epoch)))
-            for seq, code, voided in self._sink.closed_numbers(gateway, epoch):
-                if voided:
-                    state.void(seq)
-                else:
-                    state.refuse(seq, code)
-            self._states[key] = state
-            while len(self._states) > EPOCHS_MAX:
-                self._states.popitem(last=False)
-        else:
-            self._states.move_to_end(key)
-        return state
+    Nothing is remembered between two receipts: a database that was restored from a backup is not talked over.
+    """
+    while True:
+        found = sink.numbers(gateway, epoch)
+        closed = Numbers.upto_and(found.upto, found.above)
+        if closed.upto >= found.upto + MARK_EVERY:
+            sink.mark(gateway, epoch, closed.upto)
+            if len(found.above) == NUMBERS_MAX:
+                continue
+        return EpochState(closed=closed, refused=dict(found.refused))

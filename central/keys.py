@@ -10,19 +10,16 @@ from protocols.errors import Malformed
 
 OPEN_MAX = 4096
 """Data keys kept open in memory; unwrapping one again costs about a millisecond."""
-MISSING_MAX = 16
-"""Keys that one gateway is asked for at a time."""
 
 
 class Keys:
-    """Opens key records, and knows which are missing. Any call may raise SinkAway."""
+    """Opens key records. What it remembers never changes in the database. Any call may raise SinkAway."""
 
     def __init__(self, sink: Sink, *, centre: Centre, gateways: GatewayTrust) -> None:
         self._sink = sink
         self._centre = centre
         self._gateways = gateways
         self._open: OrderedDict[tuple[str, bytes], DataKey] = OrderedDict()
-        self._missing: dict[str, OrderedDict[bytes, None]] = {}
 
     def get(self, gateway: str, kid: bytes) -> DataKey | None:
         """The data key with this id, from memory or from its record; None when there is none that opens."""
@@ -45,24 +42,12 @@ class Keys:
         data_key = open_key_record(message, gateway=gateway, centre=self._centre, gateways=self._gateways)
         known = self.get(gateway, data_key.kid)
         if known is None:
-            self._sink.add_key_record(gateway, data_key.kid, data_key.epoch, data_key.day, message, at)
+            # A record that is there already is wrapped for a private key that this centre no longer has.
+            self._sink.add_key_record(gateway, data_key.kid, data_key.epoch, data_key.day, message, at, replace=True)
             self._remember(gateway, data_key)
         elif known != data_key:
             raise Malformed(f"key record {data_key.kid.hex()}: another key of {gateway} has this id")
-        self._missing.get(gateway, OrderedDict()).pop(data_key.kid, None)
         return data_key
-
-    def miss(self, gateway: str, kid: bytes) -> None:
-        """Ask the gateway for this key in every receipt until it comes."""
-        missing = self._missing.setdefault(gateway, OrderedDict())
-        missing[kid] = None
-        missing.move_to_end(kid)
-        while len(missing) > MISSING_MAX:
-            missing.popitem(last=False)
-
-    def missing(self, gateway: str) -> tuple[bytes, ...]:
-        """The keys that the gateway is to be asked for."""
-        return tuple(self._missing.get(gateway, ()))
 
     def _remember(self, gateway: str, data_key: DataKey) -> None:
         self._open[gateway, data_key.kid] = data_key

@@ -5,6 +5,7 @@ broker be told that it arrived. `receipts` gives what is to be said to the gatew
 of its epoch, so a lost one is made good by the next.
 """
 
+import gc
 import json
 import logging
 from collections import Counter, OrderedDict
@@ -14,7 +15,7 @@ from dataclasses import asdict
 from enum import Enum
 from hashlib import sha256
 
-from central.epochs import Epochs, EpochState
+from central.epochs import epoch_state
 from central.keys import Keys
 from central.sinks.base import Arrival, Letter, Outcome, Sink, SinkAway, SinkRefuses
 from identity.centre import Centre, GatewayTrust
@@ -33,6 +34,8 @@ LETTER_BYTES_MAX = 256 * 1024
 """Of a longer message, only this much is kept. An outbox seals at most 64 KiB."""
 DUE_MAX = 100_000
 """Epochs for which a receipt is waiting to be fetched."""
+MISSING_MAX = 16
+"""Keys that one gateway is asked for at a time."""
 TOPIC_MAX, DETAIL_MAX = 256, 1024
 _LOG_EVERY_MS = 60_000
 """Between two lines in the log on messages set aside for one reason; each one counts and is in dead_letter."""
@@ -74,7 +77,6 @@ class Landing:
         self._gateways = gateways
         self._now_ms = now_ms
         self._keys = Keys(sink, centre=centre, gateways=gateways)
-        self._epochs = Epochs(sink)
         self._due: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._latest: dict[str, int] = {}
         self._logged_at: dict[Reason, int] = {}
@@ -137,10 +139,11 @@ class Landing:
         return found
 
     def _receipt(self, gateway: str, epoch: int) -> bytes:
-        said = self._epochs.get(gateway, epoch).said()
+        said = epoch_state(self._sink, gateway, epoch).said()
+        missing = self._sink.held_kids(gateway, Reason.UNKNOWN_KEY.value, MISSING_MAX)
         receipt = Receipt(
             gateway=gateway, epoch=epoch, contiguous_upto=said.upto, ranges=said.ranges, rejected=said.rejected,
-            need_key=self._keys.missing(gateway), sent_at=self._now_ms(),
+            need_key=tuple(missing), sent_at=self._now_ms(),
         )  # fmt: skip
         return signed(receipt, kid=self._centre.kid, sign=self._centre.sign)
 
@@ -175,7 +178,11 @@ class Landing:
         """A data key: kept as it came, and what waited for it is dealt with."""
         data_key = self._keys.add(gateway, payload, at=self._now_ms())
         self.counters["keys"] += 1
-        for held in self._sink.held(gateway, data_key.kid, Reason.UNKNOWN_KEY.value):
+        self._release(gateway, data_key.kid)
+
+    def _release(self, gateway: str, kid: bytes) -> None:
+        """Deal with what was held, by this worker or another, until the key came."""
+        for held in self._sink.held(gateway, kid, Reason.UNKNOWN_KEY.value):
             self._sealed(gateway, _KIND_OF_TOPIC[parse_topic(held.topic).name], held.topic, held.payload)
             self._sink.release([held.id])
             self.counters["held.released"] += 1
@@ -183,16 +190,18 @@ class Landing:
     def _hello(self, gateway: str, hello: Hello) -> None:
         """Where the gateway stands. Numbers that it has voided count as closed; it is told where we stand."""
         now = self._now_ms()
-        numbers = [
-            (epoch, seq)
-            for epoch, seq in dict.fromkeys(hello.voided)
-            if seq >= 1 and seq not in self._epochs.get(gateway, epoch).voided
-        ]
+        given_up = [(epoch, seq) for epoch, seq in dict.fromkeys(hello.voided) if seq >= 1]
+        known = {
+            (epoch, number.seq)
+            for epoch in {epoch for epoch, _ in given_up}
+            for number in self._sink.closed_numbers(gateway, epoch)
+            if number.voided
+        }
+        numbers = [number for number in given_up if number not in known]
         if numbers:
             self._sink.close_numbers(gateway, numbers, code="voided", voided=True, at=now)
             self.counters["voided"] += len(numbers)
-        for epoch, seq in numbers:
-            self._epochs.get(gateway, epoch).void(seq)
+        for epoch, _ in numbers:
             self._owe(gateway, epoch)
         self._sink.note(gateway, "hello", json.dumps(asdict(hello) | {"voided": len(hello.voided)}), now)
         self._latest[gateway] = hello.epoch
@@ -211,11 +220,12 @@ class Landing:
             return
         data_key = self._keys.get(gateway, head.kid)
         if data_key is None:
-            self._keys.miss(gateway, head.kid)
             self._set_aside(
                 Reason.UNKNOWN_KEY, gateway, on, payload, f"no key record for {head.kid.hex()}", kid=head.kid
             )
             self._owe(gateway, self._latest.get(gateway, 0))
+            if self._keys.get(gateway, head.kid) is not None:  # it came to another worker since we looked
+                self._release(gateway, head.kid)
             return
         try:
             opened = envelope.open(payload, data_key=data_key, gateway=gateway)
@@ -227,41 +237,34 @@ class Landing:
     def _batch(self, gateway: str, data_key: DataKey, opened: envelope.Opened, on: str, payload: bytes) -> None:
         """A batch that is truly the gateway's: land it once, and owe a receipt whatever comes of it."""
         epoch, seq = data_key.epoch, opened.seq
-        state = self._epochs.get(gateway, epoch)
         self._latest[gateway] = max(epoch, self._latest.get(gateway, 0))
         self._owe(gateway, epoch)
         digest = sha256(payload).digest()
-        if seq in state.voided:
-            self.counters["batches.late_voided"] += 1
-            return
-        outcome, reason, why = Outcome.REPEAT, Reason.OTHER_BYTES, "another batch landed under its number"
-        if seq in state.closed:
-            landed = self._sink.landed_hash(gateway, epoch, seq)
-            if landed not in (digest, None):
-                outcome = Outcome.OTHER
-        else:
+        reason, why = Reason.OTHER_BYTES, "another batch landed under its number"
+        outcome = self._sink.closed_as(gateway, epoch, seq, digest)
+        if outcome is None:
             try:
                 arrival = Arrival(
                     gateway=gateway, epoch=epoch, seq=seq, sha256=digest, size=len(payload),
                     received_at=self._now_ms(), records=batch.decode(opened.body),
                 )  # fmt: skip
-                outcome = self._land(state, arrival)
+                outcome = self._land(arrival)
             except Malformed as error:
                 outcome, reason, why = Outcome.OTHER, Reason.BAD_BODY, str(error)
             except SinkRefuses as error:
                 outcome, reason, why = Outcome.OTHER, Reason.BAD_VALUE, str(error)
-        if outcome is Outcome.REPEAT:
-            self.counters["batches.repeated"] += 1
-        elif outcome is Outcome.OTHER:
-            log.error("gateway=%s epoch=%d seq=%d refused=%s: %s", gateway, epoch, seq, reason.value, why)
-            self._set_aside(reason, gateway, on, payload, why)
-            self._sink.close_numbers(gateway, [(epoch, seq)], code=reason.value, voided=False, at=self._now_ms())
-            state.refuse(seq, reason.value)
+        match outcome:
+            case Outcome.REPEAT | Outcome.REFUSED:
+                self.counters["batches.repeated"] += 1
+            case Outcome.VOIDED:
+                self.counters["batches.late_voided"] += 1
+            case Outcome.OTHER:
+                log.error("gateway=%s epoch=%d seq=%d refused=%s: %s", gateway, epoch, seq, reason.value, why)
+                self._set_aside(reason, gateway, on, payload, why)
+                self._sink.close_numbers(gateway, [(epoch, seq)], code=reason.value, voided=False, at=self._now_ms())
 
-    def _land(self, state: EpochState, arrival: Arrival) -> Outcome:
+    def _land(self, arrival: Arrival) -> Outcome:
         landed = self._sink.land(arrival)
-        if landed.outcome is not Outcome.OTHER:
-            state.closed.add(arrival.seq)
         if landed.outcome is Outcome.LANDED:
             self.counters["batches.landed"] += 1
             self.counters["bytes"] += arrival.size
@@ -299,6 +302,16 @@ class Landing:
             ),
             keep=LETTERS_MAX,
         )  # fmt: skip
+
+
+def spare_the_collector() -> None:
+    """Have the garbage collector look less often: a batch makes thousands of objects that live for its time only.
+
+    Looking after every 700 of them took 0.5 of the 2.2 µs that decoding a value costs. Call it once all is loaded.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def _anyone(kid: bytes, data: bytes, signature: bytes) -> bool:

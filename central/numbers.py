@@ -18,6 +18,16 @@ class Numbers:
         for number in numbers:
             self.add(number)
 
+    @classmethod
+    def upto_and(cls, upto: int, above: Iterable[int]) -> "Numbers":
+        """All numbers up to `upto`, and those in `above`."""
+        numbers = cls()
+        if upto >= 1:
+            numbers._firsts, numbers._lasts = [1], [upto]
+        for number in above:
+            numbers.add(number)
+        return numbers
+
     def add(self, number: int) -> bool:
         """Add a number; False when it was there already. Numbers start at 1: a lower one raises ValueError."""
         if number < 1:

@@ -52,7 +52,7 @@ def run(out: Output, file: Path) -> Exit:
     counters. Exit codes: 0 stopped as asked; 2 a mistake in the configuration, a missing key or one that others can
     read, or a database that is not fit; 3 stopped before the database was ever there.
     """
-    from central.landing import Landing
+    from central.landing import Landing, spare_the_collector
     from central.subscriber import Subscriber, tls_context
     from identity.centre import Centre, GatewayTrust
     from identity.files import IdentityError
@@ -85,6 +85,7 @@ def run(out: Output, file: Path) -> Exit:
         signal.signal(number, lambda *_: subscriber.stop())
     if stopping.is_set():
         subscriber.stop()
+    spare_the_collector()
     try:
         subscriber.run()
     finally:

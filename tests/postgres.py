@@ -34,12 +34,13 @@ def _unprivileged() -> Mapping[str, object]:
 class Postgres:
     """A PostgreSQL server that can be stopped, crashed and started again on the same port.
 
-    fsync is off: what these tests kill is the process, and what it has written to the kernel outlives it. All
-    else, synchronous_commit included, is as in a real one.
+    fsync is off by default: what these tests kill is the process, and what it has written to the kernel outlives it.
+    All else, synchronous_commit included, is as in a real one.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, fsync: bool = False, shared_buffers: str = "64MB") -> None:
         self.directory = directory
+        self._settings = ("-c", f"fsync={'on' if fsync else 'off'}", "-c", f"shared_buffers={shared_buffers}")
         self.port = free_port()
         self.log = directory / "postgres.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,8 +64,7 @@ class Postgres:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [BIN / "postgres", "-D", self.directory / "data", "-p", str(self.port), "-k", self.directory,
-                 "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=20",
-                 "-c", "shared_buffers=64MB"],
+                 "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=20", *self._settings],
                 cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}, **self._as,  # type: ignore[call-overload]
             )  # fmt: skip

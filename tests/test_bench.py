@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import append, chain, daemon, decode, fleet, modbus_cpu, start, uplink, utilisation, wear
+from bench import append, body, chain, daemon, decode, fleet, landing, modbus_cpu, start, uplink, utilisation, wear
 from bench.__main__ import NAMES, main
 from bench.figure import Figure, rate, took
 from bench.rig import rig
@@ -32,11 +32,12 @@ def told(figures: Iterator[Figure], *, timed: bool = False) -> list[dict[str, ob
 
 
 def test_an_hour_of_the_reference_load_is_sealed_in_at_most_one_and_a_half_bytes_a_value() -> None:
-    reference, *traces = told(uplink.run(meters=10, hours=1))
+    reference, float32, *traces = told(uplink.run(meters=10, hours=1))
     assert reference["bound"] == {"at_most": 1.5}
     assert reference["ok"] is True
     assert reference["values"] == 8000
     assert reference["envelope_bytes"] == 54
+    assert float32["values"] == 8000
     assert [str(line["what"]).split()[0] for line in traces][:2] == ["household", "steelplant"]
 
 
@@ -50,7 +51,15 @@ def test_a_residential_trace_is_read_where_it_is(tmp_path: Path, monkeypatch: py
     *_, last = told(uplink.run(meters=1, hours=1))
     assert last["values"] == 8
     monkeypatch.setenv(uplink.RESIDENTIAL, str(tmp_path / "absent"))
-    assert len(told(uplink.run(meters=1, hours=1))) == 3
+    assert len(told(uplink.run(meters=1, hours=1))) == 4
+
+
+@pytest.mark.slow
+def test_bodies_are_written_and_read_at_three_hundred_thousand_values_a_second() -> None:
+    encoded, decoded, *_ = told(body.run(), timed=True)
+    for line in (encoded, decoded):
+        assert line["bound"] == {"at_least": 300_000}
+        assert line["ok"] is True, line
 
 
 def test_in_virtual_time_the_wire_is_used_to_99_percent() -> None:
@@ -103,6 +112,17 @@ def test_a_fleet_on_modbus_tcp_is_read_and_weighed_beside_pymodbus() -> None:
     assert processor["bound"] == {"at_most": 60.0}
     assert processor["pymodbus_reading_the_same"] != 0
     assert memory["bound"] == {"at_most": 80.0}
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_sealed_batches_are_landed_by_one_worker_and_by_two(postgres_cluster: object) -> None:
+    alone, both, times = told(landing.run(batches=2, meters=5, rounds=1))
+    assert alone["bound"] == {"at_least": 100_000}
+    for line in (alone, both):
+        assert isinstance(line["figure"], float | int)
+        assert line["figure"] > 0
+    assert times["unit"] == "times"
 
 
 def test_a_bound_that_is_not_kept_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,14 +111,14 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     make_keys(tmp_path)
     sink = open_sink(f"sqlite:///{tmp_path}/central.db")
     with sink._transaction() as cursor:  # type: ignore[attr-defined]
-        cursor.execute("PRAGMA user_version = 2")
+        cursor.execute("PRAGMA user_version = 3")
     sink.close()
     file = write_config(
         tmp_path,
         '[broker]\nurl = "mqtt://127.0.0.1:1"\n[keys]\npath = "keys"\n[database]\nurl = "sqlite:///central.db"\n',
     )
     result = invoke("run", "-c", file)
-    assert (result.exit_code, "version 1, got 2" in result.stderr) == (2, True)
+    assert (result.exit_code, "version 2, got 3" in result.stderr) == (2, True)
 
 
 def start(file: Path) -> subprocess.Popen[str]:

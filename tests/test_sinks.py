@@ -107,8 +107,10 @@ def test_another_batch_under_a_landed_number_does_not_land(sink: Sink) -> None:
     sink.land(arrival(1, [capture()]))
     assert sink.land(arrival(1, [capture(meter="m-9")], salt=b"x")).outcome is Outcome.OTHER
     assert {row.meter for row in sink.readings()} == {"m-1"}
-    assert sink.landed_hash(GATEWAY, 1 << 32, 1) == arrival(1, []).sha256
-    assert sink.landed_hash(GATEWAY, 1 << 32, 2) is None
+    landed = arrival(1, [])
+    assert sink.closed_as(GATEWAY, landed.epoch, 1, landed.sha256) is Outcome.REPEAT
+    assert sink.closed_as(GATEWAY, landed.epoch, 1, b"x" * 32) is Outcome.OTHER
+    assert sink.closed_as(GATEWAY, landed.epoch, 2, landed.sha256) is None
 
 
 @pytest.mark.parametrize(("again", "same"), [("230.00", True), ("230", True), ("230.01", False), ("-230.0", False)])
@@ -200,14 +202,31 @@ def test_a_batch_that_cannot_be_held_leaves_nothing_behind(sink: Sink) -> None:
     with pytest.raises(SinkRefuses):
         sink.land(arrival(1, [capture(), capture(meter="m-2", late_ms=1 << 64)]))
     assert list(sink.readings()) == []
-    assert sink.landed_numbers(GATEWAY, 1 << 32) == []
+    assert sink.numbers(GATEWAY, 1 << 32).above == []
     assert sink.land(arrival(1, [capture()])).outcome is Outcome.LANDED
+
+
+def test_a_mark_only_rises_and_hides_what_is_below_it(sink: Sink) -> None:
+    for seq in (1, 2, 3, 5):
+        sink.land(arrival(seq, [gap(meter=f"m-{seq}")]))
+    sink.close_numbers(GATEWAY, [(1 << 32, 4)], code="bad_body", voided=False, at=SLOT)
+    for upto in (2, 4, 3):
+        sink.mark(GATEWAY, 1 << 32, upto)
+    assert sink.numbers(GATEWAY, 1 << 32) == (4, [5], [(4, "bad_body")])
+
+
+def test_a_number_that_is_closed_takes_no_batch(sink: Sink) -> None:
+    sink.close_numbers(GATEWAY, [(1 << 32, 1)], code="bad_body", voided=False, at=SLOT)
+    sink.close_numbers(GATEWAY, [(1 << 32, 2)], code="voided", voided=True, at=SLOT)
+    assert [sink.land(arrival(seq, [capture()])).outcome for seq in (1, 2)] == [Outcome.REFUSED, Outcome.VOIDED]
+    assert list(sink.readings()) == []
+    assert sink.inbox().batches == 0
 
 
 @given(digits=st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=6), min_size=1, max_size=8))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_numbers_come_back_digit_for_digit(sink: Sink, digits: list[Decimal]) -> None:
-    seq = 1 + max(sink.landed_numbers(GATEWAY, 7), default=0)
+    seq = 1 + max(sink.numbers(GATEWAY, 7).above, default=0)
     captures = [
         capture(Value(quantity=by_name("voltage.a"), number=digit), meter=f"m-{seq}-{n}")
         for n, digit in enumerate(digits)
@@ -223,11 +242,12 @@ def test_numbers_of_batches_are_remembered_by_epoch(sink: Sink) -> None:
     for seq in (3, 1, 2):
         sink.land(arrival(seq, [gap(meter=f"m-{seq}")]))
     sink.land(arrival(9, [gap()], epoch=5))
-    assert sink.landed_numbers(GATEWAY, 1 << 32) == [1, 2, 3]
-    assert sink.landed_numbers("gw-0002", 1 << 32) == []
+    assert sink.numbers(GATEWAY, 1 << 32) == (0, [1, 2, 3], [])
+    assert sink.numbers("gw-0002", 1 << 32) == (0, [], [])
     sink.close_numbers(GATEWAY, [(5, 2), (5, 4)], code="bad_body", voided=False, at=SLOT)
     sink.close_numbers(GATEWAY, [(5, 4), (5, 6), (6, 1)], code="voided", voided=True, at=SLOT)
     sink.close_numbers(GATEWAY, [(5, 4)], code="bad_body", voided=False, at=SLOT)
+    assert sink.numbers(GATEWAY, 5) == (0, [2, 4, 6, 9], [(2, "bad_body")])
     assert sink.closed_numbers(GATEWAY, 5) == [(2, "bad_body", False), (4, "bad_body", True), (6, "voided", True)]
 
 
@@ -236,6 +256,8 @@ def test_the_first_key_record_of_an_id_stays(sink: Sink) -> None:
     sink.add_key_record(GATEWAY, b"k" * 8, 1 << 33, 20_000, b"first", SLOT)
     sink.add_key_record(GATEWAY, b"k" * 8, 1 << 33, 20_000, b"second", SLOT)
     assert sink.key_record(GATEWAY, b"k" * 8) == b"first"
+    sink.add_key_record(GATEWAY, b"k" * 8, 1 << 33, 20_000, b"third", SLOT, replace=True)
+    assert sink.key_record(GATEWAY, b"k" * 8) == b"third"
     assert sink.key_record("gw-0002", b"k" * 8) is None
 
 
@@ -256,6 +278,8 @@ def test_dead_letters_are_bounded_for_each_gateway_and_reason(sink: Sink) -> Non
     held = sink.held(GATEWAY, b"k" * 8, "unknown_key")
     assert [one.payload for one in held] == [b"2", b"3", b"4"]
     assert sink.held(GATEWAY, b"other kid", "unknown_key") == []
+    assert sink.held_kids(GATEWAY, "unknown_key", 9) == [b"k" * 8]
+    assert sink.held_kids(GATEWAY, "unknown_key", 0) == sink.held_kids("gw-0002", "unknown_key", 9) == []
     sink.release([one.id for one in held])
     assert rows(sink, "SELECT count(*) FROM dead_letter") == [(4,)]
 
@@ -269,7 +293,7 @@ def test_the_last_note_of_a_gateway_stays(sink: Sink) -> None:
 def test_what_was_committed_is_there_after_opening_again(sink: Sink) -> None:
     sink.land(arrival(1, [capture()]))
     again = open_sink(f"sqlite:///{sink.path}" if isinstance(sink, SqliteSink) else _url(sink))
-    assert again.landed_numbers(GATEWAY, 1 << 32) == [1]
+    assert again.numbers(GATEWAY, 1 << 32).above == [1]
     assert list(again.readings()) == list(sink.readings())
     again.close()
 
@@ -282,7 +306,7 @@ def _url(sink: Sink) -> str:
 def test_sqlite_of_another_version_is_not_touched(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "central.db") as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(SinkUnfit, match="expected central tables of version 1, got 99"):
+    with pytest.raises(SinkUnfit, match="expected central tables of version 2, got 99"):
         SqliteSink(tmp_path / "central.db")
 
 

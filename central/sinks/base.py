@@ -10,6 +10,9 @@ from typing import NamedTuple, Protocol
 
 from protocols.capture import Record
 
+NUMBERS_MAX = 65_536
+"""Batch numbers above the mark of an epoch that are looked at together."""
+
 
 class SinkAway(Exception):
     """The database cannot be reached or cannot write now; nothing was changed, or it is not known. Try again."""
@@ -31,6 +34,10 @@ class Outcome(Enum):
     """The same number with the same bytes was committed before: nothing was changed."""
     OTHER = "other"
     """The number was committed before with other bytes: nothing was changed."""
+    REFUSED = "refused"
+    """The number was closed before without landing, and the gateway does not know yet: nothing was changed."""
+    VOIDED = "voided"
+    """The gateway itself has given the number up: nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +95,17 @@ class ClosedNumber(NamedTuple):
     """The gateway has said so: it need not be told again."""
 
 
+class EpochNumbers(NamedTuple):
+    """What the database knows of an epoch's numbers."""
+
+    upto: int
+    """Up to this one all are closed: as it was marked last, which may be less than could be said."""
+    above: list[int]
+    """Closed numbers above it, in order: landed, refused or voided."""
+    refused: list[tuple[int, str]]
+    """(seq, code) of those that are refused and not yet voided, in order, wherever they are."""
+
+
 class ReadingRow(NamedTuple):
     """What a reading row says, alike from every sink: numbers in their plain spelling, times in milliseconds."""
 
@@ -137,12 +155,16 @@ class Sink(Protocol):
         """The inbox row and everything in the batch, in one transaction. Raises SinkRefuses."""
         ...
 
-    def landed_hash(self, gateway: str, epoch: int, seq: int) -> bytes | None:
-        """The SHA-256 of the batch that landed under this number, if one has."""
+    def closed_as(self, gateway: str, epoch: int, seq: int, sha256: bytes) -> Outcome | None:
+        """What `land` would make of a batch with this hash without looking into it; None when the number is open."""
         ...
 
-    def landed_numbers(self, gateway: str, epoch: int) -> list[int]:
-        """The numbers that landed in this epoch, in order."""
+    def numbers(self, gateway: str, epoch: int) -> EpochNumbers:
+        """What is closed in this epoch; of more than NUMBERS_MAX above the mark only the lowest."""
+        ...
+
+    def mark(self, gateway: str, epoch: int, upto: int) -> None:
+        """Note that all numbers up to this one are closed. A higher mark that stands is kept."""
         ...
 
     def closed_numbers(self, gateway: str, epoch: int) -> list[ClosedNumber]:
@@ -155,8 +177,10 @@ class Sink(Protocol):
         """Close numbers (epoch, seq). A code that stands is kept; voided is only ever added."""
         ...
 
-    def add_key_record(self, gateway: str, kid: bytes, epoch: int, day: int, message: bytes, at: int) -> None:
-        """Keep a key record as it came, its key still wrapped. The first one for a kid stays."""
+    def add_key_record(
+        self, gateway: str, kid: bytes, epoch: int, day: int, message: bytes, at: int, *, replace: bool = False
+    ) -> None:
+        """Keep a key record as it came, its key still wrapped. The first one for a kid stays, unless it is replaced."""
         ...
 
     def key_record(self, gateway: str, kid: bytes) -> bytes | None:
@@ -169,6 +193,10 @@ class Sink(Protocol):
 
     def held(self, gateway: str, kid: bytes, reason: str) -> list[Held]:
         """The messages kept aside for this reason and key, oldest first."""
+        ...
+
+    def held_kids(self, gateway: str, reason: str, limit: int) -> list[bytes]:
+        """The keys for which messages are kept aside for this reason, at most so many."""
         ...
 
     def release(self, ids: Sequence[int]) -> None:

@@ -1,62 +1,54 @@
-"""Landing in PostgreSQL: COPY into a temporary table and INSERT ... ON CONFLICT, in one transaction with the inbox."""
+"""Landing in PostgreSQL: COPY into daily partitions, in one transaction with the inbox."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
+from zlib import crc32
 
 import psycopg
 from psycopg import errors
 
 from central.sinks.base import Arrival, Landed, Outcome, SinkAway, SinkRefuses, SinkUnfit
-from central.sinks.rows import KEY_COLUMNS, READING_COLUMNS, TIME_COLUMNS, ReadingTuple
+from central.sinks.copying import COPY_COLUMNS, copy_lines, moment
+from central.sinks.partitions import DAY_MS, Partitions
+from central.sinks.rows import KEY_COLUMNS, TIME_COLUMNS
 from central.sinks.sql import SCHEMA_VERSION, SqlSink
+from protocols.capture import Capture
 
 CONNECT_S_MAX = 10
 STATEMENT_MS_MAX = 120_000
 """Longer than any batch takes by far: a server that hangs must become SinkAway, not hang the centre."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS = timedelta(milliseconds=1)
 _SCHEMA_LOCK = 0x6D77_7363
 """Advisory lock under which the tables are made, so that two subscribers may start at once."""
+_GATEWAY_LOCK = 0x6D77_6777
+"""First half of the advisory lock of one gateway; the other is its checksum."""
 
-_TYPES = {"stamp": "bigint", "slot": "bigint", "read_at": "bigint", "clock_error_ms": "bigint", "epoch": "bigint",
-          "seq": "bigint", "value": "numeric", "ratio": "numeric"}  # fmt: skip
-_COLUMNS = ", ".join(READING_COLUMNS)
+_TYPES = {"clock_error_ms": "bigint", "epoch": "bigint", "seq": "bigint", "value": "numeric", "ratio": "numeric"}
+_TYPES |= dict.fromkeys(TIME_COLUMNS, "timestamptz")
+_COLUMNS = ", ".join(COPY_COLUMNS)
 _KEY = ", ".join(KEY_COLUMNS)
 _INCOMING = (
-    "CREATE TEMPORARY TABLE incoming (ordinal integer, "
-    + ", ".join(f"{column} {_TYPES.get(column, 'text')}" for column in READING_COLUMNS)
+    "CREATE TEMPORARY TABLE incoming (ordinal bigint GENERATED ALWAYS AS IDENTITY, "
+    + ", ".join(f"{c} " + _TYPES.get(c, 'text COLLATE "C"' if c in KEY_COLUMNS else "text") for c in COPY_COLUMNS)
     + ") ON COMMIT DELETE ROWS"
 )
-
-
-def _timestamp(expression: str) -> str:
-    """Milliseconds as timestamptz, exact: interval arithmetic is in whole microseconds."""
-    return f"timestamptz 'epoch' + {expression} * interval '1 millisecond'"
-
-
-def _taken(alias: str) -> str:
-    """The columns of `incoming` as `reading` has them."""
-    named = (f"{alias}.{column}" for column in READING_COLUMNS)
-    return ", ".join(_timestamp(n) if n.partition(".")[2] in TIME_COLUMNS else n for n in named)
-
-
+_COPY_READING = f"COPY reading ({_COLUMNS}) FROM STDIN"
+_COPY_INCOMING = f"COPY incoming ({_COLUMNS}) FROM STDIN"
 _HAS_VALUE = "({0}.value IS NOT NULL OR {0}.text IS NOT NULL)"
 _LAND = f"""\
 INSERT INTO reading ({_COLUMNS})
-SELECT {_taken("i")} FROM (
+SELECT {_COLUMNS} FROM (
     SELECT DISTINCT ON ({_KEY}) * FROM incoming
     ORDER BY {_KEY}, (value IS NULL AND text IS NULL), ordinal
 ) AS i
-ON CONFLICT ({_KEY}) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in READING_COLUMNS if c not in KEY_COLUMNS)}
+ON CONFLICT ({_KEY}) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in COPY_COLUMNS if c not in KEY_COLUMNS)}
 WHERE reading.value IS NULL AND reading.text IS NULL AND {_HAS_VALUE.format("excluded")}"""
 _CONFLICT = f"""\
 INSERT INTO conflict ({_COLUMNS}, seen_at)
-SELECT {_taken("i")}, %s FROM incoming AS i JOIN reading AS r
-ON r.meter = i.meter AND r.stamp = {_timestamp("i.stamp")} AND r.quantity = i.quantity AND r.source = i.source
+SELECT {", ".join(f"i.{c}" for c in COPY_COLUMNS)}, %s FROM incoming AS i JOIN reading AS r
+ON r.meter = i.meter AND r.stamp = i.stamp AND r.quantity = i.quantity AND r.source = i.source
 WHERE {_HAS_VALUE.format("i")} AND (i.value IS DISTINCT FROM r.value OR i.text IS DISTINCT FROM r.text)
 ORDER BY i.ordinal
 ON CONFLICT DO NOTHING"""
@@ -70,8 +62,9 @@ UPDATE gap SET closed_at = s.read_at
 FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[]) AS s (meter, task, slot, read_at)
 WHERE gap.meter = s.meter AND gap.task = s.task AND gap.slot = s.slot AND gap.closed_at IS NULL"""
 
-_SPECIAL = re.compile(r"[\\\t\n\r]")
-_ESCAPED = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+class _PartitionGone(Exception):
+    """There is no partition for a reading, though we believed so."""
 
 
 class PostgresSink(SqlSink):
@@ -84,6 +77,9 @@ class PostgresSink(SqlSink):
         """Raises SinkUnfit when the tables are of another version or commits would not be durable, and SinkAway."""
         self.url = url
         self._connection: psycopg.Connection[Any] | None = None
+        self._partitions = Partitions()
+        self._repeating: set[str] = set()
+        """Gateways whose last batch held keys that were there already."""
         with self._errors():
             self._connected()
 
@@ -100,6 +96,7 @@ class PostgresSink(SqlSink):
                 connection.close()
                 raise
             self._connection = connection
+            self._partitions.read(connection)
         return self._connection
 
     @contextmanager
@@ -123,6 +120,8 @@ class PostgresSink(SqlSink):
         """
         try:
             yield
+        except errors.DeadlockDetected as error:  # undone, and the connection is as good as before
+            raise SinkAway(f"PostgreSQL: {_first_line(error)}") from error
         except (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction) as error:
             self.close()
             raise SinkAway(f"PostgreSQL: {_first_line(error)}") from error
@@ -133,20 +132,61 @@ class PostgresSink(SqlSink):
         return statement.replace("?", "%s")
 
     def _time(self, ms: int | None) -> datetime | None:
-        return None if ms is None else _EPOCH + ms * _MS
+        return None if ms is None else moment(ms)
 
     def _ms(self, time: datetime | None) -> int | None:
-        return None if time is None else (time - _EPOCH) // _MS
+        return None if time is None else (time - moment(0)) // timedelta(milliseconds=1)
 
-    def _land_readings(self, cursor: Any, rows: list[ReadingTuple], arrival: Arrival) -> Landed:
-        with cursor.copy("COPY incoming FROM STDIN") as copy:
-            copy.write("".join(map(_copy_line, enumerate(rows))))
-        cursor.execute(_LAND)
+    def land(self, arrival: Arrival) -> Landed:
+        """See Sink. Days that have no partition get one first."""
+        stamps = [record.stamp for record in arrival.records if isinstance(record, Capture)]
+        for _ in range(2):
+            with self._errors():
+                connection = self._connected()
+                if days := self._partitions.missing(stamps, arrival.received_at):
+                    self._partitions.make(connection, days)
+                try:
+                    return super().land(arrival)
+                except _PartitionGone:  # an operator drops old days while we believe that they are there
+                    self._partitions.read(connection)
+        raise SinkAway("PostgreSQL: partitions are dropped as they are made")
+
+    def _hold(self, cursor: Any, gateway: str) -> None:
+        """Batches of one gateway land one after the other, whichever workers they came to."""
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_GATEWAY_LOCK, crc32(gateway.encode()) - (1 << 31)))
+
+    def _land_readings(self, cursor: Any, captures: Sequence[Capture], arrival: Arrival) -> Landed:
+        """Straight into the table, as nearly always every key is new; else, all of it undone, by way of `incoming`.
+
+        A gateway that repeated itself in one batch (tasks that share a slot) is likely to do so in the next.
+        """
+        text = "".join(copy_lines(captures, arrival))
+        count = sum(len(capture.values) for capture in captures)
+        if arrival.gateway not in self._repeating:
+            try:
+                with cursor.connection.transaction(), cursor.copy(_COPY_READING) as copy:
+                    copy.write(text)
+                return Landed(outcome=Outcome.LANDED, readings=count)
+            except errors.UniqueViolation:
+                self._repeating.add(arrival.gateway)
+            except errors.CheckViolation as error:
+                raise _PartitionGone from error
+        return self._land_carefully(cursor, text, count, arrival)
+
+    def _land_carefully(self, cursor: Any, text: str, count: int, arrival: Arrival) -> Landed:
+        with cursor.copy(_COPY_INCOMING) as copy:
+            copy.write(text)
+        try:
+            cursor.execute(_LAND)
+        except errors.CheckViolation as error:
+            raise _PartitionGone from error
         landed = Landed(outcome=Outcome.LANDED, readings=cursor.rowcount)
-        if landed.readings < len(rows):
-            cursor.execute(_CONFLICT, (self._time(arrival.received_at),))
+        if landed.readings < count:
+            cursor.execute(_CONFLICT, (moment(arrival.received_at),))
             landed.conflicts = cursor.rowcount
-            landed.repeats = len(rows) - landed.readings - landed.conflicts
+            landed.repeats = count - landed.readings - landed.conflicts
+        else:
+            self._repeating.discard(arrival.gateway)
         return landed
 
     def _fill_slots(self, cursor: Any, slots: list[tuple[str, str, int, int]]) -> None:
@@ -157,7 +197,9 @@ class PostgresSink(SqlSink):
             [self._time(slot[3]) for slot in slots],
         )
         cursor.execute(_FILL, columns)
-        cursor.execute(_CLOSE, columns)
+        cursor.execute("SELECT 1 FROM gap WHERE closed_at IS NULL LIMIT 1")
+        if cursor.fetchone() is not None:
+            cursor.execute(_CLOSE, columns)
 
     def close(self) -> None:
         """Give the connection up."""
@@ -177,14 +219,37 @@ def _settle_in(connection: psycopg.Connection[Any]) -> None:
         raise SinkUnfit(f"PostgreSQL: expected synchronous_commit on, got {level}")
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
-        found = connection.execute("SELECT to_regclass('meterwire_schema') IS NOT NULL").fetchone()
-        if found is not None and not found[0]:
-            connection.execute(files("central.sinks").joinpath("postgres_1.sql").read_bytes())
-            connection.execute("INSERT INTO meterwire_schema (version) VALUES (%s)", (SCHEMA_VERSION,))
-        row = connection.execute("SELECT max(version) FROM meterwire_schema").fetchone()
-        if row is None or row[0] != SCHEMA_VERSION:
-            raise SinkUnfit(f"PostgreSQL: expected central tables of version {SCHEMA_VERSION}, got {row and row[0]}")
+        connection.execute("SET LOCAL statement_timeout = 0")  # a large table is brought up to date as long as it takes
+        _bring_up(connection)
     connection.execute(_INCOMING.encode())
+
+
+def _bring_up(connection: psycopg.Connection[Any]) -> None:
+    """Make the tables, or bring them from an earlier version to this one, all in the caller's transaction."""
+    found = connection.execute("SELECT to_regclass('meterwire_schema') IS NOT NULL").fetchone()
+    version = 0
+    if found is not None and found[0]:
+        row = connection.execute("SELECT max(version) FROM meterwire_schema").fetchone()
+        version = row[0] if row is not None and row[0] is not None else -1
+    if not 0 <= version <= SCHEMA_VERSION:
+        raise SinkUnfit(f"PostgreSQL: expected central tables of version {SCHEMA_VERSION}, got {version}")
+    for step in range(version + 1, SCHEMA_VERSION + 1):
+        connection.execute(files("central.sinks").joinpath(f"postgres_{step}.sql").read_bytes())
+        connection.execute("INSERT INTO meterwire_schema (version) VALUES (%s)", (step,))
+        if step == 2:
+            _land_ahead(connection)
+
+
+def _land_ahead(connection: psycopg.Connection[Any]) -> None:
+    """Readings of tomorrow and later, which the step to version 2 has put aside, into partitions of their own."""
+    found = connection.execute("SELECT to_regclass('pg_temp.ahead') IS NOT NULL").fetchone()
+    if found is not None and found[0]:
+        partitions = Partitions()
+        partitions.read(connection)
+        rows = connection.execute("SELECT DISTINCT floor(extract(epoch FROM stamp) / 86400)::bigint FROM ahead")
+        days = [day for (day,) in rows]
+        partitions.make(connection, partitions.missing((day * DAY_MS for day in days), min(days, default=0) * DAY_MS))
+        connection.execute("INSERT INTO reading SELECT * FROM ahead")
 
 
 def _setting(connection: psycopg.Connection[Any], name: str) -> str:
@@ -195,17 +260,3 @@ def _setting(connection: psycopg.Connection[Any], name: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _copy_line(numbered: tuple[int, ReadingTuple]) -> str:
-    """A row in COPY's text format. Only these columns hold text that is not ours."""
-    ordinal, row = numbered
-    if _SPECIAL.search(f"{row[0]}{row[1]}{row[2]}{row[6]}{row[9]}{row[15]}"):
-        cells = ["\\N" if cell is None else _SPECIAL.sub(_escape, str(cell)) for cell in row]
-    else:
-        cells = ["\\N" if cell is None else str(cell) for cell in row]
-    return f"{ordinal}\t" + "\t".join(cells) + "\n"
-
-
-def _escape(match: re.Match[str]) -> str:
-    return _ESCAPED[match[0]]

@@ -6,11 +6,23 @@ from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Any
 
-from central.sinks.base import Arrival, ClosedNumber, GapRow, Held, Inbox, Landed, Letter, Outcome, ReadingRow
-from central.sinks.rows import ReadingTuple, event_detail, reading_rows, storable
-from protocols.capture import Capture, Event, Gap
+from central.sinks.base import (
+    NUMBERS_MAX,
+    Arrival,
+    ClosedNumber,
+    EpochNumbers,
+    GapRow,
+    Held,
+    Inbox,
+    Landed,
+    Letter,
+    Outcome,
+    ReadingRow,
+)
+from central.sinks.rows import event_detail, storable
+from protocols.capture import Capture, Event, Gap, Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _LETTERS_TRIMMED_AT_ONCE = 1_000_000
 """SQLite wants a LIMIT before an OFFSET; more letters than this of one kind cannot be there."""
 
@@ -39,8 +51,8 @@ class SqlSink(ABC):
         """A time as the database's driver gives it, in UTC milliseconds."""
 
     @abstractmethod
-    def _land_readings(self, cursor: Any, rows: list[ReadingTuple], arrival: Arrival) -> Landed:
-        """Put rows into reading; what differs from a value that stands there goes into conflict."""
+    def _land_readings(self, cursor: Any, captures: Sequence[Capture], arrival: Arrival) -> Landed:
+        """Put their values into reading; what differs from a value that stands there goes into conflict."""
 
     @abstractmethod
     def _fill_slots(self, cursor: Any, slots: list[tuple[str, str, int, int]]) -> None:
@@ -51,24 +63,26 @@ class SqlSink(ABC):
         assert found is not None
         return found
 
+    def _hold(self, cursor: Any, gateway: str) -> None:  # noqa: B027 - one writer needs none
+        """Keep other workers from landing batches of this gateway until the transaction ends."""
+
     def land(self, arrival: Arrival) -> Landed:
         """See Sink."""
         captures = [record for record in arrival.records if isinstance(record, Capture)]
-        rows = reading_rows(captures, arrival)
         number = (arrival.gateway, arrival.epoch, arrival.seq)
+        oldest = min((_read_at(record) for record in arrival.records), default=None)
         with self._transaction() as cursor:
+            self._hold(cursor, arrival.gateway)
+            outcome = self._closed_as(cursor, number, arrival.sha256)
+            if outcome is not None:
+                return Landed(outcome=outcome)
             cursor.execute(
-                self._sql("INSERT INTO inbox (gateway, epoch, seq, sha256, received_at, captures, bytes)"
-                          " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"),
-                (*number, arrival.sha256, self._time(arrival.received_at), len(captures), arrival.size),
+                self._sql("INSERT INTO inbox (gateway, epoch, seq, sha256, received_at, captures, bytes, oldest_at)"
+                          " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+                (*number, arrival.sha256, self._time(arrival.received_at), len(captures), arrival.size,
+                 self._time(oldest)),
             )  # fmt: skip
-            if cursor.rowcount == 0:
-                cursor.execute(
-                    self._sql("SELECT sha256 FROM inbox WHERE gateway = ? AND epoch = ? AND seq = ?"), number
-                )
-                same = bytes(cursor.fetchone()[0]) == arrival.sha256
-                return Landed(outcome=Outcome.REPEAT if same else Outcome.OTHER)
-            landed = self._land_readings(cursor, rows, arrival) if rows else Landed(outcome=Outcome.LANDED)
+            landed = self._land_readings(cursor, captures, arrival) if captures else Landed(outcome=Outcome.LANDED)
             slots = [
                 (storable(capture.meter), storable(capture.task), capture.slot, capture.read_at)
                 for capture in captures
@@ -82,6 +96,27 @@ class SqlSink(ABC):
                 elif isinstance(record, Event):
                     self._land_event(cursor, record, arrival)
         return landed
+
+    def closed_as(self, gateway: str, epoch: int, seq: int, sha256: bytes) -> Outcome | None:
+        """See Sink."""
+        with self._reading() as cursor:
+            return self._closed_as(cursor, (gateway, epoch, seq), sha256)
+
+    def _closed_as(self, cursor: Any, number: tuple[str, int, int], digest: bytes) -> Outcome | None:
+        """What this number has come to before; None when it is open."""
+        cursor.execute(
+            self._sql("SELECT sha256, NULL, NULL FROM inbox WHERE gateway = ? AND epoch = ? AND seq = ? UNION ALL"
+                      " SELECT NULL, code, voided_at FROM closed_number WHERE gateway = ? AND epoch = ? AND seq = ?"),
+            (*number, *number),
+        )  # fmt: skip
+        found = cursor.fetchall()
+        if any(voided_at is not None for _, _, voided_at in found):
+            return Outcome.VOIDED
+        if any(sha256 is not None and bytes(sha256) != digest for sha256, _, _ in found):
+            return Outcome.OTHER
+        if any(code is not None for _, code, _ in found):
+            return Outcome.REFUSED
+        return Outcome.REPEAT if found else None
 
     def _land_gap(self, cursor: Any, gap: Gap) -> None:
         """A gap whose slot a capture has filled is closed from the start: batches need not come in order."""
@@ -103,15 +138,29 @@ class SqlSink(ABC):
              None if event.meter is None else storable(event.meter), event_detail(event), arrival.epoch, arrival.seq),
         )  # fmt: skip
 
-    def landed_hash(self, gateway: str, epoch: int, seq: int) -> bytes | None:
+    def numbers(self, gateway: str, epoch: int) -> EpochNumbers:
         """See Sink."""
-        row = self._one("SELECT sha256 FROM inbox WHERE gateway = ? AND epoch = ? AND seq = ?", (gateway, epoch, seq))
-        return None if row is None else bytes(row[0])
+        of = (gateway, epoch)
+        mark = self._one("SELECT upto FROM epoch_mark WHERE gateway = ? AND epoch = ?", of)
+        upto = 0 if mark is None else mark[0]
+        above = self._all(
+            "SELECT seq FROM inbox WHERE gateway = ? AND epoch = ? AND seq > ? UNION"
+            " SELECT seq FROM closed_number WHERE gateway = ? AND epoch = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (*of, upto, *of, upto, NUMBERS_MAX),
+        )
+        refused = self._all(
+            "SELECT seq, code FROM closed_number WHERE gateway = ? AND epoch = ? AND voided_at IS NULL ORDER BY seq", of
+        )
+        return EpochNumbers(upto, [seq for (seq,) in above], [(seq, code) for seq, code in refused])
 
-    def landed_numbers(self, gateway: str, epoch: int) -> list[int]:
+    def mark(self, gateway: str, epoch: int, upto: int) -> None:
         """See Sink."""
-        rows = self._all("SELECT seq FROM inbox WHERE gateway = ? AND epoch = ? ORDER BY seq", (gateway, epoch))
-        return [row[0] for row in rows]
+        with self._transaction() as cursor:
+            cursor.execute(
+                self._sql("INSERT INTO epoch_mark (gateway, epoch, upto) VALUES (?, ?, ?) ON CONFLICT (gateway, epoch)"
+                          " DO UPDATE SET upto = excluded.upto WHERE epoch_mark.upto < excluded.upto"),
+                (gateway, epoch, upto),
+            )  # fmt: skip
 
     def closed_numbers(self, gateway: str, epoch: int) -> list[ClosedNumber]:
         """See Sink."""
@@ -135,12 +184,19 @@ class SqlSink(ABC):
                     (gateway, epoch, seq, code, self._time(at), voided_at),
                 )  # fmt: skip
 
-    def add_key_record(self, gateway: str, kid: bytes, epoch: int, day: int, message: bytes, at: int) -> None:
+    def add_key_record(
+        self, gateway: str, kid: bytes, epoch: int, day: int, message: bytes, at: int, *, replace: bool = False
+    ) -> None:
         """See Sink."""
+        again = (
+            "(gateway, kid) DO UPDATE SET message = excluded.message, received_at = excluded.received_at"
+            if replace
+            else "DO NOTHING"
+        )
         with self._transaction() as cursor:
             cursor.execute(
                 self._sql("INSERT INTO key_record (gateway, kid, epoch, day, message, received_at)"
-                          " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"),
+                          f" VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT {again}"),
                 (gateway, kid, epoch, day, message, self._time(at)),
             )  # fmt: skip
 
@@ -175,6 +231,14 @@ class SqlSink(ABC):
             (gateway, reason, kid),
         )
         return [Held(id=number, topic=topic, payload=bytes(payload)) for number, topic, payload in rows]
+
+    def held_kids(self, gateway: str, reason: str, limit: int) -> list[bytes]:
+        """See Sink."""
+        rows = self._all(
+            "SELECT kid FROM dead_letter WHERE gateway = ? AND reason = ? GROUP BY kid ORDER BY min(id) LIMIT ?",
+            (gateway, reason, limit),
+        )
+        return [bytes(kid) for (kid,) in rows]
 
     def release(self, ids: Sequence[int]) -> None:
         """See Sink."""
@@ -241,6 +305,16 @@ class SqlSink(ABC):
         with self._reading() as cursor:
             cursor.execute(self._sql(statement), arguments)
             return list(cursor.fetchall())
+
+
+def _read_at(record: Record) -> int:
+    match record:
+        case Capture():
+            return record.read_at
+        case Gap():
+            return record.opened_at
+        case Event():
+            return record.at
 
 
 def _plain(number: Any) -> str:

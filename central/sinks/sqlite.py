@@ -5,15 +5,16 @@ The standard library's SQLite on purpose, not the edge's: whoever looks into the
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from central.sinks.base import Arrival, Landed, Outcome, SinkAway, SinkRefuses, SinkUnfit
-from central.sinks.rows import KEY_COLUMNS, READING_COLUMNS, ReadingTuple, same_value
+from central.sinks.rows import KEY_COLUMNS, READING_COLUMNS, reading_rows, same_value
 from central.sinks.sql import SCHEMA_VERSION, SqlSink
+from protocols.capture import Capture
 
 _BUSY_MS = 5_000
 """How long a write waits for another process that holds the file, before it is tried again as a whole."""
@@ -69,9 +70,10 @@ class SqliteSink(SqlSink):
             raise SinkUnfit(f"{self.path}: expected journal_mode wal and synchronous 2 (FULL), got {mode} and {level}")
         with self._transaction() as cursor:
             version = self._pragma("user_version")
-            if version == 0:
-                for statement in _statements("sqlite_1.sql"):
-                    cursor.execute(statement)
+            if 0 <= version < SCHEMA_VERSION:
+                for step in range(version + 1, SCHEMA_VERSION + 1):
+                    for statement in _statements(f"sqlite_{step}.sql"):
+                        cursor.execute(statement)
                 cursor.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
                 raise SinkUnfit(f"{self.path}: expected central tables of version {SCHEMA_VERSION}, got {version}")
@@ -112,7 +114,8 @@ class SqliteSink(SqlSink):
     def _ms(self, time: int | None) -> int | None:
         return time
 
-    def _land_readings(self, cursor: Any, rows: list[ReadingTuple], arrival: Arrival) -> Landed:
+    def _land_readings(self, cursor: Any, captures: Sequence[Capture], arrival: Arrival) -> Landed:
+        rows = reading_rows(captures, arrival)
         cursor.executemany(_LAND, rows)
         fresh = cursor.rowcount
         landed = Landed(outcome=Outcome.LANDED, readings=fresh)

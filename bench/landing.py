@@ -1,0 +1,122 @@
+"""Values a second from sealed batches into PostgreSQL: verified, opened, decoded, copied, the unique key kept.
+
+A worker is a process of its own with its own connection, and takes the batches of one gateway that has a backlog, as
+many as it is given; the server is Debian's, with `fsync` and `synchronous_commit` on. A worker and its server process
+take turns, so that one worker uses one core; two workers are two gateways' backlogs at once.
+"""
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from bench.figure import Figure, rate
+from central.landing import Landing, spare_the_collector
+from central.sinks.postgres import PostgresSink
+from protocols.capture import Capture, Record
+from tests.fleet import NOW, Gateway, centre, trust
+from tests.postgres import Postgres
+from tests.records import reference_load
+
+VALUES_MIN = 100_000
+TIMES_MIN = 1.7
+HOUR_MS = 3_600_000
+WARM = 2
+"""Batches that each worker lands before the clock starts: plans, partitions, keys."""
+
+
+def run(batches: int = 60, meters: int = 100, rounds: int = 2) -> Iterator[Figure]:
+    """One worker on hourly batches of the reference load, then two at once: each the best of so many rounds."""
+    directory = Path(tempfile.mkdtemp(prefix="mw-bench-landing-"))
+    server = Postgres(directory, fsync=True, shared_buffers="512MB").start()
+    try:
+        one = min((_round(server, 1, batches, meters) for _ in range(rounds)), key=_seconds)
+        two = min((_round(server, 2, batches, meters) for _ in range(rounds)), key=_seconds)
+    finally:
+        server.stop()
+        shutil.rmtree(directory)
+    values = batches * meters * 80
+    yield replace(_rate("one worker", one, values), at_least=VALUES_MIN)
+    yield _rate("two workers", two, 2 * values)
+    cores = len(os.sched_getaffinity(0))
+    yield Figure(
+        bench="landing", what="two workers against one", figure=2 * one[0] / two[0], unit="times",
+        at_least=TIMES_MIN if cores > 1 else None,
+        more={"cores": cores, "at_most_by_processor_time": round(cores * one[0] / sum(one[1:]), 2)},
+    )  # fmt: skip
+
+
+def _rate(what: str, measured: tuple[float, float, float], values: int) -> Figure:
+    seconds, worker, serving = measured
+    return rate("landing", f"{what}, hourly batches of the reference load", values, seconds, "values/s",
+                worker_us=round(worker / values * 1e6, 2), server_us=round(serving / values * 1e6, 2))  # fmt: skip
+
+
+def _seconds(measured: tuple[float, float, float]) -> float:
+    return measured[0]
+
+
+def _round(server: Postgres, workers: int, batches: int, meters: int) -> tuple[float, float, float]:
+    """Seconds on the clock, processor seconds of so many workers, and of their server processes; in a new database."""
+    url = server.create()
+    PostgresSink(url).close()  # the tables are made once
+    context = multiprocessing.get_context("fork")
+    pipes, processes = [], []
+    for number in range(workers):
+        here, there = context.Pipe()
+        process = context.Process(target=_work, args=(there, url, f"gw-{number}", number, batches, meters))
+        process.start()
+        pipes.append(here)
+        processes.append(process)
+    for pipe in pipes:
+        pipe.recv()  # ready
+    began = time.perf_counter()
+    for pipe in pipes:
+        pipe.send(None)
+    spent = [pipe.recv() for pipe in pipes]
+    seconds = time.perf_counter() - began
+    for process in processes:
+        process.join()
+    return seconds, sum(worker for worker, _ in spent), sum(serving for _, serving in spent)
+
+
+def _work(pipe: Connection, url: str, name: str, seed: int, batches: int, meters: int) -> None:
+    """One worker: makes its batches, says so, and lands them when it is told to."""
+    gateway = Gateway(id=name)
+    sink = PostgresSink(url)
+    landing = Landing(sink, centre=centre(), gateways=trust(name), now_ms=lambda: NOW)
+    landing.receive(*gateway.key())
+    hour = reference_load(meters, seed=seed)
+    messages = [gateway.batch(seq, _later(hour, seq)) for seq in range(1, WARM + batches + 1)]
+    for message in messages[:WARM]:
+        landing.receive(*message)
+    spare_the_collector()
+    pipe.send(None)
+    pipe.recv()
+    began, served = time.process_time(), _server_s(sink)
+    for message in messages[WARM:]:
+        landing.receive(*message)
+    spent = time.process_time() - began, _server_s(sink) - served
+    assert landing.counters["readings"] == (WARM + batches) * meters * 80, landing.counters
+    sink.close()
+    pipe.send(spent)
+
+
+def _server_s(sink: PostgresSink) -> float:
+    """Processor seconds of the server process that serves this connection."""
+    stat = Path(f"/proc/{sink._connected().info.backend_pid}/stat").read_text(encoding="ascii").split()
+    return (int(stat[13]) + int(stat[14])) / os.sysconf("SC_CLK_TCK")
+
+
+def _later(records: Sequence[Record], hours: int) -> list[Record]:
+    by = hours * HOUR_MS
+    return [
+        replace(record, slot=record.slot + by, stamp=record.stamp + by, read_at=record.read_at + by)
+        for record in records
+        if isinstance(record, Capture) and record.slot is not None
+    ]
