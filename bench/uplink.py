@@ -1,14 +1,17 @@
 """Bytes per value on the uplink: what a batch weighs as it is published, envelope and topic counted apart.
 
-An hour's batch of the reference load is held to 1.5 bytes a value. Measured loads follow, without a bound: meters
-simulated from the traces of a home and of a steel plant, and, where it is at hand, 358 homes' own readings.
+An hour's batch of the reference load is held to 1.5 bytes a value. Others follow, without a bound: the same load from
+meters that serve float32; meters simulated from the traces of a home and of a steel plant; and, where it is at hand,
+358 homes' own readings.
 """
 
 import csv
 import gzip
 import os
 import random
+import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
@@ -18,6 +21,7 @@ from bench.figure import Figure
 from protocols.batch import decode, encode
 from protocols.capture import Capture, Record, Source, TimeState, Value
 from protocols.envelope import BatchKind, DataKey, seal
+from protocols.modbus.registers import shortest_float32
 from protocols.quantity import Quantity, by_name
 from protocols.topics import topic
 from simulators.load import Load
@@ -36,6 +40,7 @@ START = 1_763_683_200_000
 def run(meters: int = 100, hours: int = 24) -> Iterator[Figure]:
     """The reference hour, then `hours` of each measured load in hourly batches."""
     yield _figure("reference load, 100 meters x 20 quantities x 4 quarter hours", [reference_load()], at_most=BYTES_MAX)
+    yield _figure("reference load as float32, 100 meters x 20 quantities x 4 quarter hours", [float32_hour()])
     traces: tuple[TraceName, ...] = ("household", "steelplant")
     for trace in traces:
         what = f"{trace} trace, {meters} simulated meters x 20 quantities, hourly batches"
@@ -63,6 +68,29 @@ def _figure(what: str, batches: Sequence[Sequence[Record]], at_most: float | Non
             "topic_bytes": len(batches) * len(topic(GATEWAY, "up", "batch")),
         },
     )  # fmt: skip
+
+
+def float32_hour() -> list[Record]:
+    """The reference load from meters that serve float32: with what stands behind the last digit of the others.
+
+    A register that does not move shows the same digits again.
+    """
+    rng = random.Random("uplink float32")
+    shown: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
+    records: list[Record] = []
+    for capture in reference_load():
+        assert isinstance(capture, Capture)
+        values = []
+        for value, (name, decimals) in zip(capture.values, REFERENCE, strict=True):
+            assert value.number is not None
+            before, exact = shown.get((capture.meter, name), (None, Decimal()))
+            if before != value.number:
+                full = float(value.number) + rng.uniform(-0.5, 0.5) * 10**-decimals
+                exact = shortest_float32(struct.pack(">f", full))
+            shown[capture.meter, name] = value.number, exact
+            values.append(Value(quantity=value.quantity, number=exact))
+        records.append(replace(capture, values=tuple(values)))
+    return records
 
 
 def _capture(meter: str, point: str, slot: int, delay_ms: int, values: tuple[Value, ...]) -> Capture:

@@ -276,19 +276,3 @@ def test_an_event_names_each_detail_once() -> None:
     assert twice != columns
     with pytest.raises(Malformed, match="2 details of 1 names"):
         decode(deflated(twice))
-
-
-@pytest.mark.slow
-def test_encode_and_decode_run_at_three_hundred_thousand_values_a_second() -> None:
-    records = reference_load()
-    body = encode(records)
-    for name, run in (("encode", lambda: encode(records)), ("decode", lambda: decode(body))):
-        best = min(_timed(run) for _ in range(7))
-        print(json.dumps({"bench": f"batch_{name}", "values_per_s": round(8000 / best)}))
-        assert 8000 / best >= 100_000, "a third of the goal: the machine is shared"
-
-
-def _timed(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
