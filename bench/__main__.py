@@ -11,7 +11,8 @@ from typing import cast
 from bench.figure import Bench
 
 NAMES = (
-    "uplink", "body", "decode", "append", "wear", "chain", "landing", "utilisation", "modbus_cpu", "fleet", "start", "daemon",
+    "uplink", "body", "decode", "append", "wear", "chain", "landing", "utilisation", "modbus_cpu", "fleet", "start",
+    "daemon",
 )  # fmt: skip
 """Modules of this package; those that need a quiet machine least come first."""
 
