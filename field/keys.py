@@ -1,28 +1,20 @@
 """`meterwire keys`: who a gateway or a centre is, and whom it believes."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import click
 
-from field import output
+from field import keys_change, output
+from field.keys_told import PLACES, ROLES, USES, directory_option, each_key, now_ms, tell, tell_revoked
 from field.output import Exit, Output, words
 from field.usage import SpokenGroup
 from identity.centre import Centre
 from identity.files import IdentityError
 from identity.gateway import GatewayIdentity
-from identity.public import PublicKey, PublicKeys, fingerprint, key_id
-from identity.trust import own, trust, trusted
-
-PLACES: Final = {"gateway": Path("/var/lib/meterwire/keys"), "centre": Path("/var/lib/meterwire-central/keys")}
-ROLES: Final = {"gateway": "网关", "centre": "主站"}
-USES: Final = {"sign": "签名", "wrap": "加密"}
-
-_directory = click.option(
-    "--dir", "directory", type=click.Path(path_type=Path), default=PLACES["gateway"], show_default=True,
-    help="The directory of the keys: `keys.path` of the site file, or of central.toml.",
-)  # fmt: skip
+from identity.private import KINDS
+from identity.public import PublicKeys, fingerprint, key_id
+from identity.trust import own, revoked, trust, trusted
+from protocols.suites import SHA_256, SM3_256
 
 
 @click.group("keys", cls=SpokenGroup)
@@ -40,10 +32,20 @@ def command(lang: str | None) -> None:
     "--dir", "directory", type=click.Path(path_type=Path),
     help=f"Where to; by default {PLACES['gateway']} or {PLACES['centre']}.",
 )  # fmt: skip
-def init(out: Output, role: str, name: str | None, directory: Path | None) -> Exit:
+@click.option(
+    "--wrap", type=click.Choice(KINDS), default="rsa", show_default=True, help="What a centre's wrapping key is."
+)
+@click.option("--sign-token", metavar="URI", help="Make the signing key in a PKCS#11 token, not in a file.")
+@click.option("--wrap-token", metavar="URI", help="Make a centre's wrapping key in a PKCS#11 token.")
+def init(
+    out: Output, role: str, name: str | None, directory: Path | None, wrap: str,
+    sign_token: str | None, wrap_token: str | None,
+) -> Exit:  # fmt: skip
     """Make the keys of a gateway (P-256) or a centre (P-256 and RSA-3072), in files that only their owner reads.
 
-    Never replaces keys that are there. Says where the public bundle is, for the other side's `keys trust`.
+    Never replaces keys that are there. Says where the public bundle is, for the other side's `keys trust`. With a
+    token's URI the key is made there, unless it is there already, and its file holds the URI:
+    pkcs11:token=LABEL;object=LABEL?pin-source=FILE&module-path=LIBRARY.
 
     Example: meterwire keys init gateway --id gw-0001
 
@@ -56,15 +58,17 @@ def init(out: Output, role: str, name: str | None, directory: Path | None) -> Ex
         return Exit.USAGE
     try:
         if role == "gateway":
-            public = GatewayIdentity.create(place, name or "").public
+            public = GatewayIdentity.create(place, name or "", token=sign_token, now_ms=now_ms()).public
         else:
-            public = Centre.create(place, id=name or "centre").public
+            public = Centre.create(
+                place, id=name or "centre", wrap=wrap, sign_token=sign_token, wrap_token=wrap_token, now_ms=now_ms()
+            ).public
     except (IdentityError, OSError) as error:
         out.wrong(words(error))
         return Exit.USAGE
     bundle = place / f"{role}.json"
     other = "centre" if role == "gateway" else "gateway"
-    _tell(out, public, mine=True)
+    tell(out, public, mine=True)
     out.line(
         f"made in {place}; carry {bundle} to the {other}: meterwire keys trust {bundle.name}",
         f"已生成于 {place}；请将 {bundle} 交给{ROLES[other]}: meterwire keys trust {bundle.name}",
@@ -73,57 +77,41 @@ def init(out: Output, role: str, name: str | None, directory: Path | None) -> Ex
 
 
 @output.command("show")
-@_directory
-def show(out: Output, directory: Path) -> Exit:
-    """Show the fingerprints of the own keys and of those that are trusted. Never anything private.
+@directory_option
+@click.option("--sm3", is_flag=True, help="Fingerprints by SM3, not SHA-256.")
+def show(out: Output, directory: Path, sm3: bool) -> Exit:
+    """Show the own keys, those that are trusted and those that were revoked, with fingerprints and dates.
+
+    Never anything private. A key is in use, the next one (published, not in use yet) or an earlier one; the dates are
+    when it was made and when another took its place.
 
     Example: meterwire keys show --dir /var/lib/meterwire/keys
 
     With --json one object a key: {"own": ..., "role": ..., "id": ..., "use": "sign" or "wrap", "in_use": ...,
-    "kid": ..., "fingerprint": ...}. Exit codes: 0 good; 1 own keys good, a trusted bundle is damaged; 2 own keys are
-    missing, damaged, or others can read them.
+    "state": ..., "kind": ..., "made": ..., "retired": ..., "kid": ..., "fingerprint": ...}. Exit codes: 0 good; 1 own
+    keys good, a trusted bundle is damaged; 2 own keys are missing, damaged, or others can read them.
     """
     try:
         mine = own(directory)
     except (IdentityError, OSError) as error:
         out.wrong(words(error))
         return Exit.USAGE
-    _tell(out, mine, mine=True)
+    digest = SM3_256 if sm3 else SHA_256
+    tell(out, mine, mine=True, digest=digest)
     try:
         for bundle in trusted(directory):
-            _tell(out, bundle, mine=False)
+            tell(out, bundle, mine=False, digest=digest)
+        for kid, each in revoked(directory).items():
+            tell_revoked(out, kid, each)
     except (IdentityError, OSError) as error:
         out.wrong(words(error))
         return Exit.PART
     return Exit.GOOD
 
 
-def _tell(out: Output, keys: PublicKeys, *, mine: bool) -> None:
-    """A line or an object for each of the keys."""
-    for use, place, key in _each_key(keys):
-        state = ("in use", "在用") if not place else ("earlier", "旧")
-        whose = ("own", "自有") if mine else ("trusted", "信任")
-        out.line(
-            f"{whose[0]:<8}{keys.role:<8} {keys.id:<16} {use} {state[0]:<8}{fingerprint(key)}",
-            f"{whose[1]}  {ROLES[keys.role]} {keys.id:<16} {USES[use]} {state[1]}  {fingerprint(key)}",
-        )
-        out.object(
-            {"own": mine, "role": keys.role, "id": keys.id, "use": use, "in_use": not place,
-             "kid": key_id(key).hex(), "fingerprint": fingerprint(key)}
-        )  # fmt: skip
-
-
-def _each_key(keys: PublicKeys) -> Iterator[tuple[str, int, PublicKey]]:
-    """(what it is for, its place: 0 is in use, the key) of each."""
-    for place, sign in enumerate(keys.sign):
-        yield "sign", place, sign
-    for place, wrap in enumerate(keys.wrap):
-        yield "wrap", place, wrap
-
-
 @output.command("trust")
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
-@_directory
+@directory_option
 @click.option(
     "--replace", is_flag=True, help="Also where other keys of that id are trusted. Compare fingerprints first."
 )
@@ -135,9 +123,9 @@ def take(out: Output, source: Path, directory: Path, replace: bool) -> Exit:
 
     Example: meterwire keys trust centre.json
 
-    With --json one object a bundle: {"file": ..., "role": ..., "id": ..., "result": "new", "known", "replaced" or
-    "refused", "fingerprints": {kid: ...}, "error": ...}. Exit codes: 0 all taken in; 1 some; 2 own keys are missing or
-    others can read them; 3 none.
+    With --json one object a bundle: {"file": ..., "role": ..., "id": ..., "result": "new", "known", "succeeded",
+    "replaced" or "refused", "fingerprints": {kid: ...}, "error": ...}. Exit codes: 0 all taken in; 1 some; 2 own keys
+    are missing or others can read them; 3 none.
     """
     try:
         own(directory)
@@ -156,7 +144,7 @@ def _take_one(out: Output, file: Path, directory: Path, *, replace: bool) -> boo
     told: dict[str, object] = {"file": str(file), "role": None, "id": None, "fingerprints": {}}
     try:
         bundle = PublicKeys.load(file)
-        prints = {key_id(key).hex(): fingerprint(key) for _, _, key in _each_key(bundle)}
+        prints = {key_id(key).hex(): fingerprint(key) for _, _, key in each_key(bundle)}
         told |= {"role": bundle.role, "id": bundle.id, "fingerprints": prints}
         result = trust(directory, bundle, replace=replace)
     except (IdentityError, OSError) as error:
@@ -166,10 +154,11 @@ def _take_one(out: Output, file: Path, directory: Path, *, replace: bool) -> boo
     said = {
         "new": ("now trusted", "已信任"),
         "known": ("already trusted", "早已信任"),
+        "succeeded": ("vouched for by the key before", "由前一密钥担保"),
         "replaced": ("replaced", "已替换"),
     }
     en, zh = said[result]
-    for use, _, key in _each_key(bundle):
+    for use, _, key in each_key(bundle):
         out.line(
             f"{bundle.role} {bundle.id}: {en}: {use} {fingerprint(key)}",
             f"{ROLES[bundle.role]} {bundle.id}：{zh}：{USES[use]} {fingerprint(key)}",
@@ -178,5 +167,5 @@ def _take_one(out: Output, file: Path, directory: Path, *, replace: bool) -> boo
     return True
 
 
-for _each in (init, show, take):
+for _each in (init, show, take, keys_change.rotate, keys_change.withdraw):
     command.add_command(_each)

@@ -60,6 +60,11 @@ def prepare(
     return _publish(directory, changed)
 
 
+def prepared(directory: Path) -> bool:
+    """Whether there are next keys that wait to be put to use."""
+    return any((directory / NEXT).glob("*.key"))
+
+
 def rotate(directory: Path, *, now_ms: int | None = None) -> PublicKeys:
     """Put the next keys to use; an earlier wrapping key stays, to open what was wrapped for it. Raises IdentityError.
 

@@ -34,7 +34,8 @@ READERS = ["config/values.py", "config/meters.py", "central/config.py", "drivers
 SPEAKERS = [
     "config/load.py", "config/toml.py", "drivers/plan.py", "drivers/fit.py", "drivers/line_serial.py",
     "drivers/line_tcp.py",
-    "identity/files.py", "identity/gateway.py", "identity/public.py", "identity/trust.py", "identity/client.py",
+    "identity/files.py", "identity/gateway.py", "identity/public.py", "identity/private.py",
+    "identity/rotation.py", "identity/token.py", "identity/wrapping.py", "identity/trust.py", "identity/client.py",
     "central/gaps.py", "protocols/dlt645/frame.py", "field/decode.py", "field/decode_modbus.py", "field/read.py",
     "field/port.py", "field/doctor.py", "buffer/outbox.py", "central/sinks/sqlite.py", "central/sinks/postgres.py",
 ]  # fmt: skip
@@ -71,7 +72,7 @@ def filled(template: str) -> str:
     text = re.sub(r"got \{\};", "got none;" if "got those" in text else "got No such file or directory;", text)
     text = text.replace("those of a {}", "those of a gateway").replace("keys of a {}", "keys of a centre")
     text = text.replace("other keys of {} {}", "other keys of gateway {}").replace("that of {} ", "that of gateway ")
-    text = text.replace("wrap: expected {} RSA", "wrap: expected no RSA").replace("; {}", "; check the path")
+    text = text.replace("wrap: expected {} keys", "wrap: expected no keys").replace("; {}", "; check the path")
     return text.replace("{}", "x1")
 
 

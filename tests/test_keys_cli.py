@@ -1,6 +1,7 @@
 """`meterwire keys`: made once, shown without secrets, trusted only on purpose."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,13 @@ def test_made_keys_can_be_loaded_and_are_told_as_objects(tmp_path: Path) -> None
     gateway = keys("init", "gateway", "--id", "gw-7", "--dir", tmp_path / "g", "--json")
     assert gateway.exit_code == 0
     loaded = GatewayIdentity.load(tmp_path / "g", "gw-7")
+    told = objects(gateway)[0]
     assert objects(gateway) == [
-        {"own": True, "role": "gateway", "id": "gw-7", "use": "sign", "in_use": True, "kid": loaded.kid.hex(),
-         "fingerprint": objects(gateway)[0]["fingerprint"]}
+        {"own": True, "role": "gateway", "id": "gw-7", "use": "sign", "in_use": True, "state": "in use",
+         "kind": "P-256", "made": told["made"], "retired": None, "kid": loaded.kid.hex(),
+         "fingerprint": told["fingerprint"]}
     ]  # fmt: skip
+    assert abs(datetime.fromisoformat(told["made"]) - datetime.now(UTC)) < timedelta(minutes=5)
     centre = keys("init", "centre", "--dir", tmp_path / "c", "--json")
     assert [(each["use"], each["id"]) for each in objects(centre)] == [("sign", "centre"), ("wrap", "centre")]
     assert Centre.load(tmp_path / "c").kid.hex() == objects(centre)[0]["kid"]
