@@ -19,6 +19,7 @@ from protocols.dlt645.message import explain, find
 from protocols.modbus import frame as modbus
 from protocols.modbus import requests
 from protocols.modbus.ascii import AsciiDeframer
+from protocols.modbus.stream import TcpReplies
 from tests.dlt645 import VECTORS
 from tests.fuzz_items import IDENTIFICATIONS, storable
 from tests.fuzzing import Case, Target
@@ -189,7 +190,8 @@ TARGETS: Mapping[str, Target] = {
         mend=partial(in_parts, mended_rtu), size_max=STREAM_MAX,
     ),
     "modbus-tcp": Target(
-        run=_modbus(modbus.TcpDeframer), seeds=lambda: _streams(_frames_modbus(transactions=True)),
+        run=_modbus(lambda side: TcpReplies() if side == "replies" else modbus.TcpDeframer(side)),
+        seeds=lambda: _streams(_frames_modbus(transactions=True)),
         mend=partial(in_parts, mended_mbap), size_max=STREAM_MAX,
     ),
     "modbus-ascii": Target(
