@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": "field.plan",
     "read": "field.read",
     "run": "field.run",
+    "scan": "field.scan",
     "sim": "field.sim",
     "status": "field.status",
 }

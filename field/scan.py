@@ -1,0 +1,192 @@
+"""`meterwire scan`: who is on a bus."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import click
+
+from config.mistake import ConfigError, Mistake
+from config.model import BusEntry, ProtocolName, SerialSettings
+from drivers.line import OpenLine, PortLost
+from drivers.port import open_line
+from field import output
+from field import port as ports
+from field.asking import Asker
+from field.output import Exit, Output
+from field.progress import Progress
+from field.read import PROTOCOLS
+from field.scanning import LAST_S, Scan, Seen, identity_of, question_s, scan_dlt645, scan_modbus
+from field.search import CHILDREN
+
+UNITS = (1, 247)
+_RANGE = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
+_USUAL: tuple[ProtocolName, ...] = ("dlt645-2007", "dlt645-1997", "modbus-rtu")
+Way = tuple[ProtocolName, SerialSettings]
+"""How is asked: a protocol, and the settings of the line."""
+
+
+def units_of(text: str) -> tuple[int, ...]:
+    """The units that `1-247` or `1,5,10-20` means. Raises ValueError."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part)
+        if match is None:
+            raise ValueError(text)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 0 <= first <= last <= 255:
+            raise ValueError(text)
+        found += range(first, last + 1)
+    return tuple(dict.fromkeys(found))
+
+
+def ways(port: str, protocols: Sequence[ProtocolName], serials: Sequence[str]) -> list[Way]:
+    """Every protocol with each setting that was named, or with its usual one. Raises ConfigError."""
+    found: list[Way] = []
+    for protocol in protocols or (("modbus-tcp",) if _is_modbus_tcp(port) else _USUAL):
+        for serial in serials or (None,):
+            if serial is not None and "-7" in serial and protocol != "modbus-ascii" and len(protocols) != 1:
+                continue  # 7 data bits are for ASCII alone
+            found.append((protocol, ports.bus_of(port, serial, protocol).serial))
+    return list(dict.fromkeys(found))
+
+
+def _is_modbus_tcp(port: str) -> bool:
+    return port.startswith("tcp://") and port.endswith(":502")
+
+
+def duration_s(bus: BusEntry, chosen: Sequence[Way], units: Sequence[int], turnaround_s: float | None) -> float:
+    """How long a scan takes that finds nobody, about."""
+    seconds = 0.0
+    for protocol, settings in chosen:
+        one_s = question_s(bus, protocol, settings, turnaround_s)
+        seconds += 2 * one_s if protocol.startswith("dlt645") else len(units) * one_s + LAST_S
+    return seconds
+
+
+async def scan(
+    bus: BusEntry,
+    chosen: Sequence[Way],
+    units: Sequence[int],
+    *,
+    turnaround_s: float | None = None,
+    open_line: OpenLine = open_line,
+    progress: Progress,
+) -> tuple[list[Seen], list[tuple[ProtocolName, SerialSettings, str]]]:
+    """The meters that were found, and the addresses behind which there is more than was found. Raises PortLost."""
+    seen: dict[tuple[str, ...], Seen] = {}
+    doubtful: list[tuple[ProtocolName, SerialSettings, str]] = []
+    asker = await Asker.open(replace(bus, serial=chosen[0][1]), open_line)
+    try:
+        for protocol, settings in chosen:
+            one = Scan(asker, bus, protocol, settings, turnaround_s=turnaround_s)
+            dlt645 = protocol.startswith("dlt645")
+
+            def tell(address: str, way: str = f"{protocol} {settings}", one: Scan = one) -> None:
+                progress.tell(f"{way}  {address}  ({len(seen) + len(one.seen)})")
+
+            found = await (scan_dlt645(one, tell) if dlt645 else scan_modbus(one, units, tell))
+            doubtful += [(protocol, settings, address) for address in found.doubtful]
+            for address in found.addresses:
+                # Some meters of 2007 also answer as those of 1997: what was asked first holds.
+                key = ("dlt645", address) if dlt645 else (protocol, str(settings), address)
+                identity = "" if dlt645 else await identity_of(one, address)
+                meter = Seen(protocol=protocol, serial=settings, address=address, identity=identity,
+                             turnaround_ms=one.seen.get(address))  # fmt: skip
+                seen.setdefault(key, meter)
+    finally:
+        asker.close()
+    return list(seen.values()), doubtful
+
+
+def show(out: Output, seen: Sequence[Seen], doubtful: Sequence[tuple[ProtocolName, SerialSettings, str]]) -> None:
+    """A table of the meters, and a sentence for what is doubtful; or an object for each."""
+    for one in seen:
+        out.object({"kind": "meter", "protocol": one.protocol, "serial": str(one.serial), "address": one.address,
+                    "turnaround_ms": one.turnaround_ms, "identity": one.identity or None})  # fmt: skip
+    for protocol, settings, address in doubtful:
+        out.object({"kind": "doubtful", "protocol": protocol, "serial": str(settings), "address": address})
+    if seen and not out.as_json:
+        delays = ("turnaround ms", "应答延时 ms")
+        table = out.table(("protocol", "协议"), ("serial", "串口"), ("address", "地址"), delays, ("identity", "标识"),
+                          right=("address", delays[0]))  # fmt: skip
+        for one in seen:
+            delay = "-" if one.turnaround_ms is None else f"{one.turnaround_ms:.0f}"
+            table.add_row(one.protocol, str(one.serial), one.address, delay, one.identity)
+        out.show(table)
+    for protocol, settings, address in doubtful:
+        if "A" in address:
+            out.error(
+                f"{protocol} at {settings}: several meters answer to {address}, and not all were told apart: some know "
+                f"no abbreviated addresses, or there is noise; read the addresses off the meters",
+                f"{protocol}（{settings}）：{address} 有多块表应答，未能全部分清：有的不支持缩位地址，或有干扰；"
+                f"请抄录表面地址",
+            )
+        else:
+            out.error(
+                f"{protocol} at {settings}: two meters answer to {address}, or what answers is damaged each time; "
+                f"doctor --meter {address} tells",
+                f"{protocol}（{settings}）：{address} 有两块表应答，或应答总是损坏；请用 doctor --meter {address} 诊断",
+            )
+    if not seen and not doubtful:
+        out.error(
+            "nobody answered: check the wires A and B, the power, and --serial (probe tries others)",
+            "无应答：请检查 A/B 线、电源和 --serial（probe 可试其他设置）",
+        )
+
+
+@output.command("scan")
+@click.option("--port", required=True, help="A device path such as /dev/ttyUSB0, or tcp://host:port.")
+@click.option("--protocol", "protocols", multiple=True, type=click.Choice(PROTOCOLS),
+              help="May be given several times. Default: DL/T 645 of both editions, and Modbus RTU.")  # fmt: skip
+@click.option("--serial", "serials", multiple=True,
+              help="May be given several times. Default: 2400-8E1 for DL/T 645, 9600-8N1 for Modbus.")  # fmt: skip
+@click.option("--range", "units", default=f"{UNITS[0]}-{UNITS[1]}", show_default=True, metavar="UNITS",
+              help="Units of Modbus, such as 1-32 or 1,5,10-20.")  # fmt: skip
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0.01, 60),
+              help="Seconds until an answer begins, at most. Default: 0.5 for DL/T 645, 0.3 for Modbus.")  # fmt: skip
+def command(
+    out: Output,
+    port: str,
+    protocols: Sequence[ProtocolName],
+    serials: Sequence[str],
+    units: str,
+    timeout_s: float | None,
+) -> Exit:
+    """Find every meter on a bus.
+
+    DL/T 645: any meter is asked for its address; where several answer, they are told apart by abbreviated addresses, a
+    byte at a time (a hundred questions each). Modbus: each unit is asked for a register; that it refuses is an answer.
+    Nothing is written to any meter.
+
+    Example: meterwire scan --port /dev/ttyUSB0 --protocol dlt645-2007 --serial 2400-8E1 --serial 9600-8E1
+
+    Exit codes: 0 meters were found; 1 there is more than was found; 2 an option is wrong; 3 nobody answered, or the
+    port is missing; 4 the port is in use by another program.
+    """
+    ports.quieten()
+    try:
+        chosen = ways(port, protocols, serials)
+        wanted = units_of(units)
+    except ConfigError as error:
+        out.mistakes(error.mistakes)
+        return Exit.USAGE
+    except ValueError:
+        out.mistakes([Mistake("options", "--range", "units from 0 to 255, such as 1-32 or 1,5,10-20", units)])
+        return Exit.USAGE
+    if ports.owned(port):
+        return ports.refuse(out, port)
+    bus = BusEntry(name="bus", port=port, serial=chosen[0][1])
+    seconds = duration_s(bus, chosen, wanted, timeout_s)
+    steps = [CHILDREN * question_s(bus, *way, timeout_s) for way in chosen if way[0].startswith("dlt645")]
+    more = (f"; {max(steps):.0f} s for each byte by which DL/T 645 meters are told apart",
+            f"；每用一个字节区分 DL/T 645 表另需 {max(steps):.0f} 秒") if steps else ("", "")  # fmt: skip
+    out.error(f"{port}: takes about {seconds:.0f} s{more[0]}", f"{port}：约需 {seconds:.0f} 秒{more[1]}")
+    try:
+        with Progress(out) as progress:
+            seen, doubtful = asyncio.run(scan(bus, chosen, wanted, turnaround_s=timeout_s, progress=progress))
+    except PortLost as error:
+        return ports.lost(out, error)
+    show(out, seen, doubtful)
+    return Exit.PART if doubtful else Exit.GOOD if seen else Exit.NOTHING

@@ -1,0 +1,205 @@
+"""Asking a bus who is there: DL/T 645 by abbreviated addresses, Modbus by unit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings
+from drivers.meter import MARGIN_S, MARGIN_S_TCP, Meter
+from drivers.plan import TRANSACTIONS
+from drivers.profile import load_profile
+from field.asking import Asker, Chunk, Heard
+from field.hearing import Role, Taken, take_apart
+from field.search import Came, Found, search
+from protocols.bcd import low_first
+from protocols.dialogue import Ask, Reply, Silence
+from protocols.dlt645.frame import ANY_METER, BROADCAST, OVERHEAD
+from protocols.dlt645.frame import Frame as Dlt645Frame
+from protocols.errors import Malformed, Refused
+from protocols.modbus.commands import OBJECTS, identify
+from protocols.modbus.dialogue import speaks_for
+from protocols.modbus.frame import Frame as ModbusFrame
+from protocols.modbus.frame import read_request
+
+TURNAROUND_S = {"dlt645": 0.5, "modbus": 0.3}
+"""How long an answer may take to begin. DL/T 645-2007: at most 500 ms. Modbus names none; a slower answer is heard
+behind a later question, and says its unit."""
+LAST_S = 2.0
+"""How long is listened on behind the last unit, for meters that are slower."""
+PREAMBLE = 4
+QUESTIONS_MAX = 5000
+"""Of one search by abbreviated addresses: fifty bytes that had to be tried."""
+_PROFILE = {"dlt645-2007": "dlt645-2007-3p", "dlt645-1997": "dlt645-1997"}
+TAIL_S = 0.05
+"""Quiet behind the last byte, after which nothing more belongs to it."""
+_READ = {"dlt645-2007": (0x11, "00010000"), "dlt645-1997": (0x01, "9010")}
+_SIZES: Mapping[str, tuple[int, int]] = {
+    "dlt645-2007": (PREAMBLE + OVERHEAD + 4, PREAMBLE + OVERHEAD + 8),
+    "dlt645-1997": (PREAMBLE + OVERHEAD + 2, PREAMBLE + OVERHEAD + 6),
+    "modbus-rtu": (8, 7),
+    "modbus-ascii": (17, 15),
+    "modbus-tcp": (12, 11),
+}
+"""Bytes of a question and of its answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A meter that answered. identity: who made it, where it says so."""
+
+    protocol: ProtocolName
+    serial: SerialSettings
+    address: str
+    turnaround_ms: float | None
+    identity: str = ""
+
+
+def meter_for(protocol: ProtocolName, settings: SerialSettings, bus: BusEntry, address: str) -> Meter:
+    """A meter of which only protocol, settings and address are known."""
+    entry = MeterEntry(id=address, point="", bus=bus.name, address=address, protocol=protocol,
+                       profile=_PROFILE.get(protocol, "modbus-generic"), serial=settings)  # fmt: skip
+    return Meter(entry, load_profile(entry.profile), bus)
+
+
+class Scan:
+    """The asking of one protocol with one setting of the line. turnaround_s: None for the usual one."""
+
+    def __init__(
+        self,
+        asker: Asker,
+        bus: BusEntry,
+        protocol: ProtocolName,
+        settings: SerialSettings,
+        *,
+        turnaround_s: float | None = None,
+    ) -> None:
+        self.protocol, self.settings = protocol, settings
+        self.seen: dict[str, float | None] = {}
+        """Addresses, in the order in which they were heard, and how soon they answered, in milliseconds."""
+        self.doubled: dict[str, None] = {}
+        """Addresses of which two answers came after one question."""
+        self._asker = asker
+        self._meter = meter_for(protocol, settings, bus, "000000000000" if protocol in _READ else "1")
+        self._wait_s = wait_s(bus, protocol, turnaround_s)
+
+    async def ask(self, address: str, data: bytes, answer: int) -> Taken:
+        """One question, and everything that comes while an answer of so many bytes may. Who answers is noted."""
+        meter = self._meter
+        wait_s = self._wait_s + answer * meter.character_s
+
+        def until(sent_at: float, chunks: Sequence[Chunk]) -> float:
+            return max(sent_at + wait_s, chunks[-1].at + TAIL_S if chunks else 0.0)
+
+        heard = await self._asker.ask(
+            data, until, settings=self.settings, gap_s=meter.gap_s, character_s=meter.character_s
+        )
+        return self._taken(heard, address)
+
+    async def listen(self, for_s: float) -> None:
+        """Note who answers late."""
+        self._taken(await self._asker.listen(for_s), "")
+
+    async def put(self, ask: Ask[Any]) -> Any:
+        """One question of a dialogue: the frame that answers it, or None."""
+        taken = await self.ask("", ask.data, ask.reply_max)
+        return next((told.frame for told in taken.told if ask.accepts(told.frame)), None)
+
+    def _taken(self, heard: Heard, address: str) -> Taken:
+        """address: whose answer is no late one."""
+        meter = self._meter
+        taken = take_apart(
+            heard, meter.deframer(), _role, inter_byte_s=meter.inter_byte_s, character_s=meter.character_s
+        )
+        names = [_who(told.frame) for told in taken.answers]
+        self.doubled |= dict.fromkeys(name for name in names if names.count(name) > 1)
+        for told in taken.answers:
+            who = _who(told.frame)
+            asked = "A" in address or address in (who, BROADCAST)
+            self.seen.setdefault(who, round(told.delay_s * 1000, 1) if asked else None)
+        return taken
+
+
+def wait_s(bus: BusEntry, protocol: ProtocolName, turnaround_s: float | None) -> float:
+    """How long the first byte of an answer is waited for."""
+    allowed_s = TURNAROUND_S[protocol.partition("-")[0]] if turnaround_s is None else turnaround_s
+    return allowed_s + (MARGIN_S_TCP if bus.port.startswith("tcp://") else MARGIN_S)
+
+
+def question_s(bus: BusEntry, protocol: ProtocolName, settings: SerialSettings, turnaround_s: float | None) -> float:
+    """How long one question takes that is not answered."""
+    characters = 0 if protocol == "modbus-tcp" else sum(_SIZES.get(protocol, _SIZES["dlt645-2007"]))
+    return characters * settings.character_s + wait_s(bus, protocol, turnaround_s)
+
+
+def _role(frame: Dlt645Frame | ModbusFrame) -> Role:
+    """Whether a meter says who it is."""
+    if isinstance(frame, Dlt645Frame):
+        real = frame.from_meter and frame.address.isdecimal() and frame.address != BROADCAST
+        return Role.ANSWER if real else Role.FOREIGN
+    return Role.FOREIGN if speaks_for(frame) else Role.ANSWER
+
+
+def _who(frame: Dlt645Frame | ModbusFrame) -> str:
+    return frame.address if isinstance(frame, Dlt645Frame) else str(frame.unit)
+
+
+async def scan_dlt645(scan: Scan, progress: Callable[[str], None]) -> Found:
+    """Every meter of an edition: the only one by its answer to any address, several by abbreviated ones."""
+    function, di = _READ[scan.protocol]
+
+    async def asked(address: str, code: int = function, data: bytes = low_first(di)) -> Came:
+        progress(address)
+        frame = Dlt645Frame(address=address, control=code, data=data)
+        taken = await scan.ask(address, frame.encode(PREAMBLE), _SIZES[scan.protocol][1])
+        return Came(tuple(_who(told.frame) for told in taken.answers), garbled=bool(taken.lead or taken.stray))
+
+    # The address is asked for with 13H, which some do not know. 1997 has nothing of the kind; a meter of it was seen
+    # to take all nines for its own address.
+    first = await (asked(ANY_METER, 0x13, b"") if scan.protocol == "dlt645-2007" else asked(BROADCAST))
+    if first.nothing:
+        first = await asked(ANY_METER)
+    going = search(first, questions_max=QUESTIONS_MAX)
+    try:
+        mask = next(going)
+        while True:
+            mask = going.send(await asked(mask))
+    except StopIteration as end:
+        found: Found = end.value
+        return Found(found.addresses, (*found.doubtful, *scan.doubled))
+
+
+async def scan_modbus(scan: Scan, units: Sequence[int], progress: Callable[[str], None]) -> Found:
+    """Each unit is asked for a register; that it refuses is an answer. Where only damage came it is asked again."""
+    garbled = [unit for unit in units if await _garbled(scan, unit, progress)]
+    garbled = [unit for unit in garbled if str(unit) not in scan.seen and await _garbled(scan, unit, progress)]
+    await scan.listen(LAST_S)
+    found = {str(unit) for unit in units} & scan.seen.keys()
+    lacking = [str(unit) for unit in garbled if str(unit) not in scan.seen]
+    return Found(tuple(sorted(found, key=int)), tuple(dict.fromkeys((*lacking, *scan.doubled))))
+
+
+async def _garbled(scan: Scan, unit: int, progress: Callable[[str], None]) -> bool:
+    progress(str(unit))
+    transaction = next(TRANSACTIONS) if scan.protocol == "modbus-tcp" else None
+    question = read_request(unit, 3, 0, 1, transaction=transaction, as_ascii=scan.protocol == "modbus-ascii")
+    taken = await scan.ask(str(unit), question.encode(), _SIZES[scan.protocol][1])
+    return taken.garbled
+
+
+async def identity_of(scan: Scan, address: str) -> str:
+    """Who made a Modbus meter, by function 43/14; empty where it does not say."""
+    transactions = TRANSACTIONS if scan.protocol == "modbus-tcp" else None
+    dialogue = identify(int(address), transactions=transactions, as_ascii=scan.protocol == "modbus-ascii")
+    try:
+        ask = next(dialogue)
+        while True:
+            frame = await scan.put(ask)
+            ask = dialogue.send(Silence() if frame is None else Reply(frame=frame, sent_at=0, ended_at=0))
+    except StopIteration as end:
+        objects = end.value
+    except (Refused, Malformed):
+        return ""
+    if not isinstance(objects, dict):
+        return ""
+    texts = [objects[n].decode("ascii", "replace").strip() for n in sorted(OBJECTS) if n in objects]
+    return " ".join(text for text in texts if text)
