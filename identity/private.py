@@ -89,7 +89,7 @@ def wrapping_of(data: bytes, place: Place = "new key") -> WrappingKey:
     if isinstance(found, token.Address):
         public = token.rsa_public(found)
         _long_enough(public, place)
-        return WrappingKey(public=public, opener=token.opener(found, key_id(public)))
+        return WrappingKey(public=public, opener=token.opener(found, public, key_id(public)))
     if isinstance(found, rsa.RSAPrivateKey):
         _long_enough(found.public_key(), place)
     return WrappingKey(public=found.public_key(), opener=opener(found, key_id(found.public_key())))

@@ -187,12 +187,17 @@ def signer(address: Address) -> Sign:
     return sign
 
 
-def opener(address: Address, kid: bytes) -> Opener:
-    """Opens with an RSA key in the token."""
+def opener(address: Address, public: rsa.RSAPublicKey, kid: bytes) -> Opener:
+    """Opens with an RSA key in the token, whose public half is known."""
+    length, modulus = public.key_size // 8, public.public_numbers().n
     plain = [False]
     """Whether the token is known to have no OAEP with SHA-256 (softhsm2 2.6 has it with SHA-1 alone)."""
 
     def open_rsa(wrapped: bytes, _: bytes) -> bytes:
+        # A token would answer this with just any error; one of its own must not be taken for a bad record.
+        if len(wrapped) != length or int.from_bytes(wrapped, "big") >= modulus:
+            raise ValueError("does not open")
+
         def ask(pkcs11: Any, session: Any) -> bytes:
             key = _private(pkcs11, session, address)
             if not plain[0]:
