@@ -70,10 +70,23 @@ class _Client(aiomqtt.Client):
 
     receive_max = IN_FLIGHT_MAX
     refused = 0
+    hung_up = False
+    """Whether the connection was closed before there was a CONNACK."""
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         self.receive_max = getattr(properties, "ReceiveMaximum", IN_FLIGHT_MAX)
         super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        """aiomqtt waits out its time for a broker that hangs up before it has answered: here it need not."""
+        if not self._connected.done():
+            self.hung_up = True
+            self._connected.set_exception(aiomqtt.MqttError("hung up before it answered"))
+            self._connected.exception()  # whoever waits is told; one that nobody asks any more would complain
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        if self._disconnected.done():
+            self._disconnected.exception()
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
         if getattr(reason_code, "is_failure", False):
@@ -145,7 +158,7 @@ def mqtt_sessions(uplink: UplinkEntry, gateway: str) -> SessionFactory:
                 yield _MqttSession(made)
         except aiomqtt.MqttError as error:
             silent = isinstance(error.__cause__, asyncio.TimeoutError) or "timed out" in str(error)
-            if not connected and (silent or isinstance(error, aiomqtt.MqttCodeError)):
+            if not connected and (silent or made.hung_up or isinstance(error, aiomqtt.MqttCodeError)):
                 version = _other(version)
             raise SessionLost(f"{uplink.url}: {error}") from error
 

@@ -1,7 +1,7 @@
 """The whole chain in virtual time: simulated meters, the daemon, a broker in memory, the landing with a real SQLite."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from config.model import Site, TaskEntry, UplinkEntry, UplinkProfile
 from field.truth import AcceptedLog, Truth, check, planned_slots
 from gateway.daemon import Daemon
 from gateway.memory_session import MemoryBroker
+from gateway.session import SessionFactory
 from identity.centre import Centre, GatewayTrust
 from identity.gateway import CentreTrust, GatewayIdentity
 from protocols.capture import Event, Record
@@ -43,8 +44,10 @@ class Chain:
 
     def __init__(
         self, directory: Path, plan: SitePlan, tasks: Sequence[TaskEntry], *, profile: UplinkProfile = "prompt",
-        seed: int = 1,
+        seed: int = 1, now_ms: Callable[[], int] = now_ms,
     ) -> None:  # fmt: skip
+        """now_ms: the clock of all parts; the running loop's, which is a virtual one, if none is named."""
+        self.now_ms = now_ms
         self.simulated = MemorySite(plan, now_ms=now_ms)
         uplink = UplinkEntry(url="mqtt://127.0.0.1:1883", profile=profile)
         self.site: Site = self.simulated.site(uplink=uplink, tasks=tasks, gateway=GATEWAY, directory=directory)
@@ -59,6 +62,7 @@ class Chain:
         )
         self._random = Random(seed)
         self.settle_on: Literal["receipt", "puback"] = "receipt"
+        self.writer: Literal["thread", "inline"] = "inline"
         self.started_at = now_ms()
         self.drained_at: int | None = None
         """When the last drain began: slots after that are not planned any more."""
@@ -87,19 +91,23 @@ class Chain:
         self.accepted(records)
         self.events += [record for record in records if isinstance(record, Event)]
 
+    def sessions(self) -> SessionFactory:
+        """What the gateway reaches its broker by."""
+        return self.broker.sessions(GATEWAY)
+
     def daemon(self) -> Daemon:
         """A gateway on this site, not yet running."""
         return Daemon(
             self.site,
-            sessions=self.broker.sessions(GATEWAY),
+            sessions=self.sessions(),
             identity=self.identity,
             trust=self.trust,
-            now_ms=now_ms,
+            now_ms=self.now_ms,
             open_line=self.simulated.open_line,
             random=self._random.randbytes,
             jitter=self._random,
             observer=self._observe,
-            writer="inline",
+            writer=self.writer,
             settle_on=self.settle_on,
             serve_status=False,
         )
@@ -126,13 +134,13 @@ class Chain:
 
     async def drain(self, daemon: Daemon) -> None:
         """Drain a gateway, within hours of virtual time. Raises TimeoutError where it never comes to an end."""
-        self.drained_at = now_ms()
+        self.drained_at = self.now_ms()
         async with asyncio.timeout(DRAIN_S):
             await daemon.drain()
 
     def truth(self) -> Truth:
         """The verdict on all three logs, for every slot from the start of the chain to the last drain (or now)."""
-        end = now_ms() if self.drained_at is None else self.drained_at
+        end = self.now_ms() if self.drained_at is None else self.drained_at
         return check(
             served=(
                 (served.meter, served.at_ms, served.values) for served in self.simulated.log.entries if served.intact

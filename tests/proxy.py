@@ -199,6 +199,7 @@ class Proxy:
         self.connections: list[float] = []
         """Loop time of each connection that was made, refused ones too."""
         self._living: set[_Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -220,6 +221,9 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.reset_all()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks)
 
     def reset_all(self) -> None:
         """Reset every connection now."""
@@ -240,8 +244,13 @@ class Proxy:
             return
         connection = _Connection(self, writer)
         self._living.add(connection)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
-            with contextlib.suppress(OSError):  # the target is away: who connects is hung up on
+            # The target is away: who connects is hung up on. Cancelled is it only at the proxy's end.
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await connection.run(reader)
         finally:
             self._living.discard(connection)

@@ -1,7 +1,7 @@
 """Long campaigns: `python -m tests.soak --minutes N`, or `make soak`. Goes on where the last run stopped.
 
 In turn: a week of the whole site in virtual time, a site whose processes are killed, one whose gateway loses its
-power, power cuts of the store alone, and fuzzed buses of every protocol.
+power, power cuts of the store alone, sessions that are reset, and fuzzed buses of every protocol.
 """
 
 import asyncio
@@ -15,11 +15,12 @@ from random import Random
 
 from simulators.noise import Faults
 from tests import days, kills, power, power_cuts
-from tests.broker import MOSQUITTO
+from tests.broker import MOSQUITTO, running_broker
 from tests.crash.campaign import campaign as cut_power
 from tests.faults.campaign import FAMILIES, Family
 from tests.faults.campaign import campaign as fuzz_bus
 from tests.ledger import Campaign, Entry, main
+from tests.link import reset_along
 from tests.scratch import scratch
 
 WEEK_S_MAX = 240.0
@@ -79,6 +80,14 @@ def crash(seed: int) -> str:
     return f"{account.images} images, {account.accepted} records accepted"
 
 
+def reset(seed: int) -> str:
+    """Sessions with a real broker that are reset every 64 bytes; 64 seeds take every byte of one."""
+    with tempfile.TemporaryDirectory(prefix="meterwire-") as name, running_broker() as broker:
+        truth = asyncio.run(reset_along(Path(name), broker, first=seed % 64, step=64))
+    assert truth.passed, dict(truth.examples)
+    return f"from byte {seed % 64}, {truth.accepted} captures accepted"
+
+
 def faults(family: Family, seed: int) -> str:
     """A hundred thousand exchanges with everything wrong that can go wrong on a wire."""
     verdict = fuzz_bus(family, seed, EXCHANGES)
@@ -101,6 +110,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "kill": kill,
     "cut": cut,
     "crash": crash,
+    "reset": reset,
     **{f"faults-{family}": partial(faults, family) for family in FAMILIES},
 }
 

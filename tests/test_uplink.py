@@ -1,6 +1,7 @@
 """The way to the centre: only a signed receipt settles, and nothing that comes down can do harm."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from random import Random
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from config.model import TaskEntry, UplinkEntry
 from gateway.offers import AGAIN_S, AGAIN_S_MAX, JITTER, UNRECEIPTED_MAX, Offers
-from gateway.session import SessionLost, mqtt_sessions, tls_context
+from gateway.session import Session, SessionLost, mqtt_sessions, tls_context
 from gateway.uplink import KEY_AGAIN_S
 from identity.centre import Centre
 from protocols.messages import Receipt, Reply, Request, State, signed, topic, verified
@@ -100,6 +101,45 @@ def test_a_broker_that_is_away_for_a_day_is_still_tried_again(tmp_path: Path) ->
         truth = chain.truth()
         assert truth.passed, truth.examples
         assert truth.landed == 21  # of every hour, and of the one that had begun
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
+def test_two_gateways_under_one_id_lose_nothing_and_make_no_storm(tmp_path: Path) -> None:
+    """Each ends the other's session, for an hour; both count as one of ours would."""
+
+    async def scenario() -> None:
+        chain, attempts = chain_of(tmp_path), list[float]()
+        loop = asyncio.get_running_loop()
+
+        async def rival() -> None:
+            while True:
+                try:
+                    async with chain.broker.sessions(GATEWAY)(b"{}") as session:
+                        async for _ in session.messages():
+                            pass
+                except SessionLost:
+                    await asyncio.sleep(5)
+
+        connect = chain.broker.sessions(GATEWAY)
+
+        def counted(will: bytes) -> AbstractAsyncContextManager[Session]:
+            attempts.append(loop.time())
+            return connect(will)
+
+        chain.sessions = lambda: counted  # type: ignore[method-assign]
+        async with chain.running() as daemon:
+            other = loop.create_task(rival())
+            await asyncio.sleep(3600)
+            assert daemon.parts is not None
+            assert daemon.parts.uplink.counters.receipts > 100
+            other.cancel()
+            await chain.drain(daemon)
+        truth = chain.truth()
+        assert truth.passed, truth.examples
+        most = max(sum(start <= at < start + 60 for at in attempts) for start in attempts)
+        assert 4 <= most <= 9
         chain.close()
 
     virtual.run(scenario(), start_ms=START)
