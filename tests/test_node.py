@@ -191,8 +191,9 @@ def test_it_reads_every_batch_of_the_vectors(tmp_path: Path) -> None:
     assert records == list(map(plainly, wanted))
 
 
-def test_it_reads_any_records(tmp_path: Path) -> None:
-    gateway = Gateway(centre=Centre.create(tmp_path / "keys"))
+@pytest.mark.parametrize("wrap", ["rsa", "hpke"])
+def test_it_reads_any_records(wrap: str, tmp_path: Path) -> None:
+    gateway = Gateway(centre=Centre.create(tmp_path / "keys", wrap=wrap))
     believe(tmp_path / "keys", identity(gateway.id).public.encode(), gateway.id)
     bodies = [some_records(Random(seed)) for seed in range(200)]
     code, records, complaints = opened(

@@ -1,6 +1,7 @@
 """docs/wire-vectors.json stays true: the code gives it, and takes it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from protocols.batch.codes import KINDS as KINDS_OF
 from protocols.batch.ints import Reader, Runs
 from protocols.capture import Record
 from protocols.envelope import BatchKind, DataKey, SignedKind
+from protocols.suites import contents
 from tests import wire_reader, wire_vectors
 from tests.records import RECORDS, reference_load, series
 from tests.wire_vectors import FILE, GATEWAY, build, told, written
@@ -76,6 +78,18 @@ def test_every_batch_of_the_file_opens(vectors: dict[str, Any], data_key: DataKe
             sealed["content_type"],
             sealed["body"],
         )
+
+
+def test_a_batch_of_the_file_opens_with_the_other_algorithms(vectors: dict[str, Any]) -> None:
+    part, keys = vectors["algorithms"], vectors["keys"]
+    wrap = wire_vectors._p256(part["centre_wrap_p256"])
+    centre = replace(Centre.of(wire_vectors._p256(keys["centre_sign"]), wrap), accepted=contents(["aes", "sm"]))
+    known = GatewayTrust.of(GatewayIdentity.of(GATEWAY, wire_vectors._p256(keys["gateway_sign"])).public)
+    key = open_key_record(bytes.fromhex(part["key"]), gateway=GATEWAY, centre=centre, gateways=known)
+    assert key.key.hex() == part["data_key"]
+    message = bytes.fromhex(part["message"])
+    assert message[:11].hex().upper() == "D08355A3013A000101D003"
+    assert envelope.open(message, data_key=key, gateway=GATEWAY).body.hex() == part["body"]
 
 
 def test_every_signed_message_of_the_file_verifies(vectors: dict[str, Any], data_key: DataKey) -> None:

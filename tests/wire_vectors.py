@@ -20,10 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from identity import Centre, GatewayIdentity, GatewayTrust
+from identity import Centre, GatewayIdentity, GatewayTrust, wrapping
 from identity.datakey import open_key_record
 from identity.public import key_id
-from identity.wrapping import wrap
 from protocols import batch, envelope, messages
 from protocols.batch.ints import Runs, write_column
 from protocols.batch.writing import _Body
@@ -31,6 +30,7 @@ from protocols.capture import Capture, Event, Fault, Gap, Quality, Record, Sourc
 from protocols.envelope import REPLY_SEQ, BatchKind, DataKey
 from protocols.errors import Malformed
 from protocols.quantity import BASES, STORES, Kind, Quantity, by_name, variant
+from protocols.suites import HPKE_7_KE, SM4_GCM
 from protocols.topics import bucket, topic
 
 FILE: Final = Path(__file__).parent.parent / "docs" / "wire-vectors.json"
@@ -40,6 +40,7 @@ ABOUT: Final = (
 )
 GATEWAY: Final = "gw-0001"
 EPOCH: Final = (3 << 32) | 0x5EED
+HPKE_WRAP: Final = f"{0xCE28:064x}"
 SLOT: Final = 1_763_683_200_000
 
 
@@ -72,6 +73,7 @@ def build(previous: dict[str, Any]) -> dict[str, Any]:
         "bodies": bodies,
         "sealed": _sealed(data_key, bodies),
         "signed": _signed(previous.get("signed", []), gateway, centre, data_key),
+        "algorithms": _algorithms(previous.get("algorithms", {}), gateway, bodies),
         "plain": _plain(),
         "variants": [
             {"number": each.number, "name": each.name, "unit": each.unit, "form": each.form.value}
@@ -300,7 +302,42 @@ def _wrapped(
         except Malformed:
             previous = None
     key = centre.public.wrap[0]
-    return messages.Wrapped(kid=key_id(key), algorithm=messages.RSA_OAEP_256, key=wrap(key, data_key.key, b""))
+    return messages.Wrapped(kid=key_id(key), algorithm=messages.RSA_OAEP_256, key=wrapping.wrap(key, data_key.key, b""))
+
+
+def _algorithms(
+    previous: dict[str, Any], gateway: GatewayIdentity, bodies: list[dict[str, Any]]
+) -> dict[str, Any]:  # fmt: skip
+    """The other algorithms: a data key for SM4-GCM, wrapped by HPKE, and a batch under it."""
+    data_key = DataKey(
+        kid=bytes.fromhex("1112131415161718"), key=bytes(range(16)), salt=b"tlas", epoch=EPOCH, day=20413,
+        algorithm=SM4_GCM,
+    )  # fmt: skip
+    wrap = _p256(HPKE_WRAP)
+    opens = wrapping.opener(wrap, key_id(wrap.public_key()))
+    bound = wrapping.info(gateway=GATEWAY, epoch=EPOCH, kid=data_key.kid, algorithm=SM4_GCM)
+    old = bytes.fromhex(previous.get("key", ""))
+    try:
+        known = messages.verified(messages.KeyRecord, old, gateway=GATEWAY, verify=gateway.public.verify)
+        right = opens.open(known.wrapped[0].key, bound) == data_key.key
+    except (Malformed, ValueError):
+        right = False
+    if not right:
+        wrapped = messages.Wrapped(
+            kid=opens.kid, algorithm=HPKE_7_KE, key=wrapping.wrap(wrap.public_key(), data_key.key, bound)
+        )
+        record = messages.KeyRecord(
+            gateway=GATEWAY, epoch=EPOCH, kid=data_key.kid, day=data_key.day, salt=data_key.salt, wrapped=(wrapped,),
+            algorithm=SM4_GCM,
+        )  # fmt: skip
+        old = messages.signed(record, kid=gateway.kid, sign=gateway.sign)
+    body = bytes.fromhex(bodies[1]["body"])
+    message = envelope.seal(data_key, gateway=GATEWAY, seq=4, kind=BatchKind.CAPTURES, body=body)
+    return {
+        "centre_wrap_p256": HPKE_WRAP, "info": bound.hex(), "kid": data_key.kid.hex(), "data_key": data_key.key.hex(),
+        "salt": data_key.salt.hex(), "key": old.hex(), "gateway": GATEWAY, "epoch": EPOCH, "seq": "4",
+        "body": body.hex(), "message": message.hex(),
+    }  # fmt: skip
 
 
 def _plain() -> dict[str, str]:

@@ -3,9 +3,13 @@
 
 const crypto = require('node:crypto');
 const cbor = require('./cbor');
+const hpke = require('./hpke');
 
 const VERSION = 1;
 const KEY = 65011n;
+const A256GCM = 3n;
+const RSAES_OAEP = -41n;
+const HPKE = 53n;
 
 /** The first 8 bytes, in hex, of the SHA-256 of a public key's SubjectPublicKeyInfo. */
 function keyId(key) {
@@ -36,11 +40,24 @@ function verified(message, kind, publicKeys, gateway) {
 function dataKey(message, publicKeys, wrapKey, gateway) {
   const [, , epoch, kid, , salt, wrapped] = verified(message, KEY, publicKeys, gateway);
   const own = keyId(crypto.createPublicKey(wrapKey));
-  const found = wrapped.find(([recipient, algorithm]) => recipient.toString('hex') === own && algorithm === -41n);
+  const found = wrapped.find(([recipient]) => recipient.toString('hex') === own);
   if (found === undefined) throw new Error(`data key ${kid.toString('hex')} is not wrapped for ${own}`);
-  const padding = crypto.constants.RSA_PKCS1_OAEP_PADDING;
-  const key = crypto.privateDecrypt({ key: wrapKey, padding, oaepHash: 'sha256' }, found[2]);
-  return { kid: kid.toString('hex'), key, salt, epoch };
+  const bound = cbor.write([VERSION, gateway, epoch, kid]);
+  const info = cbor.write(['HPKE Recipient', A256GCM, Buffer.from('a1011835', 'hex'), bound]);
+  return { kid: kid.toString('hex'), key: unwrapped(wrapKey, found[1], found[2], info), salt, epoch };
+}
+
+function unwrapped(wrapKey, algorithm, wrapped, info) {
+  switch (algorithm) {
+    case RSAES_OAEP: {
+      const padding = crypto.constants.RSA_PKCS1_OAEP_PADDING;
+      return crypto.privateDecrypt({ key: wrapKey, padding, oaepHash: 'sha256' }, wrapped);
+    }
+    case HPKE:
+      return hpke.decrypt(wrapKey, wrapped, info);
+    default:
+      throw new Error(`a data key wrapped by algorithm ${algorithm}`);
+  }
 }
 
 /** {seq, kind, body} of a sealed message, opened with the data key that it names. Throws. */
@@ -52,7 +69,7 @@ function opened(message, dataKeys, gateway) {
   const known = dataKeys.get(kid);
   if (known === undefined) throw new Error(`data key ${kid} has not come`);
   const nonce = unprotected.get(5n);
-  if (header.get(1n) !== 3n || nonce.length !== 12 || !nonce.subarray(0, 4).equals(known.salt)) {
+  if (header.get(1n) !== A256GCM || nonce.length !== 12 || !nonce.subarray(0, 4).equals(known.salt)) {
     throw new Error('not sealed with A256GCM and the salt of its data key');
   }
   const kind = header.get(3n);
