@@ -39,12 +39,15 @@ class Account:
 
         Returns the turnaround in seconds, 0 when it was not answered.
         """
-        before = max(0.0, began - self.at)
-        gap = min(before, gap_s)
-        self.gaps += gap * 1000
-        self.dead += (before - gap) * 1000
-        took = max(0.0, ended - max(began, self.at))
-        self.at = max(self.at, ended)
+        if began > self.at:
+            before = began - self.at
+            gap = min(before, gap_s)
+            self.gaps += gap * 1000
+            self.dead += (before - gap) * 1000
+            self.at = began
+        took = 0.0
+        if ended > self.at:
+            took, self.at = ended - self.at, ended
         if wire_s is None:
             self.dead += took * 1000
             return 0.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from drivers.run import Run
-from protocols.dialogue import Answer, Ask, Reply, Silence
+from protocols.dialogue import Answer, Ask, Silence, make_reply
 from protocols.modbus.frame import Frame
 from protocols.modbus.stream import TcpReplies
 
@@ -77,13 +77,15 @@ class Flights:
 
     def put(self, flight: Flight) -> None:
         """It was sent."""
-        if self._flying:
+        flying = self._flying
+        if flying:
             flight.company = True
-            if len(self._flying) == 1:  # of more, each has company already
-                for other in self._flying.values():
+            if len(flying) == 1:  # of more, each has company already
+                for other in flying.values():
                     other.company = True
-        self._flying[transaction_of(flight.ask)] = flight
-        self.soonest = min(self.soonest, flight.ends)
+        flying[transaction_of(flight.ask)] = flight
+        if flight.ends < self.soonest:
+            self.soonest = flight.ends
 
     def receive(self, data: bytes) -> None:
         """Take bytes as they come."""
@@ -105,8 +107,7 @@ class Flights:
             if flight is not None and flight.ask.accepts(frame):
                 del flying[transaction]
                 ended_at = ended_at or self._now_ms()
-                reply = Reply(frame=frame, sent_at=min(flight.sent_at, ended_at), ended_at=ended_at)
-                self.landed.append((flight, reply))
+                self.landed.append((flight, make_reply(frame, min(flight.sent_at, ended_at), ended_at)))
             elif flight is None and transaction in self._past:
                 self.late += 1
             else:

@@ -26,7 +26,8 @@ class Lanes:
     def __init__(self) -> None:
         self._lanes: tuple[list[Run], ...] = tuple([] for _ in Lane)
         self._passed = [0] * len(Lane)
-        self._soonest = _NEVER
+        self.soonest = _NEVER
+        """No deadline is earlier than this (loop time)."""
         self.waiting = 0
         """Jobs in all lanes."""
 
@@ -37,15 +38,16 @@ class Lanes:
     def put(self, run: Run) -> None:
         """Queue a job, or a job whose next question is due."""
         insort(self._lanes[run.job.lane], run, key=_key)
-        self._soonest = min(self._soonest, run.job.deadline)
+        if run.job.deadline < self.soonest:
+            self.soonest = run.job.deadline
         self.waiting += 1
 
     def take(self, ready: Callable[[Run], bool]) -> Run | None:
         """Remove and return the job to ask next, of those that are ready; None when none is."""
-        if not self.waiting:
-            return None
-        if (urgent := self.take_urgent(ready)) is not None:
-            return urgent
+        return self.take_urgent(ready) or self.take_patient(ready)
+
+    def take_patient(self, ready: Callable[[Run], bool]) -> Run | None:
+        """The same when no urgent one is ready."""
         for lane, passed in enumerate(self._passed):
             if passed >= PASSED_OVER_MAX and (run := self._first(lane, ready)) is not None:
                 return run
@@ -70,31 +72,31 @@ class Lanes:
                 removed += found
                 gone = set(found)
                 queue[:] = [run for run in queue if run not in gone]
-        self.waiting -= len(removed)
+        self._gone(len(removed))
         return removed
 
     def expired(self, now: float) -> list[Run]:
         """Remove and return the jobs whose deadline has passed."""
-        if now < self._soonest:
+        if now < self.soonest:
             return []
         gone = self.remove(lambda run: run.job.deadline <= now)
-        self._soonest = min((run.job.deadline for run in self), default=_NEVER)
+        self.soonest = min((run.job.deadline for run in self), default=_NEVER)
         return gone
-
-    @property
-    def soonest(self) -> float:
-        """No deadline is earlier than this (loop time)."""
-        return self._soonest if self.waiting else _NEVER
 
     def _first(self, lane: int, ready: Callable[[Run], bool]) -> Run | None:
         queue = self._lanes[lane]
         for index, run in enumerate(queue):
             if ready(run):
                 del queue[index]
-                self.waiting -= 1
+                self._gone(1)
                 self._passed[lane] = 0
                 for lower in range(lane + 1, len(self._lanes)):
                     if self._lanes[lower]:
                         self._passed[lower] += 1
                 return run
         return None
+
+    def _gone(self, jobs: int) -> None:
+        self.waiting -= jobs
+        if not self.waiting:
+            self.soonest = _NEVER

@@ -100,6 +100,8 @@ class SerialLine:
         self._receive: Callable[[bytes], None] | None = None
         self._lost: Callable[[Exception], None] | None = None
         self._unsent = b""
+        self._watched = False
+        """Whether the loop tells when more can be written."""
         self._sent_at = 0.0
         self._character_s = 0.0
 
@@ -186,11 +188,13 @@ class SerialLine:
         except OSError as error:
             self._end(PortLost(f"{self._name}: {error.strerror}"))
             return
-        waited = sent == 0
         self._unsent = self._unsent[sent:]
-        if self._unsent:
+        if bool(self._unsent) is self._watched:
+            return
+        self._watched = not self._watched
+        if self._watched:
             self._loop.add_writer(self._fd, self._writable)
-        elif not waited:
+        else:
             self._loop.remove_writer(self._fd)
 
     def _end(self, error: PortLost) -> None:

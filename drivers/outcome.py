@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from protocols.capture import Fault, Value
+from protocols.made import maker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +26,6 @@ class Outcome:
     def __post_init__(self) -> None:
         if (self.values is None) == (self.fault is None):
             raise ValueError(f"expected values or a fault, got {self.values!r} and {self.fault!r}")
+
+
+make_outcome = maker(Outcome)

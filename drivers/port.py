@@ -12,7 +12,7 @@ from config.model import BusEntry, SerialSettings
 from drivers.exchange import Exchange
 from drivers.line import Line, OpenLine, ParityCheck, PortBusy, PortLost
 from drivers.wakeup import Wakeup
-from protocols.dialogue import Answer, Ask, Deframer, FrameT, Garbled, Reply, Silence
+from protocols.dialogue import Answer, Ask, Deframer, FrameT, Garbled, Silence, make_reply
 
 __all__ = ["Line", "OpenLine", "ParityCheck", "Port", "PortBusy", "PortCounters", "PortLost", "open_line"]
 
@@ -148,8 +148,9 @@ class Port:
             await line.drained()
             line.apply(settings)
             self._settings = settings
-        await self.quiet(gap_s)
-        line, loop = self._checked()
+        if self._last_byte + gap_s - loop.time() > 1e-9:
+            await self.quiet(gap_s)
+            line, loop = self._checked()
 
         counters, now_ms, wakeup = self.counters, self._now_ms, self.wakeup
         exchange = Exchange(ask, deframer, inter_byte_s=inter_byte_s, loop=loop, wake=wakeup.wake)
@@ -181,7 +182,7 @@ class Port:
         if exchange.frame is not None:
             counters.replies += 1
             ended_at = now_ms()
-            return Reply(frame=exchange.frame, sent_at=min(sent_at, ended_at), ended_at=ended_at)
+            return make_reply(exchange.frame, min(sent_at, ended_at), ended_at)
         if exchange.seen:
             counters.garbled += 1
             return Garbled(exchange.seen)

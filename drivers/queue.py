@@ -1,6 +1,6 @@
 """What waits on a bus, and which of it goes next: live meters by lane, silent ones when their time has come."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -68,7 +68,7 @@ class Queue:
             return self._probe(standing)
         if not live:
             return None
-        if (run := lanes.take(self._ready)) is not None:
+        if (run := lanes.take_patient(self._ready)) is not None:
             return run
         if silent and (standing := silent.due(now, live_work=True)) is not None:
             return self._probe(standing)
@@ -85,10 +85,11 @@ class Queue:
                 soonest = min(soonest, ready_at)
         return soonest
 
-    def expired(self, now: float) -> Iterator[Run]:
-        """Remove and give the jobs whose deadline has passed."""
-        yield from self._lanes.expired(now)
-        yield from self._parked.expired(now)
+    def expired(self, now: float) -> Sequence[Run]:
+        """Remove and return the jobs whose deadline has passed."""
+        if now < self._lanes.soonest and now < self._parked.soonest:
+            return ()
+        return [*self._lanes.expired(now), *self._parked.expired(now)]
 
     def clear(self) -> list[Run]:
         """Remove and return all."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from drivers.job import URGENT, Job
 from drivers.meter import Meter
-from drivers.outcome import Outcome
+from drivers.outcome import Outcome, make_outcome
 from protocols.capture import Fault, Value
 from protocols.dialogue import Answer, Ask, Dialogue, Garbled, Reply, Silence
 
@@ -187,7 +187,7 @@ class Run:
     def outcome(self, values: list[Value]) -> Outcome:
         """The outcome of a dialogue that came to its end."""
         frames = tuple(self.frames)
-        return Outcome(values=tuple(values), started_at=self.started_at, read_at=self.read_at, frames=frames)
+        return make_outcome(tuple(values), None, None, self.started_at, self.read_at, frames)
 
     def _next(self, answer: Answer[Any] | None) -> list[Value] | None:
         assert self._dialogue is not None

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from protocols.capture import Value
+from protocols.made import maker
 
 FrameT = TypeVar("FrameT")
 
@@ -39,6 +40,10 @@ class Reply(Generic[FrameT]):
     frame: FrameT
     sent_at: int
     ended_at: int
+
+
+make_ask: Callable[..., Ask[Any]] = maker(Ask)
+make_reply: Callable[..., Reply[Any]] = maker(Reply)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from struct import Struct
 
 from protocols.capture import Fault, Quality, Value, faulty, measured
-from protocols.dialogue import Answer, Ask, Dialogue, Garbled, Reply, Silence
+from protocols.dialogue import Answer, Ask, Dialogue, Garbled, Reply, Silence, make_ask
 from protocols.errors import Refused
 from protocols.modbus.frame import ERROR_BIT, EXCEPTIONS, Frame, read_request
 from protocols.modbus.registers import Format
@@ -117,8 +117,8 @@ class Block:
         def accepts(frame: Frame) -> bool:
             return frame.transaction == transaction and self._accepts(frame)
 
-        return Ask(data=transaction.to_bytes(2, "big") + self._data, reply_max=9 + 2 * self.count, accepts=accepts,
-                   pause_s=pause_s, speaks_for=speaks_for, divisible=self._divisible)  # fmt: skip
+        data = transaction.to_bytes(2, "big") + self._data
+        return make_ask(data, 9 + 2 * self.count, accepts, True, False, pause_s, speaks_for, self._divisible)
 
     def _accepts(self, frame: Frame) -> bool:
         return answers(frame, self.unit, self.function, self.count)
