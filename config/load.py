@@ -11,7 +11,7 @@ from typing import Any
 from config.meters import load_meters
 from config.mistake import ConfigError, Mistake
 from config.model import BusEntry, MeterEntry, Site, TaskEntry, UplinkEntry
-from config.toml import REQUIRED, Key, load_toml, read_table, tables
+from config.toml import REQUIRED, Key, load_toml, read_table, show, tables
 from config.values import (
     broker_url,
     choice,
@@ -152,7 +152,7 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
     length = len(os.fsencode(values["socket"]))
     if length > SOCKET_BYTES_MAX:
         expected = f"a path of at most {SOCKET_BYTES_MAX} bytes for a socket"
-        mistakes.append(Mistake(file, "status.socket", expected, f"{length} bytes: {values['socket']}"))
+        mistakes.append(Mistake(file, "status.socket", expected, f"{length} bytes: {show(str(values['socket']))}"))
     site = Site(**values, buses=tuple(buses), meters=tuple(meters), tasks=tuple(tasks), origin=site_file)
     return site, mistakes
 

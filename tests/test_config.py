@@ -170,6 +170,14 @@ def test_a_file_that_is_no_archive_is_shown_in_one_line(tmp_path: Path, columns:
     assert all(len(str(mistake)) < 1000 and str(mistake).isprintable() for mistake in found)
 
 
+def test_a_socket_whose_path_fills_pages_is_shown_in_one_line(tmp_path: Path) -> None:
+    path = "/run/" + "m\\u001b/" * 1000 + "s"
+    (mistake,) = mistakes(tmp_path, SITE + f'[status]\nsocket = "{path}"\n')
+    assert (mistake.where, mistake.got[:12]) == ("status.socket", "3006 bytes: ")
+    assert len(str(mistake)) < 300
+    assert str(mistake).isprintable()
+
+
 def test_all_mistakes_of_both_files_come_at_once(tmp_path: Path) -> None:
     site, rows = SITE, METERS
     for old, new, _ in SITE_MISTAKES[0], SITE_MISTAKES[10], SITE_MISTAKES[13]:
