@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "field.run",
     "scan": "field.scan",
     "sim": "field.sim",
+    "sniff": "field.sniff",
     "status": "field.status",
 }
 """Each module holds a click command or group called `command`. Loaded lazily: the daemon must not pay for the rest."""

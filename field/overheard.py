@@ -95,9 +95,10 @@ class Overhearing:
 
     def quiet(self, now: float) -> list[Piece]:
         """Nothing came until now: returns what the pause has ended."""
-        if not self._buffer or now - self._last < PAUSE_S:
+        paused_s = now - self._last + 1e-6  # timers round
+        if not self._buffer or paused_s < PAUSE_S:
             return []
-        return self._scan(give_up="begun" if now - self._last >= PAUSE_S_LONG else "open")
+        return self._scan(give_up="begun" if paused_s >= PAUSE_S_LONG else "open")
 
     def close(self) -> list[Piece]:
         """Nothing more will come."""
