@@ -12,7 +12,7 @@ from central.landing import Landing
 from central.sinks.sqlite import SqliteSink
 from protocols import batch, cbor, envelope
 from protocols.capture import Event, Record
-from protocols.envelope import BatchKind, sign1
+from protocols.envelope import BatchKind, DataKey, sign1
 from protocols.errors import Malformed
 from protocols.messages import (
     Health,
@@ -29,6 +29,7 @@ from protocols.messages import (
     manifest_rows,
     topic,
 )
+from protocols.suites import SM4_GCM
 from protocols.topics import DOWN, UP, Direction, bucket, parse_topic
 from tests.fleet import NOW, Gateway, centre, identity, trust
 from tests.fuzzing import Case, Make, Target
@@ -108,9 +109,8 @@ def _bodies() -> list[bytes]:
 
 def sealed(data: bytes) -> None:
     """No message opens but one that was sealed."""
-    gateway = _gateway()
     head = envelope.header(data)
-    opened = envelope.open(data, data_key=gateway.data_key, gateway=GATEWAY)
+    opened = envelope.open(data, data_key=_data_keys()[head.algorithm], gateway=GATEWAY)
     assert data in _sealed(), "a message was opened that nobody sealed"
     assert opened.kind is head.kind
 
@@ -121,10 +121,18 @@ def _gateway() -> Gateway:
 
 
 @cache
+def _data_keys() -> Mapping[int, DataKey]:
+    """One for each algorithm."""
+    sm4 = DataKey(kid=_KID, key=bytes(16), salt=_SALT, epoch=1, day=20_000, algorithm=SM4_GCM)
+    return {key.algorithm: key for key in (_gateway().data_key, sm4)}
+
+
+@cache
 def _sealed() -> frozenset[bytes]:
     return frozenset(
-        envelope.seal(_gateway().data_key, gateway=GATEWAY, seq=seq, kind=kind, body=bytes(size))
+        envelope.seal(key, gateway=GATEWAY, seq=seq, kind=kind, body=bytes(size))
         for size in (0, 1, 23, 24, 300) for seq in (1, 2**40) for kind in (BatchKind.CAPTURES, BatchKind.EVENTS)
+        for key in _data_keys().values()
     )  # fmt: skip
 
 
@@ -135,6 +143,8 @@ def _messages() -> tuple[tuple[Callable[[bytes], object], bytes], ...]:
     signed = (
         KeyRecord(gateway=GATEWAY, epoch=1, kid=_KID, day=20_000, salt=_SALT,
                   wrapped=(Wrapped(kid=_KID, algorithm=-41, key=b"k" * 384),)),
+        KeyRecord(gateway=GATEWAY, epoch=1, kid=_KID, day=20_000, salt=_SALT, algorithm=SM4_GCM,
+                  wrapped=(Wrapped(kid=_KID, algorithm=53, key=b"k" * 97), Wrapped(kid=_KID, algorithm=-41, key=b"k"))),
         Hello(gateway=GATEWAY, epoch=1, first_unsettled=1, next_seq=9, voided=((1, 3), (1, 4)), pending=3,
               oldest_at=NOW, sent_at=NOW),
         Receipt(gateway=GATEWAY, epoch=1, contiguous_upto=3, ranges=((5, 6), (9, 9)), rejected=((7, "bad_body"),),
@@ -220,7 +230,7 @@ def _published(random: Random) -> tuple[str, bytes]:
             record = KeyRecord(gateway=gateway.id, epoch=1, kid=_KID, day=1, salt=_SALT, wrapped=())
             return _signed(gateway, "key", envelope.SignedKind.KEY, record.encode(), random)
         case 3:
-            name, whole = random.choice((("state", _messages()[6][1]), ("health", _messages()[7][1])))
+            name, whole = random.choice((("state", _messages()[7][1]), ("health", _messages()[8][1])))
             return topic(gateway.id, "up", name), mutate(random, whole)
         case 4:
             kept: list[Record] = [each for each in some_records(random) if not isinstance(each, Event)]
