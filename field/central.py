@@ -56,6 +56,7 @@ def run(out: Output, file: Path) -> Exit:
     from central.subscriber import Subscriber, tls_context
     from identity.centre import Centre, GatewayTrust
     from identity.files import IdentityError
+    from protocols import suites
 
     site = _load(out, file)
     if site is None:
@@ -65,6 +66,7 @@ def run(out: Output, file: Path) -> Exit:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     try:
+        suites.check(site.suites)
         centre = Centre.load(site.keys, suites=site.suites, sign_token=site.sign_token, wrap_token=site.wrap_token)
         gateways = GatewayTrust.load(site.keys)
         tls_context(site.broker)  # before the database, which may be waited for
@@ -78,7 +80,7 @@ def run(out: Output, file: Path) -> Exit:
             out.object({"ready": True, "broker": site.broker.url, "database": site.database})
 
         subscriber = Subscriber(site.broker, landing, ready=ready)
-    except (IdentityError, SinkUnfit, OSError) as error:
+    except (IdentityError, suites.Unavailable, SinkUnfit, OSError) as error:
         out.wrong(words(error))
         return Exit.USAGE
     for number in (signal.SIGTERM, signal.SIGINT):

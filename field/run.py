@@ -51,16 +51,18 @@ def command(out: Output, file: Path, accepted: Path | None) -> Exit:
     from gateway.session import mqtt_sessions
     from identity.files import IdentityError
     from identity.gateway import CentreTrust, GatewayIdentity
+    from protocols import suites
 
     try:
         site = load_checked(file)
     except ConfigError as error:
         return refuse(out, file, error)
     try:
+        suites.check([site.suite])
         identity = GatewayIdentity.load(site.keys, site.gateway, token=site.token)
         trust = CentreTrust.load(site.keys)
         sessions = mqtt_sessions(site.uplink, site.gateway)
-    except (IdentityError, OSError) as error:
+    except (IdentityError, suites.Unavailable, OSError) as error:
         out.wrong(words(error))
         return Exit.USAGE
 

@@ -20,8 +20,8 @@ from protocols.suites import A256GCM, CONTENT, RSA_OAEP_256, row
 from protocols.topics import GATEWAY_ID, bucket, parse_topic, topic
 
 __all__ = [
-    "Health", "Hello", "KeyRecord", "Manifest", "ManifestRow", "Receipt", "Reply", "Request", "State", "Wrapped",
-    "RSA_OAEP_256", "bucket", "parse_topic", "signed", "topic", "verified",
+    "RSA_OAEP_256", "Health", "Hello", "KeyRecord", "Manifest", "ManifestRow", "Receipt", "Reply", "Request", "State",
+    "Wrapped", "bucket", "parse_topic", "signed", "topic", "verified",
 ]  # fmt: skip
 
 VERSION: Final = 1

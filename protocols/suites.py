@@ -182,6 +182,13 @@ def contents(suites: Iterable[str]) -> frozenset[int]:
     return frozenset(SUITES[name].content for name in suites)
 
 
+def check(suites: Iterable[str]) -> None:
+    """Raises Unavailable if this installation cannot run one of them."""
+    for number in contents(suites):
+        content = CONTENT[number]
+        content.seal(bytes(content.key_bytes), bytes(12), b"", b"")
+
+
 Row = TypeVar("Row", Content, Wrapping, Digest, Signature)
 
 
