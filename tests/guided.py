@@ -24,6 +24,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from tests.scratch import scratch
+
 if TYPE_CHECKING:
     from tests.fuzzing import Target
 
@@ -34,6 +36,8 @@ FLAT_MAX = 24 << 20
 """Bytes by which a process may grow in the last three quarters of its inputs. libFuzzer keeps what is new in memory."""
 RSS_MIB_MAX = 700
 HANG_S = 60
+SCRATCH_MB = 20
+"""A corpus, and the files that a configuration is read from, written anew for each input."""
 
 
 def available() -> bool:
@@ -61,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         targets = import_module(options.module).TARGETS
     print(f"instrumented in {time.monotonic() - began:.1f} s", file=sys.stderr)
     logging.disable()
-    with tempfile.TemporaryDirectory(prefix="meterwire-fuzz-") as scratch:
-        tempfile.tempdir = scratch
+    with scratch(SCRATCH_MB) as directory:
+        tempfile.tempdir = str(directory)
         broken = 0
-        for report in _all(targets, options, Path(scratch)):
+        for report in _all(targets, options, directory):
             print(json.dumps(report), flush=True)
             broken += "finding" in report
     return 1 if broken else 0
@@ -84,7 +88,7 @@ def _plain(target: "Target") -> int:
     return 0
 
 
-def _all(targets: Mapping[str, "Target"], options: argparse.Namespace, scratch: Path) -> Iterator[dict[str, Any]]:
+def _all(targets: Mapping[str, "Target"], options: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
     """The reports as they come in."""
     waiting, running = list(options.targets), dict[int, str]()
     while waiting or running:
@@ -92,29 +96,29 @@ def _all(targets: Mapping[str, "Target"], options: argparse.Namespace, scratch: 
             name = waiting.pop(0)
             child = os.fork()
             if child == 0:
-                _child(name, targets[name], options, scratch)
+                _child(name, targets[name], options, directory)
             running[child] = name
         child, status = os.wait()
         name = running.pop(child)
-        yield _report(name, os.waitstatus_to_exitcode(status), scratch)
+        yield _report(name, os.waitstatus_to_exitcode(status), directory)
 
 
-def _report(name: str, code: int, scratch: Path) -> dict[str, Any]:
-    report = scratch / f"{name}.json"
+def _report(name: str, code: int, directory: Path) -> dict[str, Any]:
+    report = directory / f"{name}.json"
     if report.exists():
         told: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
         return told
-    said = (scratch / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+    said = (directory / f"{name}.log").read_text(encoding="utf-8", errors="replace")
     return {"target": name, "finding": f"ended with code {code}: {said[-1500:]}"}
 
 
-def _child(name: str, target: "Target", options: argparse.Namespace, scratch: Path) -> None:
+def _child(name: str, target: "Target", options: argparse.Namespace, directory: Path) -> None:
     """Fuzz one target; never returns."""
-    log = os.open(scratch / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    log = os.open(directory / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 2)
     os.dup2(log, 1)
     try:
-        _fuzz(name, target, options, scratch)
+        _fuzz(name, target, options, directory)
     except BaseException:  # it ends here, and what it says is read by whoever waits for it
         traceback.print_exc()
     os._exit(70)
@@ -185,14 +189,14 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def _fuzz(name: str, target: "Target", options: argparse.Namespace, scratch: Path) -> None:
+def _fuzz(name: str, target: "Target", options: argparse.Namespace, directory: Path) -> None:
     import atheris
 
     seeds = list(target.seeds())
-    corpus = (options.corpus or scratch / "corpus") / name
-    given = scratch / f"{name}.seeds"
-    for directory in (corpus, given):
-        directory.mkdir(parents=True, exist_ok=True)
+    corpus = (options.corpus or directory / "corpus") / name
+    given = directory / f"{name}.seeds"
+    for kept in (corpus, given):
+        kept.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(seeds):
         (given / f"{number:04}").write_bytes(seed[: target.size_max])
 
@@ -205,8 +209,8 @@ def _fuzz(name: str, target: "Target", options: argparse.Namespace, scratch: Pat
 
     atheris.Setup(
         ["fuzz", f"-seed={options.seed}", f"-max_len={target.size_max}", "-len_control=0", f"-timeout={HANG_S}",
-         f"-rss_limit_mb={RSS_MIB_MAX}", f"-artifact_prefix={scratch}/{name}-", str(corpus), str(given)],
-        _Trial(name, target, options.runs, scratch / f"{name}.json", options.module),
+         f"-rss_limit_mb={RSS_MIB_MAX}", f"-artifact_prefix={directory}/{name}-", str(corpus), str(given)],
+        _Trial(name, target, options.runs, directory / f"{name}.json", options.module),
         custom_mutator=mutator,
     )  # fmt: skip
     atheris.Fuzz()
