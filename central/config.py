@@ -11,6 +11,8 @@ from config.toml import REQUIRED, Key, load_toml, read_table
 from config.values import broker_url, name, path, token
 from protocols.suites import ACCEPTED, SUITES
 
+_WORKER = re.compile(r"([0-9]{1,3})/([0-9]{1,3})")
+_ALL = tuple(f"{bucket:02x}" for bucket in range(256))
 _BUCKETS = re.compile(r"([0-9a-f]{2})-([0-9a-f]{2})")
 
 
@@ -25,6 +27,26 @@ class BrokerEntry:
     client_id: str = "meterwire-central"
     buckets: tuple[str, ...] = ()
     """The shares of the fleet that this subscriber takes, `00` to `ff`; empty for all of them."""
+    group: str = "meterwire-central"
+    """Of the shared subscription; the workers of one centre have one."""
+    worker: tuple[int, int] = (1, 1)
+    """Which worker this is, and of how many."""
+
+    @property
+    def shareable(self) -> bool:
+        """Whether the broker may be asked to share the fleet out."""
+        return self.worker[1] > 1 and not self.buckets
+
+    @property
+    def share(self) -> tuple[str, ...]:
+        """This worker's buckets where the broker does not share; empty for all of them."""
+        number, of = self.worker
+        return self.buckets if of == 1 else (self.buckets or _ALL)[number - 1 :: of]
+
+    @property
+    def session(self) -> str:
+        """The name of this worker's session."""
+        return self.client_id if self.worker[1] == 1 else f"{self.client_id}-{self.worker[0]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +75,14 @@ def _suites(raw: Any) -> tuple[str, ...]:
     return tuple(raw)
 
 
+def worker(raw: Any) -> tuple[int, int]:
+    """Number and count, such as 1/2. Raises ValueError."""
+    match = _WORKER.fullmatch(raw) if isinstance(raw, str) else None
+    if match is None or not 1 <= int(match[1]) <= int(match[2]) <= len(_ALL):
+        raise ValueError("a worker and how many there are, such as 1/2; at most 256")
+    return int(match[1]), int(match[2])
+
+
 def _database(raw: Any) -> str:
     if not isinstance(raw, str) or not raw.startswith((SQLITE, POSTGRESQL)) or raw in (SQLITE, POSTGRESQL):
         raise ValueError(f"{SQLITE}PATH or {POSTGRESQL}USER@HOST/DATABASE")
@@ -77,7 +107,9 @@ TABLES = {
         Key("ca", path, None, "Certificates of the authorities that sign the broker's certificate; needed for mqtts."),
         Key("certificate", path, None, "The centre's own certificate; needed for mqtts."),
         Key("key", path, None, "The private key of that certificate, mode 0600; needed for mqtts."),
-        Key("client_id", name, "meterwire-central", "The name of the session that the broker keeps; one a subscriber."),
+        Key("client_id", name, "meterwire-central", "The name of the session that the broker keeps; one a centre."),
+        Key("worker", worker, "1/1", "Which worker this is, of how many; each has a session of its own."),
+        Key("group", name, "meterwire-central", "The name under which the workers of one centre share what comes."),
         Key("buckets", _buckets, "00-ff", "The share of the fleet that this subscriber takes, by bucket of the topic."),
     ),
 }  # fmt: skip

@@ -2,36 +2,35 @@
 
 Two threads. paho's own reads the network and keeps the connection alive, also while the database is away; the
 caller's lands one message after the other. Every connection is made with a fresh client, for packet ids belong to a
-connection; the session, with what was not acknowledged, is kept by the broker.
+connection; the session, with what was not acknowledged, is kept by the broker. Not so in a group of workers: a broker
+goes on giving a member that is away its share of what comes, where its fellows cannot get at it. What is lost with such
+a session the gateways offer again.
 """
 
 import logging
-import ssl
+import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from central import canary
 from central.config import BrokerEntry
+from central.connection import CONNECT_S_MAX, KEEPALIVE_S, BrokerAway, address, make_client, tls_context
 from central.landing import Landing
 from central.sinks.base import SinkAway
-from identity.client import client_context
 from protocols.topics import PREFIX
 
 log = logging.getLogger("central")
 
-KEEPALIVE_S = 60
-CONNECT_S_MAX = 20
-"""From the first packet to the last SUBACK."""
 SESSION_EXPIRY_S = 7 * 86_400
 """How long the broker keeps messages for a subscriber that is away. What it drops, gateways offer again."""
 RECEIVE_MAX = 128
@@ -44,13 +43,6 @@ RECEIPT_EVERY_S = 1.0
 """Between two receipts to one gateway."""
 BACKOFF_S_MAX = 10.0
 """Between two attempts to reach the broker or the database."""
-
-
-def tls_context(broker: BrokerEntry) -> ssl.SSLContext | None:
-    """TLS 1.2 or later with certificates on both sides; None for mqtt. Raises OSError where a file is not right."""
-    if not broker.url.startswith("mqtts:"):
-        return None
-    return client_context(ca=broker.ca, certificate=broker.certificate, key=broker.key)
 
 
 @dataclass(eq=False, slots=True)
@@ -84,6 +76,7 @@ class Subscriber:
         self._ready = ready
         self._tls = tls_context(broker)
         self._version = MQTTProtocolVersion.MQTTv5
+        self._shared = False
         self._waiting: SimpleQueue[_Waiting] = SimpleQueue()
         self._stopping = threading.Event()
         self._receipt_at: dict[str, float] = {}
@@ -91,8 +84,10 @@ class Subscriber:
 
     @property
     def topics(self) -> list[str]:
-        """What is subscribed to."""
-        return [f"{PREFIX}/{bucket}/+/up/#" for bucket in self._broker.buckets or ("+",)]
+        """What is subscribed to: the whole fleet with the group, or this worker's buckets."""
+        if self._shared:
+            return [f"$share/{self._broker.group}/{PREFIX}/+/+/up/#"]
+        return [f"{PREFIX}/{bucket}/+/up/#" for bucket in self._broker.share or ("+",)]
 
     def stop(self) -> None:
         """End `run` after the message at hand. What was not acknowledged, the broker keeps."""
@@ -115,20 +110,24 @@ class Subscriber:
 
     def _connect(self) -> _Connection | None:
         """A connection with its subscriptions granted. The version is changed in turn while none comes about."""
+        five = self._version is MQTTProtocolVersion.MQTTv5
+        try:
+            # At each connection: it may be another broker by now.
+            self._shared = self._broker.shareable and canary.shares(self._broker, self._tls, self._version, os.urandom)
+        except BrokerAway as error:
+            log.warning("broker away: %s", error)
+            self._version = MQTTProtocolVersion.MQTTv311 if five else MQTTProtocolVersion.MQTTv5
+            return None
         connection = _Connection(self._client(), self._version)
-        url = urlsplit(self._broker.url)
-        assert url.hostname is not None  # the file was checked
-        assert url.port is not None
-        five = connection.version is MQTTProtocolVersion.MQTTv5
         try:
             if five:
                 wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-                wishes.SessionExpiryInterval = SESSION_EXPIRY_S
+                wishes.SessionExpiryInterval = 0 if self._shared else SESSION_EXPIRY_S
                 wishes.ReceiveMaximum = RECEIVE_MAX
                 wishes.MaximumPacketSize = PACKET_BYTES_MAX
-                connection.client.connect(url.hostname, url.port, KEEPALIVE_S, clean_start=False, properties=wishes)
+                connection.client.connect(*address(self._broker), KEEPALIVE_S, clean_start=False, properties=wishes)
             else:
-                connection.client.connect(url.hostname, url.port, KEEPALIVE_S)
+                connection.client.connect(*address(self._broker), KEEPALIVE_S)
         except (OSError, ValueError) as error:  # no listener, no route, TLS refused: the version is not the reason
             log.warning("broker=%s away: %s", self._broker.url, error)
             return None
@@ -140,19 +139,15 @@ class Subscriber:
             self._hang_up(connection)
             self._version = MQTTProtocolVersion.MQTTv311 if five else MQTTProtocolVersion.MQTTv5
             return None
-        log.info("broker=%s connected mqtt=%s", self._broker.url, "5" if five else "3.1.1")
+        log.info("broker=%s connected mqtt=%s share=%s", self._broker.url, "5" if five else "3.1.1",
+                 self._broker.group if self._shared else f"{len(self.topics)} topics")  # fmt: skip
         return connection
 
     def _client(self) -> mqtt.Client:
-        five = self._version is MQTTProtocolVersion.MQTTv5
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=self._broker.client_id, protocol=self._version,
-            clean_session=None if five else False, manual_ack=True, reconnect_on_failure=False,
+        client = make_client(
+            self._tls, self._version, self._broker.session, manual_ack=True, clean=self._shared
         )  # fmt: skip
-        client.connect_timeout = CONNECT_S_MAX
         client.max_queued_messages_set(WAITING_MAX)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message

@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from central.config import CentralSite, load_central
+from central.config import worker as read_worker
 from central.sinks.base import SinkAway, SinkUnfit
 from config.mistake import ConfigError
 from field import output
@@ -38,13 +40,30 @@ def _load(out: Output, file: Path) -> CentralSite | None:
         return None
 
 
+class _Worker(click.ParamType[tuple[int, int]]):
+    """One of several, such as 1/2."""
+
+    name = "i/n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return read_worker(value)
+        except ValueError as error:
+            self.fail(f"expected {error}, got {value!r}", param, ctx)
+
+
 @output.command("run")
 @_config_option
-def run(out: Output, file: Path) -> Exit:
+@click.option("--worker", type=_Worker(), help="Which worker this is, of how many; instead of broker.worker.")
+def run(out: Output, file: Path, worker: tuple[int, int] | None) -> Exit:
     """Land what gateways send, until SIGTERM or SIGINT.
 
     Verifies and opens each batch, writes it to the database once, acknowledges it to the broker after the COMMIT
     and sends the gateway a signed receipt. The broker and the database may go away and come back.
+
+    Several of them may run at once, also on several machines, on one PostgreSQL: each is told which it is.
 
     Example: meterwire central run -c central.toml
 
@@ -52,8 +71,9 @@ def run(out: Output, file: Path) -> Exit:
     counters. Exit codes: 0 stopped as asked; 2 a mistake in the configuration, a missing key or one that others can
     read, or a database that is not fit; 3 stopped before the database was ever there.
     """
+    from central.connection import tls_context
     from central.landing import Landing, spare_the_collector
-    from central.subscriber import Subscriber, tls_context
+    from central.subscriber import Subscriber
     from identity.centre import Centre, GatewayTrust
     from identity.files import IdentityError
     from protocols import suites
@@ -61,6 +81,8 @@ def run(out: Output, file: Path) -> Exit:
     site = _load(out, file)
     if site is None:
         return Exit.USAGE
+    if worker is not None:
+        site = replace(site, broker=replace(site.broker, worker=worker))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

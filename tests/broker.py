@@ -30,6 +30,7 @@ pattern read mw/v1/+/%u/down/#
 user {CENTRE}
 topic read mw/v1/+/+/up/#
 topic write mw/v1/+/+/down/#
+topic readwrite mw/v1/canary/#
 """
 
 

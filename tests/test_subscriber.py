@@ -13,10 +13,11 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from central.config import BrokerEntry
+from central.connection import tls_context
 from central.landing import Landing
 from central.sinks.base import Arrival, Landed, SinkAway
 from central.sinks.sqlite import SqliteSink
-from central.subscriber import Subscriber, tls_context
+from central.subscriber import Subscriber
 from protocols.messages import Receipt
 from tests.broker import CENTRE, Broker, running_broker
 from tests.fleet import NOW, Gateway, centre, trust
