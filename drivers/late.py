@@ -7,6 +7,7 @@ such a frame meets a question that it would answer wrongly.
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from drivers.habits import LATE_MS_MAX
@@ -45,6 +46,27 @@ class _Owing:
         for frame in self._deframer.feed(data):
             self.came(frame, now)
 
+    def look(self, seen: bytes, answer: Any, now: float) -> None:
+        """What came while another was asked, the answer to that question apart."""
+        self.expire()
+        if not seen:
+            return
+        deframer = self.meter.deframer()
+        frames = deframer.feed(seen)
+        for _ in range(deframer.pending):
+            frames += deframer.expire()
+        if answer in frames:
+            frames.remove(answer)
+        for frame in frames:
+            self.came(frame, now)
+
+    def took(self, frame: Any, ask: Ask[Any], began: float, ended: float) -> None:
+        """A question was answered. If that may be the late answer to an older one, the one to this is still to come."""
+        if self.questions and self.questions[0][0].accepts(frame):
+            self.questions.popleft()
+            self.questions.append((ask, began))
+            self.taken, self.taken_at = frame, ended
+
     def expire(self) -> None:
         """What has begun is over."""
         for _ in range(self._deframer.pending):  # each turn drops a byte at least
@@ -58,7 +80,7 @@ class _Owing:
         the order of the questions. Where in truth that one's was lost, this takes the meter for later than it is, and
         errs on the side that costs time, not truth."""
         for n, (ask, began) in enumerate(self.questions):
-            if ask.accepts(frame):
+            if began <= at and ask.accepts(frame):
                 for _ in range(n + 1):
                     self.questions.popleft()
                 self._learn(frame, ask, began, at)
@@ -67,9 +89,13 @@ class _Owing:
     def _learn(self, frame: Any, ask: Ask[Any], began: float, at: float) -> None:
         meter = self.meter
         longest_s = meter.longest_s(ask)
-        if at - began <= longest_s and self.taken is not None and self.taken != frame:
-            # In good time, and not the same once more: then what was taken for this answer was one of before.
+        if at - began <= longest_s:
+            if self.taken is None or self.taken == frame:
+                return  # in good time, or the same answer once more
+            # What was taken for this answer was one of before.
             began, at = self.since, self.taken_at
+        elif at - began <= longest_s + meter.profile.late_max_ms / 1000:
+            return  # late as it may be
         elif self.since < began:
             # A meter that kept the order answered this question; one that did not, perhaps the one before.
             began = max(self.since, began - longest_s - meter.late_s)
@@ -111,37 +137,26 @@ class Latecomers:
     def overheard(self, data: bytes, now: float) -> None:
         """Bytes came while nothing was asked."""
         self._forget(now)
-        for name, owing in list(self._owing.items()):
-            try:
-                owing.hear(data, now)
-            except Exception:  # a defect of ours, in what reads frames: it must not end the task that hears them
-                log.exception("meter=%s late answers not looked for", name)
-                del self._owing[name]
+        self._each(lambda owing: owing.hear(data, now))
 
     def exchanged(self, standing: Standing, ask: Ask[Any], answer: Answer[Any]) -> None:
         """A question has ended while some meter owes an answer: look through what came besides the one to it."""
         port = self._port
         self._forget(port.ended)
         frame = answer.frame if isinstance(answer, Reply) else None
-        for owing in self._owing.values():
-            owing.expire()
-            if port.seen:
-                deframer = owing.meter.deframer()
-                frames = deframer.feed(port.seen)
-                for _ in range(deframer.pending):
-                    frames += deframer.expire()
-                if frame in frames:
-                    frames.remove(frame)
-                for other in frames:
-                    owing.came(other, port.ended)
-        owing_too = self._owing.get(standing.meter.id)
-        if frame is None or owing_too is None or not owing_too.questions:
-            return
-        if owing_too.questions[0][0].accepts(frame):
-            # It may be the late answer to that one; then the answer to this one is still to come.
-            owing_too.questions.popleft()
-            owing_too.questions.append((ask, port.began))
-            owing_too.taken, owing_too.taken_at = frame, port.ended
+        room = frame is None or len(port.seen) > ask.reply_max  # for another beside it
+        seen = port.seen if room else b""
+        self._each(lambda owing: owing.look(seen, frame, port.ended))
+        if frame is not None:
+            self._each(lambda owing: owing.standing is standing and owing.took(frame, ask, port.began, port.ended))
+
+    def _each(self, look: Callable[[_Owing], object]) -> None:
+        for name, owing in list(self._owing.items()):
+            try:
+                look(owing)
+            except Exception:  # a defect of ours, in what reads frames: it must not end the task of the bus
+                log.exception("meter=%s late answers not looked for", name)
+                del self._owing[name]
 
     def _forget(self, now: float) -> None:
         """Let go of questions that are older than any late answer that can be made sure of."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from drivers import late
 from drivers.habits import DAYS_MAX, IN_TIME_MAX, LATE_MS_MAX, Habits
 from drivers.meter import Meter
+from drivers.run import Standing
 from protocols.capture import Quality
+from protocols.dialogue import Ask
 from simulators import virtual
 from tests.desk import START_MS, Desk, serve
 from tests.script import Said, ScriptedLine, energy, meter, registers
@@ -210,3 +213,20 @@ def test_the_window_is_never_narrower_than_the_profile_says() -> None:
         one.unanswered()
         one.answered(0.02)
     assert one.late_s + one.turnaround_s >= 2.5
+
+
+def test_a_defect_of_ours_in_looking_for_late_answers_ends_neither_the_bus_nor_the_reading() -> None:
+    def broken(frame: object) -> bool:
+        raise RuntimeError("a defect")
+
+    two = TwoMeters(sometimes=2)
+    owes = late.Latecomers.owes
+
+    def owes_badly(self: late.Latecomers, standing: Standing, ask: Ask[Any], began: float) -> None:
+        owes(self, standing, replace(ask, accepts=broken), began)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(late.Latecomers, "owes", owes_badly)
+        two.run()
+    assert two.reads[two.quick.id] > 400
+    assert two.desk.bus.counters.defects == 0
