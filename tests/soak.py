@@ -1,7 +1,7 @@
 """Long campaigns: `python -m tests.soak --minutes N`, or `make soak`. Goes on where the last run stopped.
 
 In turn: a week of the whole site in virtual time, a site whose processes are killed, one whose gateway loses its
-power, power cuts of the store alone, sessions that are reset, and fuzzed buses of every protocol.
+power, power cuts of the store alone, disk images that are restored, sessions that are reset, and fuzzed buses.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from simulators.noise import Faults
-from tests import days, kills, power, power_cuts
+from tests import days, kills, nonces, power, power_cuts
 from tests.broker import MOSQUITTO, running_broker
 from tests.crash.campaign import campaign as cut_power
 from tests.faults.campaign import FAMILIES, Family
@@ -32,6 +32,7 @@ KILLS = 30
 CUTS = 50
 CRASH_IMAGES = 1_000
 EXCHANGES = 100_000
+RESTORES = 2_000
 
 
 def week(seed: int) -> str:
@@ -80,6 +81,14 @@ def crash(seed: int) -> str:
     return f"{account.images} images, {account.accepted} records accepted"
 
 
+def restore(seed: int) -> str:
+    """A gateway's disk images, restored two thousand times."""
+    with scratch(10) as directory:
+        seen = nonces.campaign(directory, count=RESTORES, seed=seed)
+    assert seen.reused == 0
+    return f"{RESTORES} restores, {len(seen.pairs)} messages, {len(seen.epochs)} epochs"
+
+
 def reset(seed: int) -> str:
     """Sessions with a real broker that are reset every 64 bytes; 64 seeds take every byte of one."""
     with tempfile.TemporaryDirectory(prefix="meterwire-") as name, running_broker() as broker:
@@ -110,6 +119,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "kill": kill,
     "cut": cut,
     "crash": crash,
+    "restore": restore,
     "reset": reset,
     **{f"faults-{family}": partial(faults, family) for family in FAMILIES},
 }
