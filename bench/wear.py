@@ -29,7 +29,7 @@ ROUND_S = 900.0
 ONE_BUS_S = 0.137
 """Between two meters on one bus, as the reference load reads them."""
 BLOCK = 4096
-LIMITS = Limits(history_days=1, mark_every_s=ROUND_S)
+LIMITS = Limits(bulk_days=1, mark_every_s=ROUND_S)
 """A day of history, so that in two days as much is purged as is appended in one."""
 
 

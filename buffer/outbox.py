@@ -10,21 +10,21 @@ import fcntl
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
 import apsw
 
-from buffer import recovery, rekey, retention, sealing
+from buffer import pressure, recovery, rekey, retention, sealing
 from buffer.errors import OutboxError, StoreBusy, StoreDamaged
 from buffer.rows import GAP, PLANNED, EventRow, Row, to_row
 from buffer.sealing import Encrypt
-from buffer.sqlite import integers, open_reader, open_store, translated
+from buffer.sqlite import integers, open_reader, open_store, pragma, translated
 from buffer.store import OpenStore, Store
-from buffer.words import KeyEntry, Limits, Sealed, Settled, Unsealed
+from buffer.words import KeyEntry, Limits, RecordClass, Sealed, Settled, Unsealed
 from buffer.writer import make_writer
 from protocols.capture import Record
 from protocols.messages import Receipt
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 STORE_NAME: Final = "outbox.db"
 LOCK_NAME: Final = "outbox.lock"
+_NO_CLASSES: Final[Mapping[str, RecordClass]] = MappingProxyType({})
 VOIDED_MAX: Final = 1024
 """Voided numbers told in one hello."""
 AGES_MAX: Final = 1024
@@ -88,20 +89,24 @@ class Outbox:
     def open(
         cls, directory: Path, *, gateway: str, random: Callable[[int], bytes], now_ms: Callable[[], int],
         writer: Literal["thread", "inline"] = "thread", vfs: str | None = None, limits: Limits = Limits(),  # noqa: B008
-        opener: OpenStore = open_store,
+        classes: Mapping[str, RecordClass] = _NO_CLASSES, opener: OpenStore = open_store,
     ) -> "Outbox":  # fmt: skip
         """Open or make the store in `directory` and begin a new epoch.
 
-        A damaged file is set aside, salvaged, and named in `damage`. `vfs` and `opener` are for the crash tests.
+        `classes` says of each task as what its records are kept; others that are new are bulk. A damaged file is set
+        aside, salvaged, and named in `damage`. `vfs` and `opener` are for the crash tests.
         Raises OutboxError: StoreBusy while another process has it, StoreForeign for a newer version's file.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _hold(directory / LOCK_NAME)
         try:
             path = directory / STORE_NAME
-            connect = partial(opener, path, vfs=vfs)
+            connect = partial(_bounded, partial(opener, path, vfs=vfs), limits.bytes_max)
             connection, damage = recovery.prepare(path, connect=connect, now_ms=now_ms)
-            store = Store.start(path, connection, connect=connect, random=random, limits=limits)
+            store = Store.start(path, connection, connect=connect, random=random, limits=limits, now_ms=now_ms,
+                                classes=classes)  # fmt: skip
+            store.relieve = partial(pressure.relieve, store)
+            store.ballast.restore()
             return cls(directory, store, gateway=gateway, now_ms=now_ms, damage=damage, writer=writer, lock=lock)
         except BaseException:
             os.close(lock)
@@ -364,9 +369,9 @@ class Outbox:
     # ---- housekeeping
 
     async def purge(self) -> int:
-        """One bounded step of letting settled history go that is older than `history_days` of running; how many rows.
+        """One bounded step of letting settled history go that is older than its class is kept; how many rows.
 
-        To be called now and then (each minute); also counts the hours of running.
+        To be called now and then (each minute); also counts the hours of running, and keeps the ballast.
         """
         now = asyncio.get_running_loop().time()
         if self._marked_at is None:
@@ -380,6 +385,7 @@ class Outbox:
                 retention.mark(self._store, connection)
             gone = retention.purge(self._store, connection)
             retention.give_back(connection)
+            self._store.ballast.restore()
             return gone
 
         return await self._run(lambda: self._store.run(work))
@@ -456,6 +462,13 @@ class Outbox:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise OutboxError(f"{self.directory}: this outbox is closed")
+
+
+def _bounded(connect: Callable[[], apsw.Connection], bytes_max: int) -> apsw.Connection:
+    connection = connect()
+    if bytes_max:
+        connection.execute(f"PRAGMA max_page_count = {bytes_max // int(pragma(connection, 'page_size') or 1)}")
+    return connection
 
 
 def _hold(path: Path) -> int:

@@ -14,7 +14,7 @@ import apsw
 from buffer.pages import rows_on_leaves
 from buffer.rows import EventRow, Row, from_row, row_of
 from buffer.store import EPOCH_RANDOM_BITS, Series
-from buffer.words import TABLES
+from buffer.words import TABLES, RecordClass
 from protocols.envelope import BatchKind
 from protocols.errors import Malformed
 
@@ -129,10 +129,13 @@ class _Series:
     def __init__(self, old: apsw.Connection) -> None:
         self._known: dict[tuple[str, str], Series] = {}
         numbers = set()
-        for number, meter, task, slot in _try(old, "SELECT id, meter, task, last_slot FROM series")[0]:
+        rows = _try(old, "SELECT id, meter, task, last_slot, class FROM series")[0]
+        # Schema 1 had no classes.
+        for number, meter, task, slot, kept in rows or _try(old, "SELECT id, meter, task, last_slot, 2 FROM series")[0]:
             if _sane(number) and isinstance(meter, str) and isinstance(task, str) and number not in numbers:
                 numbers.add(number)
-                self._known[meter, task] = Series(number, slot if _sane(slot) else None)
+                kept_as = RecordClass(kept) if kept in tuple(RecordClass) else RecordClass.DAILY
+                self._known[meter, task] = Series(number, slot if _sane(slot) else None, kept_as)
         self._top = max(numbers, default=0)
 
     def number(self, row: Row) -> int:
@@ -140,16 +143,16 @@ class _Series:
         known = self._known.get((row.meter, row.task))
         if known is None:
             self._top += 1
-            known = Series(self._top, None)
+            known = Series(self._top, None, RecordClass.DAILY)
         if row.slot is not None and (known.last_slot is None or row.slot > known.last_slot):
-            known = Series(known.number, row.slot)
+            known = known._replace(last_slot=row.slot)
         self._known[row.meter, row.task] = known
         return known.number
 
     def write(self, new: apsw.Connection) -> None:
         """Fill the table of the new store."""
-        new.executemany("INSERT INTO series VALUES (?, ?, ?, ?)",
-                        [(series.number, *name, series.last_slot) for name, series in self._known.items()])  # fmt: skip
+        rows = [(series.number, *name, series.last_slot, int(series.kept)) for name, series in self._known.items()]
+        new.executemany("INSERT INTO series VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def _covers(old: apsw.Connection) -> tuple[list[tuple[int, int, int]], bool]:

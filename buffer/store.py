@@ -5,29 +5,41 @@ failed may be marked clean), so the connection is dropped, and the next job open
 the store with what was acknowledged last.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 import apsw
 
-from buffer.errors import OutboxError, StoreDamaged
+from buffer.ballast import Ballast
+from buffer.errors import OutboxError, StoreDamaged, StoreFull
 from buffer.rows import EventRow, Row
-from buffer.sqlite import integers, transaction, translated
-from buffer.words import TABLES, Limits, Sealed, Standing
+from buffer.sqlite import integers, pragma, transaction, translated
+from buffer.words import TABLES, Limits, RecordClass, Sealed, Standing
 from protocols.envelope import BatchKind
 
 T = TypeVar("T")
 
 EPOCH_RANDOM_BITS: Final = 32
+RELIEFS_MAX: Final = 3
+"""How often room is made for one job: a group that does not fit then is told that the disk is full."""
 
 
 class Series(NamedTuple):
-    """A task of a meter: its number in the store, and the last slot that is known."""
+    """A task of a meter: its number in the store, the last slot that is known, and as what its records are kept."""
 
     number: int
     last_slot: int | None
+    kept: RecordClass
+
+
+class Walk(NamedTuple):
+    """How far letting go of a class has come, and the row to go back to, as something after it was not settled yet."""
+
+    at: int
+    back: int | None
 
 
 class Prepared(NamedTuple):
@@ -42,18 +54,39 @@ class Prepared(NamedTuple):
     unreadable: tuple[tuple[int, str], ...]
 
 
+class Relieve(Protocol):
+    """`pressure.relieve`, for this store."""
+
+    def __call__(self, connection: apsw.Connection, *, appending: bool, unsettled: bool) -> bool: ...
+
+
 class OpenStore(Protocol):
     """`sqlite.open_store`, or the crash rig's control of it."""
 
     def __call__(self, path: Path, *, vfs: str | None = None) -> apsw.Connection: ...
 
 
+def _no_relief(connection: apsw.Connection, *, appending: bool, unsettled: bool) -> bool:
+    """Until the outbox has said how: what is not there yet cannot be let go."""
+    return False
+
+
 class Store:
     """An open store and its epoch. Build it with `Store.start`."""
 
-    def __init__(self, path: Path, connect: Callable[[], apsw.Connection], limits: Limits) -> None:
+    def __init__(
+        self, path: Path, connect: Callable[[], apsw.Connection], limits: Limits, *, now_ms: Callable[[], int],
+        classes: Mapping[str, RecordClass],
+    ) -> None:  # fmt: skip
         self.path = path
         self.limits = limits
+        self.now_ms = now_ms
+        self.ballast = Ballast(path.parent, limits.ballast_bytes)
+        self.relieve: Relieve = _no_relief
+        """Makes room on a disk that is full; says whether there is some."""
+        self._refused = 0
+        """Appends in a row that found no room."""
+        self.walks: dict[Hashable, Walk] = {}
         self.epoch = 0
         self.boot = 0
         self.next_seq = 1
@@ -63,12 +96,13 @@ class Store:
             (
                 "appended", "commits", "sealed_batches", "sealed_records", "settled_batches", "settled_records",
                 "rejected", "voided", "parked", "purged", "unreadable", "receipts_beyond", "append_waits", "reopened",
-                "disk_errors",
+                "disk_errors", "relieved", "ballast_released", "dropped_bulk", "dropped_curve",
             ), 0,
         )  # fmt: skip
         self.standing: Standing
         self.prepared: Prepared | None = None
         self._connect = connect
+        self._classes = classes
         self._connection: apsw.Connection | None = None
         self._tail: dict[BatchKind, tuple[int, bytes]] = {}
         """The last acknowledged row of each lane."""
@@ -77,10 +111,11 @@ class Store:
     @classmethod
     def start(
         cls, path: Path, connection: apsw.Connection, *, connect: Callable[[], apsw.Connection],
-        random: Callable[[int], bytes], limits: Limits,
+        random: Callable[[int], bytes], limits: Limits, now_ms: Callable[[], int],
+        classes: Mapping[str, RecordClass],
     ) -> "Store":  # fmt: skip
         """Allocate this start's epoch, durably, before anything can be sealed under it. Takes the connection over."""
-        store = cls(path, connect, limits)
+        store = cls(path, connect, limits, now_ms=now_ms, classes=classes)
         store._connection = connection
         with translated(path):
             with transaction(connection):
@@ -90,25 +125,40 @@ class Store:
                 connection.execute("UPDATE boot SET count = ?, epoch = ?, next_seq = 1, clean = 0", (boot, epoch))
                 # Of former epochs' keys only those are still needed under which a batch waits.
                 connection.execute("DELETE FROM key_record WHERE kid NOT IN (SELECT kid FROM batch)")
+                connection.executemany(
+                    "UPDATE series SET class = ?1 WHERE task = ?2 AND class <> ?1",
+                    [(int(kept), task) for task, kept in classes.items()],
+                )
             store.epoch = epoch
             store._read(connection)
         return store
 
-    def run(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Do a job. Raises OutboxError; what the job wrote is then not there."""
+    def run(self, work: Callable[[apsw.Connection], T], *, appending: bool = False) -> T:
+        """Do a job, once more after room was made where there was none. Raises OutboxError; nothing is written then."""
         with translated(self.path):
             try:
-                connection = self._connection or self._reopen()
-                return work(connection)
+                return self._try(work, appending)
             except (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError):
                 self.counters["disk_errors"] += 1
                 self._drop()
                 raise
 
+    def _try(self, work: Callable[[apsw.Connection], T], appending: bool) -> T:
+        for reliefs in itertools.count():
+            connection = self._connection or self._reopen()
+            try:
+                return work(connection)
+            except apsw.FullError:
+                unsettled = appending and self._refused >= self.limits.full_patience
+                if reliefs >= RELIEFS_MAX or not self.relieve(connection, appending=appending, unsettled=unsettled):
+                    raise
+        raise AssertionError("the count does not end")
+
     def append(self, rows: Sequence[Row], events: Sequence[EventRow]) -> None:
         """Write records; they are durable when this returns."""
 
         def work(connection: apsw.Connection) -> None:
+            self._leave_room(connection)
             series = dict(self._series_of(rows))
             tail = dict(self._tail)
             with transaction(connection):
@@ -131,7 +181,20 @@ class Store:
                 old, unsealed=old.unsealed + len(rows) + len(events), unsealed_events=old.unsealed_events + len(events)
             )
 
-        self.run(work)
+        try:
+            self.run(work, appending=True)
+        except StoreFull:
+            self._refused += 1
+            raise
+        self._refused = 0
+
+    def _leave_room(self, connection: apsw.Connection) -> None:
+        """Leave what sealing needs of the store's own bound. Raises FullError."""
+        if self.limits.bytes_max:
+            names = ("page_count", "freelist_count", "page_size")
+            pages, free, size = (int(pragma(connection, name) or 0) for name in names)
+            if (pages - free) * size + self.limits.relief_bytes >= self.limits.bytes_max:
+                raise apsw.FullError("what is left of the store's bound is for sealing")
 
     def _series_of(self, rows: Sequence[Row]) -> dict[tuple[str, str], Series]:
         """The series of the rows that are new, or whose last slot moves, and those of the others as they are."""
@@ -141,16 +204,20 @@ class Store:
             known = series.get(key) or self.series.get(key)
             if known is None:
                 new = sum(key not in self.series for key in series)
-                known = Series(len(self.series) + new + 1, None)
+                known = Series(len(self.series) + new + 1, None, self._classes.get(row.task, RecordClass.BULK))
             if row.slot is not None and (known.last_slot is None or row.slot > known.last_slot):
-                known = Series(known.number, row.slot)
+                known = known._replace(last_slot=row.slot)
             series[key] = known
         return series
 
     def _write_series(self, connection: apsw.Connection, series: dict[tuple[str, str], Series]) -> None:
         connection.executemany(
-            "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET last_slot = excluded.last_slot",
-            [(new.number, *key, new.last_slot) for key, new in series.items() if self.series.get(key) != new],
+            "INSERT INTO series VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET last_slot = excluded.last_slot",
+            [
+                (new.number, *key, new.last_slot, int(new.kept))
+                for key, new in series.items()
+                if self.series.get(key) != new
+            ],
         )
 
     def add_key_record(self, kid: bytes, epoch: int, message: bytes) -> None:
@@ -247,8 +314,8 @@ class Store:
         self.boot = self.epoch >> EPOCH_RANDOM_BITS
         if self.prepared is not None and self.next_seq > self.prepared.sealed.seq:
             self.prepared = None  # Its commit was reported as failed, and yet went through.
-        rows = connection.execute("SELECT id, meter, task, last_slot FROM series")
-        self.series = {(meter, task): Series(number, slot) for number, meter, task, slot in rows}
+        rows = connection.execute("SELECT id, meter, task, last_slot, class FROM series")
+        self.series = {(meter, task): Series(n, slot, RecordClass(kept)) for n, meter, task, slot, kept in rows}
         self.facts = dict(connection.execute("SELECT name, value FROM fact"))
         unsealed = {}
         for kind, table in TABLES.items():
@@ -265,6 +332,10 @@ class Store:
             batches=integers(connection, "SELECT count(*) FROM batch")[0],
         )  # fmt: skip
         self.restand(connection)
+
+    def acknowledged(self, kind: BatchKind, number: int, body: bytes) -> None:
+        """Note the newest row of a lane: it must be there after a disk error."""
+        self._tail[kind] = number, body
 
     def restand(self, connection: apsw.Connection, *, unsealed: int = 0, events: int = 0, batches: int = 0) -> None:
         """Account for a job: what it added to (or took from) the unsealed, of these the events, and the batches."""

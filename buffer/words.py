@@ -1,9 +1,20 @@
 """The words of the outbox: what goes in and out of it, and its bounds."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 from protocols.envelope import BatchKind
+
+
+class RecordClass(IntEnum):
+    """As what a task's records are kept; the number stands in the store."""
+
+    MONTHLY = 1
+    DAILY = 2
+    CURVE = 3
+    BULK = 4
+
 
 TABLES: Final = {BatchKind.EVENTS: "event", BatchKind.CAPTURES: "record"}
 """The lanes, in the order of sealing and sending, and the table of each one's rows."""
@@ -25,8 +36,23 @@ class Limits:
     reseal_attempts: int = 12
     """How often a record's batch may be voided. Each time the next is half as long, so that what the centre cannot take
     ends alone; then it is parked: kept, counted, and not offered any more."""
-    history_days: int = 62
-    """Days of running for which settled records stay."""
+    monthly_days: float = 731.0
+    """Days of running for which settled records stay, by their class; events as long as daily ones."""
+    daily_days: float = 62.0
+    curve_days: float = 62.0
+    curve_days_min: float = 10.0
+    """What of it is left when room is needed, as long as any other settled record can go."""
+    bulk_days: float = 10.0
+    events_min: int = 1000
+    """The newest events stay, however old they are."""
+    bytes_max: int = 0
+    """What the store's file may take; 0: what the disk has."""
+    ballast_bytes: int = 0
+    """Given back to a disk that is full, so that records can be let go."""
+    full_patience: int = 3
+    """Appends in a row that are refused before records are given up for them that the centre does not have."""
+    relief_bytes: int = 1 << 20
+    """Of records that are let go when there is no room; as much of `bytes_max` is left for sealing."""
     mark_every_s: float = 3600.0
     """Running time between two marks by which those days are counted."""
     purge_records: int = 512

@@ -5,12 +5,13 @@ What profiles offer and what a bus can carry is checked by `drivers.fit.check`, 
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from config.meters import load_meters
 from config.mistake import ConfigError, Mistake
-from config.model import BusEntry, MeterEntry, Site, TaskEntry, UplinkEntry
+from config.model import BufferEntry, BusEntry, MeterEntry, Site, TaskEntry, UplinkEntry
 from config.toml import REQUIRED, Key, load_toml, read_table, show, tables
 from config.values import (
     broker_url,
@@ -39,7 +40,6 @@ CLOCK = (
 )  # fmt: skip
 STORE = (
     Key("path", path, "/var/lib/meterwire", "The directory of the outbox, the evidence and what was learned.", "store"),
-    Key("history_days", integer(1, 3660), 62, "Days that readings stay on the gateway after the centre has them."),
     Key("evidence_mb", integer(0, 65536), 64, "Space for raw frames, in MiB; the oldest are overwritten."),
 )
 KEYS = (
@@ -48,6 +48,33 @@ KEYS = (
         "What batches are sealed with: aes (AES-256-GCM) or sm (SM4-GCM), which the centre must accept."),
     Key("token", token, None, "The gateway's key in a PKCS#11 token, as a URI, in place of the file gateway.key."),
 )  # fmt: skip
+BUFFER = (
+    Key(
+        "monthly_days",
+        integer(1, 3660),
+        731,
+        "Days of running for which monthly records stay after the centre has them: billing tasks of former periods.",
+    ),
+    Key("daily_days", integer(1, 3660), 62, "The same for the other billing tasks: daily freezes."),
+    Key("curve_days", integer(1, 3660), 62, "The same for curves."),
+    Key("curve_days_min", integer(1, 3660), 10, "What a full disk leaves of the history of curves."),
+    Key(
+        "bulk_days", integer(1, 3660), 10, "The same as curve_days for bulk: reads on request, and tasks kept as such."
+    ),
+    Key(
+        "events", integer(100, 1_000_000), 1000, "The newest events stay, however old; others as long as daily records."
+    ),
+    Key(
+        "max_mb", integer(0, 1_048_576), 0, "What the store may take of the disk, in MiB, 16 or more; 0: what there is."
+    ),
+    Key(
+        "ballast_mb",
+        integer(0, 1024),
+        8,
+        "Space that is given back to a full disk so that it can be left again, in MiB.",
+    ),
+    Key("spare", path, None, "A directory on another disk, where the store goes on when the first disk fails."),
+)
 STATUS = (
     Key("socket", path, "/run/meterwire/meterwire.sock", "The local socket that `meterwire status` asks."),
 )  # fmt: skip
@@ -86,12 +113,19 @@ TASK = (
     Key("slot_tolerance_s", integer(0, 86400), 60,
         "A live reading later than this after its slot is stamped with its own time; it still fills its slot."),
     Key("lane", choice("curve", "billing"), "curve", "Which goes first when a bus is busy: billing, then curve."),
+    Key("keep", choice("auto", "monthly", "daily", "curve", "bulk"), "auto",
+        "As what its records are kept, see [buffer]; auto: curve, and billing tasks daily or monthly."),
 )  # fmt: skip
 TABLES = {
-    "gateway": GATEWAY, "clock": CLOCK, "store": STORE, "keys": KEYS, "status": STATUS, "uplink": UPLINK,
+    "gateway": GATEWAY, "clock": CLOCK, "store": STORE, "buffer": BUFFER, "keys": KEYS, "status": STATUS,
+    "uplink": UPLINK,
 }  # fmt: skip
 SOCKET_BYTES_MAX = 107
 """Linux keeps the name of a Unix socket in 108 bytes, the last of them zero."""
+STORE_MB_MIN = 16
+"""With less a store of some meters would let go of what it has yet to send."""
+BALLAST_MB_MIN = 8
+"""Twice what the store's log grows to: as much again is needed to bring what is in it home."""
 ARRAYS = {"bus": BUS, "task": TASK}
 
 
@@ -128,7 +162,10 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
             read = _stand_in(keys)
         elif table == "uplink":
             _certificates(read, base, file, mistakes)
-        values |= {"uplink": UplinkEntry(**read)} if table == "uplink" else read
+        elif table == "buffer":
+            _bounds(read, file, mistakes)
+        entry = {"uplink": UplinkEntry, "buffer": BufferEntry}.get(table)
+        values |= {table: entry(**read)} if entry else read
     buses = [BusEntry(**v) for v in _array(raw, "bus", file, mistakes) if v is not None]
     tasks = [_task(v, where, file, mistakes) for where, v in _numbered(_array(raw, "task", file, mistakes), "task")]
     _unique((bus.name for bus in buses), "bus", "name", file, mistakes)
@@ -149,6 +186,10 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
     ]
     for key in ("store", "keys", "socket"):
         values[key] = base / values[key]
+    if values["buffer"].spare is not None:
+        values["buffer"] = replace(values["buffer"], spare=base / values["buffer"].spare)
+        if values["buffer"].spare == values["store"]:
+            mistakes.append(Mistake(file, "buffer.spare", "another directory than store.path", str(values["store"])))
     length = len(os.fsencode(values["socket"]))
     if length > SOCKET_BYTES_MAX:
         expected = f"a path of at most {SOCKET_BYTES_MAX} bytes for a socket"
@@ -181,6 +222,15 @@ def _task(values: dict[str, Any], where: str, file: str, mistakes: list[Mistake]
         expected = f"less than the {task.every_s} s between two slots"
         mistakes.append(Mistake(file, f"{where}.offset", expected, f"{task.offset_s} s"))
     return task
+
+
+def _bounds(values: dict[str, Any], file: str, mistakes: list[Mistake]) -> None:
+    if values["curve_days_min"] > values["curve_days"]:
+        expected = f"at most curve_days, {values['curve_days']}"
+        mistakes.append(Mistake(file, "buffer.curve_days_min", expected, str(values["curve_days_min"])))
+    for key, least in (("max_mb", STORE_MB_MIN), ("ballast_mb", BALLAST_MB_MIN)):
+        if 0 < values[key] < least:
+            mistakes.append(Mistake(file, f"buffer.{key}", f"0, or {least} or more", str(values[key])))
 
 
 def _stand_in(keys: Iterable[Key]) -> dict[str, Any]:

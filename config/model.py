@@ -14,6 +14,7 @@ Suite = Literal["aes", "sm"]
 Rs485 = Literal["auto", "rts", "rts-inverted"]
 Priority = Literal["normal", "priority"]
 TaskKind = Literal["interval"]
+Keep = Literal["auto", "monthly", "daily", "curve", "bulk"]
 
 _SERIAL = re.compile(r"^(\d+)-([78])([NEO])([12])$")
 GATEWAY_ID = re.compile(r"^[a-z0-9-]{1,32}$")
@@ -100,6 +101,17 @@ class TaskEntry:
     slot_tolerance_s: int = 60
     """A live read later than this after its slot is stamped with its own time; it still fills its slot."""
     lane: Literal["curve", "billing"] = "curve"
+    keep: Keep = "auto"
+    """As what its records are kept; auto: by its lane and items, see `kept_as`."""
+
+    @property
+    def kept_as(self) -> Keep:
+        """As what its records are kept. A billing task that reads former periods only is monthly, any other daily."""
+        if self.keep != "auto":
+            return self.keep
+        if self.lane == "curve":
+            return "curve"
+        return "monthly" if all(".last_" in item for item in self.items) else "daily"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +133,26 @@ class UplinkEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BufferEntry:
+    """How long settled records stay as history, in days of running, and what the store may take of the disk."""
+
+    monthly_days: int = 731
+    daily_days: int = 62
+    curve_days: int = 62
+    curve_days_min: int = 10
+    """What a disk that is full leaves of it."""
+    bulk_days: int = 10
+    events: int = 1000
+    """The newest of them stay, however old they are."""
+    max_mb: int = 0
+    """What the store's file may take; 0: what the disk has."""
+    ballast_mb: int = 8
+    """Given back to a disk that is full, so that records can be let go."""
+    spare: Path | None = None
+    """Directory on another disk, where the store goes on when this one fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Everything that the daemon is built from."""
 
@@ -136,7 +168,7 @@ class Site:
     """The URI of the gateway's key in a PKCS#11 token, in place of its file."""
     socket: Path = Path("/run/meterwire/meterwire.sock")
     evidence_mb: int = 64
-    history_days: int = 62
+    buffer: BufferEntry = BufferEntry()
     uplink: UplinkEntry
     buses: tuple[BusEntry, ...]
     meters: tuple[MeterEntry, ...]

@@ -115,8 +115,8 @@ def _show(out: Output, site: Site, loads: Mapping[str, float]) -> None:
         out.say("zone", "时区"): site.zone,
         out.say("clock trust", "时钟信任"): site.clock_trust,
         out.say("store", "存储"): out.say(
-            f"{site.store} (history {site.history_days} days, evidence {site.evidence_mb} MiB)",
-            f"{site.store}（历史 {site.history_days} 天，原始报文 {site.evidence_mb} MiB）",
+            f"{site.store} (history {site.buffer.curve_days} days, evidence {site.evidence_mb} MiB)",
+            f"{site.store}（历史 {site.buffer.curve_days} 天，原始报文 {site.evidence_mb} MiB）",
         ),
         out.say("keys", "密钥"): site.keys,
         out.say("status socket", "状态接口"): site.socket,

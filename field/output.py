@@ -25,6 +25,7 @@ WIDTH = 160
 FAULTS_ZH = {
     "bus": "总线故障", "silent": "无应答", "garbled": "报文损坏", "refused": "被拒绝", "absent": "无此项",
     "implausible": "不合理", "clock": "时钟不可信", "missed": "漏采", "internal": "程序内部错误",
+    "dropped": "磁盘满时舍弃",
 }  # fmt: skip
 
 

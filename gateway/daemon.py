@@ -12,7 +12,7 @@ from random import Random
 from typing import Literal
 
 from buffer.outbox import Outbox
-from buffer.words import Limits
+from buffer.words import Limits, RecordClass
 from config.model import Site
 from drivers.port import OpenLine, open_line
 from gateway.health import HealthWatch
@@ -81,7 +81,8 @@ class Daemon:
             random=self.world.random,
             now_ms=self.world.now_ms,
             writer=self._writer,
-            limits=Limits(history_days=site.history_days, seal_bytes=site.uplink.batch_bytes - envelope.ADDED_MAX),
+            limits=limits_of(site),
+            classes={task.name: RecordClass[task.kept_as.upper()] for task in site.tasks},
         )
         async with outbox:
             parts = Parts(site, self.world, outbox)
@@ -162,6 +163,17 @@ class Daemon:
                     await parts.uplink.settled.wait()
             except TimeoutError:
                 continue
+
+
+def limits_of(site: Site) -> Limits:
+    """The outbox's bounds as the site file gives them."""
+    kept = site.buffer
+    return Limits(
+        monthly_days=kept.monthly_days, daily_days=kept.daily_days, curve_days=kept.curve_days,
+        curve_days_min=kept.curve_days_min, bulk_days=kept.bulk_days, events_min=kept.events,
+        bytes_max=kept.max_mb << 20, ballast_bytes=kept.ballast_mb << 20,
+        seal_bytes=site.uplink.batch_bytes - envelope.ADDED_MAX,
+    )  # fmt: skip
 
 
 async def _check(parts: Parts) -> None:

@@ -49,6 +49,8 @@ class Fault(Enum):
     CLOCK = "clock"
     MISSED = "missed"
     INTERNAL = "internal"
+    DROPPED = "dropped"
+    """It was read and accepted, and given up when the disk was full."""
 
 
 class TimeState(Enum):

@@ -6,6 +6,7 @@ Both know the site as a gateway's site file would have it, so that what is simul
 import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from io import StringIO
 from pathlib import Path
 
@@ -164,8 +165,8 @@ def _site_toml(site: Site) -> str:
     tables: list[tuple[str, dict[str, object]]] = [
         ("[gateway]", {"id": site.gateway, "zone": site.zone}),
         ("[clock]", {"trust": site.clock_trust}),
-        ("[store]", {"path": site.store.absolute(), "history_days": site.history_days,
-                     "evidence_mb": site.evidence_mb}),
+        ("[store]", {"path": site.store.absolute(), "evidence_mb": site.evidence_mb}),
+        ("[buffer]", {each.name: getattr(site.buffer, each.name) for each in fields(site.buffer)}),
         ("[keys]", {"path": site.keys.absolute()}),
         ("[status]", {"socket": site.socket.absolute()}),
         ("[uplink]", {"url": uplink.url, "profile": uplink.profile, "batch_kib": uplink.batch_kib, "ca": uplink.ca,
@@ -173,7 +174,7 @@ def _site_toml(site: Site) -> str:
         *(("[[bus]]", {"name": b.name, "port": b.port, "serial": b.serial, "pipeline": b.pipeline})
           for b in site.buses),
         *(("[[task]]", {"name": t.name, "every": f"{t.every_s}s", "items": list(t.items), "offset": f"{t.offset_s}s",
-                        "slot_tolerance_s": t.slot_tolerance_s, "lane": t.lane}) for t in site.tasks),
+                        "slot_tolerance_s": t.slot_tolerance_s, "lane": t.lane, "keep": t.keep}) for t in site.tasks),
     ]  # fmt: skip
     lines: list[str] = []
     for head, keys in tables:

@@ -2,14 +2,14 @@
 
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from buffer.outbox import Outbox
 from buffer.sqlite import open_store
 from buffer.store import OpenStore
-from buffer.words import Limits, Sealed, Settled
+from buffer.words import Limits, RecordClass, Sealed, Settled
 from protocols import envelope
 from protocols.capture import Record
 from protocols.envelope import BatchKind, DataKey
@@ -17,15 +17,17 @@ from protocols.messages import Receipt
 from tests.crash.scenario import GATEWAY, NOW, Keys
 
 DEFAULT = Limits()
+NO_CLASSES: Mapping[str, RecordClass] = {}
 
 
 def open_outbox(
     directory: Path, *, limits: Limits = DEFAULT, writer: Literal["thread", "inline"] = "inline",
     vfs: str | None = None, now_ms: Callable[[], int] = lambda: NOW, opener: OpenStore = open_store,
+    classes: Mapping[str, RecordClass] = NO_CLASSES,
 ) -> Outbox:  # fmt: skip
     """An outbox of the tests' gateway."""
     return Outbox.open(directory, gateway=GATEWAY, random=os.urandom, now_ms=now_ms, writer=writer, vfs=vfs,
-                       limits=limits, opener=opener)  # fmt: skip
+                       limits=limits, opener=opener, classes=classes)  # fmt: skip
 
 
 class Sealer:

@@ -61,8 +61,8 @@ id = "GW 1"
 zone = "Mars/Olympus"
 [clock]
 trust = "moon"
-[store]
-history_days = "many"
+[buffer]
+curve_days = "many"
 [uplink]
 url = "mqtt://far.example:1883"
 profile = "fast"
@@ -183,7 +183,7 @@ def test_a_mistake_in_the_site_is_said_and_nothing_starts(world: Path, command: 
 
 
 def test_ten_mistakes_and_more_are_listed_at_once(world: Path) -> None:
-    wheres = ["colour", "gateway.id", "gateway.zone", "clock.trust", "store.history_days", "uplink.url",
+    wheres = ["colour", "gateway.id", "gateway.zone", "clock.trust", "buffer.curve_days", "uplink.url",
               "uplink.profile", "bus[1].name", "bus[1].port", "bus[1].serial", "task[1].every"]  # fmt: skip
     for lang, result in walk(world, "config", "check", "-c", "ten.toml"):
         listed = result.stderr.splitlines()

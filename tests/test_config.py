@@ -111,7 +111,12 @@ SITE_MISTAKES = [
     ("[gateway]", "meters = 7\n[gateway]", "meters"),
     ("[gateway]", 'metres = "m.csv"\n[gateway]', "metres"),
     ("[uplink]", '[clock]\ntrust = "sundial"\n[uplink]', "clock.trust"),
-    ("[uplink]", "[store]\nhistory_days = 0\n[uplink]", "store.history_days"),
+    ("[uplink]", "[buffer]\ncurve_days = 0\n[uplink]", "buffer.curve_days"),
+    ("[uplink]", "[buffer]\ncurve_days = 9\n[uplink]", "buffer.curve_days_min"),
+    ("[uplink]", "[buffer]\nmax_mb = 8\n[uplink]", "buffer.max_mb"),
+    ("[uplink]", "[buffer]\nballast_mb = 7\n[uplink]", "buffer.ballast_mb"),
+    ("[uplink]", '[buffer]\nspare = "/var/lib/meterwire"\n[uplink]', "buffer.spare"),
+    ('lane = "billing"', 'keep = "ever"', "task[2].keep"),
     ("[uplink]", "[store]\nevidence_mb = true\n[uplink]", "store.evidence_mb"),
 ]
 
@@ -307,7 +312,7 @@ def test_the_defaults_shown_are_the_defaults_used(tmp_path: Path) -> None:
         for line in (ROOT / "deploy/site.toml").read_text().splitlines()
         if not line.startswith("# ") or (" = " in line and "`" not in line)
     )
-    assert tomllib.loads(shown)["store"]["history_days"] == 62
+    assert tomllib.loads(shown)["buffer"]["curve_days"] == 62
     file = tmp_path / "site.toml"
     file.write_text(shown)
     (tmp_path / "meters.csv").write_text((ROOT / "deploy/meters.csv").read_text())
@@ -315,4 +320,6 @@ def test_the_defaults_shown_are_the_defaults_used(tmp_path: Path) -> None:
     with_defaults.write_text((ROOT / "deploy/site.toml").read_text())
     example = load_site(file)
     assert example.token is not None  # it has no default, so the sample shows an example
+    assert example.buffer.spare is not None
+    example = replace(example, buffer=replace(example.buffer, spare=None))
     assert replace(example, token=None) == load_site(with_defaults)

@@ -63,18 +63,6 @@ def test_a_file_that_cannot_have_wal_is_refused() -> None:
         open_store(Path(":memory:"))
 
 
-def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / STORE_NAME
-    connection = open_store(path)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    before = path.read_bytes()
-    with pytest.raises(StoreForeign, match="schema 99, written by a newer Meterwire; this one knows up to 1"):
-        open_outbox(tmp_path)
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.glob("*damaged*")] == []
-
-
 def test_somebody_elses_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     connection = apsw.Connection(str(tmp_path / STORE_NAME))
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -84,24 +72,6 @@ def test_somebody_elses_database_is_refused_and_left_as_it_is(tmp_path: Path) ->
         open_outbox(tmp_path)
     connection = apsw.Connection(str(tmp_path / STORE_NAME))
     assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
-    connection.close()
-
-
-async def test_a_migration_is_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_outbox(tmp_path) as outbox:
-        await outbox.append([capture(1)], urgent=True)
-    first = sqlite.schemas()[1]
-    steps = {1: first, 2: "ALTER TABLE record ADD COLUMN extra INTEGER; CREATE TABLE more (x) STRICT, STRICT"}
-    monkeypatch.setattr(sqlite, "schemas", lambda: steps)
-    with pytest.raises(OutboxError):
-        open_outbox(tmp_path)
-    steps[2] = "ALTER TABLE record ADD COLUMN extra INTEGER; CREATE TABLE more (x INTEGER) STRICT"
-    async with open_outbox(tmp_path) as outbox:
-        sealer = Sealer(outbox)
-        assert sealer.open(await sealer.all()) == [capture(1)]
-    connection = apsw.Connection(str(tmp_path / STORE_NAME))
-    assert sqlite.pragma(connection, "user_version") == 2
-    assert connection.execute("SELECT count(*), count(extra) FROM record").fetchone() == (1, 0)
     connection.close()
 
 

@@ -161,7 +161,7 @@ def test_only_settled_records_beyond_the_history_are_purged_whatever_the_wall_cl
 
     async def main() -> None:
         nonlocal wall
-        limits = Limits(seal_values=2, history_days=2, purge_records=3)
+        limits = Limits(seal_values=2, daily_days=2, bulk_days=2, purge_records=3)
         async with open_outbox(tmp_path, limits=limits, now_ms=lambda: wall) as outbox:
             sealer = Sealer(outbox)
             await outbox.append([capture(n) for n in range(1, 11)], urgent=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 PAGE = Path(__file__).parent.parent / "docs" / "wire-vectors.json"
 QUALITY = ("good", "doubtful", "unavailable", "invalid")
-FAULT = ("bus", "silent", "garbled", "refused", "absent", "implausible", "clock", "missed", "internal")
+FAULT = ("bus", "silent", "garbled", "refused", "absent", "implausible", "clock", "missed", "internal", "dropped")
 SOURCE = ("meter_freeze", "meter_load_record", "meter_live", "gateway_freeze", "manual", "estimated")
 TIME_STATE = ("trusted", "untrusted")
 WHAT = (None, None, "number", "time", "text")

@@ -15,7 +15,7 @@ from protocols.quantity import Form, Kind, Quantity, Side, by_number
 QUALITIES: Final = (Quality.GOOD, Quality.DOUBTFUL, Quality.UNAVAILABLE, Quality.INVALID)
 FAULTS: Final = (
     Fault.BUS, Fault.SILENT, Fault.GARBLED, Fault.REFUSED, Fault.ABSENT, Fault.IMPLAUSIBLE, Fault.CLOCK, Fault.MISSED,
-    Fault.INTERNAL,
+    Fault.INTERNAL, Fault.DROPPED,
 )  # fmt: skip
 SOURCES: Final = (
     Source.METER_FREEZE, Source.METER_LOAD_RECORD, Source.METER_LIVE, Source.GATEWAY_FREEZE, Source.MANUAL,

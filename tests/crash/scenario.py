@@ -22,7 +22,7 @@ from tests.crash.recording import Recording
 
 GATEWAY = "gateway-1"
 NOW = 1_767_225_600_000
-LIMITS = Limits(seal_values=24, history_days=0, mark_every_s=1e-9)
+LIMITS = Limits(seal_values=24, monthly_days=0, daily_days=0, curve_days=0, bulk_days=0, mark_every_s=1e-9)
 """Small batches and no history, so that a short life has many batches, and purges."""
 CHECKPOINT_PAGES = 24
 """The same for checkpoints and resets of the WAL."""
