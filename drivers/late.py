@@ -60,9 +60,9 @@ class _Owing:
         for frame in frames:
             self.came(frame, now)
 
-    def took(self, frame: Any, ask: Ask[Any], began: float, ended: float) -> None:
+    def took(self, standing: Standing, frame: Any, ask: Ask[Any], began: float, ended: float) -> None:
         """A question was answered. If that may be the late answer to an older one, the one to this is still to come."""
-        if self.questions and self.questions[0][0].accepts(frame):
+        if standing is self.standing and self.questions and self.questions[0][0].accepts(frame):
             self.questions.popleft()
             self.questions.append((ask, began))
             self.taken, self.taken_at = frame, ended
@@ -148,9 +148,9 @@ class Latecomers:
         seen = port.seen if room else b""
         self._each(lambda owing: owing.look(seen, frame, port.ended))
         if frame is not None:
-            self._each(lambda owing: owing.standing is standing and owing.took(frame, ask, port.began, port.ended))
+            self._each(lambda owing: owing.took(standing, frame, ask, port.began, port.ended))
 
-    def _each(self, look: Callable[[_Owing], object]) -> None:
+    def _each(self, look: Callable[[_Owing], None]) -> None:
         for name, owing in list(self._owing.items()):
             try:
                 look(owing)
