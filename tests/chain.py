@@ -61,6 +61,8 @@ class Chain:
             self.sink, centre=self.centre, gateways=GatewayTrust.of(self.identity.public), now_ms=now_ms
         )
         self._random = Random(seed)
+        self.draw = self._random.randbytes
+        """The gateway's randomness."""
         self.settle_on: Literal["receipt", "puback"] = "receipt"
         self.writer: Literal["thread", "inline"] = "inline"
         self.started_at = now_ms()
@@ -104,7 +106,7 @@ class Chain:
             trust=self.trust,
             now_ms=self.now_ms,
             open_line=self.simulated.open_line,
-            random=self._random.randbytes,
+            random=self.draw,
             jitter=self._random,
             observer=self._observe,
             writer=self.writer,
