@@ -14,6 +14,7 @@ COMMANDS = {
     "doctor": "field.doctor",
     "keys": "field.keys",
     "plan": "field.plan",
+    "probe": "field.probe",
     "read": "field.read",
     "run": "field.run",
     "scan": "field.scan",

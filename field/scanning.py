@@ -82,13 +82,21 @@ class Scan:
         self._meter = meter_for(protocol, settings, bus, "000000000000" if protocol in _READ else "1")
         self._wait_s = wait_s(bus, protocol, turnaround_s)
 
-    async def ask(self, address: str, data: bytes, answer: int) -> Taken:
-        """One question, and everything that comes while an answer of so many bytes may. Who answers is noted."""
+    async def ask(
+        self, address: str, data: bytes, answer: int, enough: Callable[[Taken], bool] = lambda _: False
+    ) -> Taken:
+        """One question, and everything that comes while an answer of so many bytes may, or until there is enough. Who
+        answers is noted."""
         meter = self._meter
         wait_s = self._wait_s + answer * meter.character_s
 
         def until(sent_at: float, chunks: Sequence[Chunk]) -> float:
-            return max(sent_at + wait_s, chunks[-1].at + TAIL_S if chunks else 0.0)
+            if not chunks:
+                return sent_at + wait_s
+            heard = Heard(sent=data, sent_at=sent_at, chunks=tuple(chunks), ended_at=chunks[-1].at)
+            if enough(self._apart(heard)):
+                return chunks[-1].at
+            return max(sent_at + wait_s, chunks[-1].at + TAIL_S)
 
         heard = await self._asker.ask(
             data, until, settings=self.settings, gap_s=meter.gap_s, character_s=meter.character_s
@@ -101,15 +109,22 @@ class Scan:
 
     async def put(self, ask: Ask[Any]) -> Any:
         """One question of a dialogue: the frame that answers it, or None."""
-        taken = await self.ask("", ask.data, ask.reply_max)
-        return next((told.frame for told in taken.told if ask.accepts(told.frame)), None)
+
+        def right(taken: Taken) -> list[Any]:
+            return [told.frame for told in taken.told if ask.accepts(told.frame)]
+
+        taken = await self.ask("", ask.data, ask.reply_max, lambda taken: bool(right(taken)))
+        return next(iter(right(taken)), None)
+
+    def _apart(self, heard: Heard) -> Taken:
+        meter = self._meter
+        return take_apart(
+            heard, meter.deframer(), _role, inter_byte_s=meter.inter_byte_s, character_s=meter.character_s
+        )
 
     def _taken(self, heard: Heard, address: str) -> Taken:
         """address: whose answer is no late one."""
-        meter = self._meter
-        taken = take_apart(
-            heard, meter.deframer(), _role, inter_byte_s=meter.inter_byte_s, character_s=meter.character_s
-        )
+        taken = self._apart(heard)
         names = [_who(told.frame) for told in taken.answers]
         self.doubled |= dict.fromkeys(name for name in names if names.count(name) > 1)
         for told in taken.answers:

@@ -1,0 +1,139 @@
+"""`meterwire probe`: how to talk to one meter, and the lines of the site's files for it."""
+
+import asyncio
+import csv
+from collections.abc import Sequence
+from io import StringIO
+
+import click
+
+from config.mistake import ConfigError
+from config.model import BusEntry, ProtocolName, SerialSettings
+from drivers.line import PortLost
+from drivers.profile import load_profile
+from field import output
+from field import port as ports
+from field.output import Exit, Output
+from field.probing import Probed, duration_s, probe, ways
+from field.progress import Progress
+from field.read import PROTOCOLS
+
+_COLUMNS = ("meter", "bus", "address", "profile", "protocol", "serial")
+_KNOWN_ZH = {"number": "表号", "model": "型号", "made": "生产日期", "standard": "规约版本", "firmware": "固件版本",
+             "device": "设备标识"}  # fmt: skip
+
+
+def meters_csv(found: Probed) -> str:
+    """Head and row of the meter archive for this meter."""
+    out = StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    name = f"m-{found.address}" if len(found.address) == 12 else f"bus1-{found.address}"
+    serial = "" if found.protocol == "modbus-tcp" else str(found.serial)
+    writer.writerow((name, "bus1", found.address, found.profile, found.protocol, serial))
+    return out.getvalue().rstrip("\n")
+
+
+def site_toml(port: str, found: Probed) -> str:
+    """The bus of the site file for this port."""
+    lines = ["[[bus]]", 'name = "bus1"', f'port = "{port}"']
+    if found.protocol != "modbus-tcp":
+        lines.append(f'serial = "{found.serial}"')
+    return "\n".join(lines)
+
+
+def show(out: Output, port: str, found: Probed) -> None:
+    """What was found for people, or as one object."""
+    out.object({
+        "kind": "meter", "protocol": found.protocol, "serial": str(found.serial), "address": found.address,
+        "turnaround_ms": found.turnaround_ms, "identity": found.identity, "profile": found.profile,
+        "alike": list(found.alike),
+        "fits": [{"profile": one.profile, "share": round(one.share, 2), "right": one.right, "zero": one.zero,
+                  "wrong": one.wrong, "refused": one.refused} for one in found.fits],
+        "meters_csv": meters_csv(found), "site_toml": site_toml(port, found),
+    })  # fmt: skip
+    if out.as_json:
+        return
+    facts = out.table()
+    facts.add_row(out.say("protocol", "协议"), found.protocol)
+    facts.add_row(out.say("serial", "串口"), str(found.serial))
+    if found.turnaround_ms is not None:
+        facts.add_row(out.say("turnaround", "应答延时"), f"{found.turnaround_ms:.0f} ms")
+    for name, text in found.identity.items():
+        facts.add_row(out.say(name, _KNOWN_ZH[name]), text)
+    facts.add_row(out.say("profile", "档案"), f"{found.profile} ({load_profile(found.profile).model})")
+    out.show(facts)
+    if found.fits:
+        table = out.table(("fits", "符合的档案"), ("right", "合理"), ("zero", "为零"), ("wrong", "不合理"),
+                          ("refused", "拒绝"), right=("right", "zero", "wrong", "refused"))  # fmt: skip
+        for one in found.fits:
+            table.add_row(one.profile, *map(str, (one.right, one.zero, one.wrong, one.refused)))
+        out.line("", "")
+        out.show(table)
+    if found.alike:
+        out.line(f"the same registers have {', '.join(found.alike)}: the label on the meter decides",
+                 f"{'、'.join(found.alike)} 寄存器相同，请以表面铭牌为准")  # fmt: skip
+    elif found.profile == "modbus-generic":
+        out.line("no model that is known here has such registers: name them one by one, holding:10:uint16",
+                 "没有已知型号具有这样的寄存器：请逐个写明，如 holding:10:uint16")  # fmt: skip
+    out.line(f"\nmeters.csv:\n{meters_csv(found)}\n\nsite.toml:\n{site_toml(port, found)}",
+             f"\nmeters.csv：\n{meters_csv(found)}\n\nsite.toml：\n{site_toml(port, found)}")  # fmt: skip
+
+
+@output.command("probe")
+@click.option("--port", required=True, help="A device path such as /dev/ttyUSB0, or tcp://host:port.")
+@click.option("--meter", "address", required=True, help="12 digits for DL/T 645, 1..247 for Modbus (0..255 over TCP).")
+@click.option("--protocol", "protocols", multiple=True, type=click.Choice(PROTOCOLS),
+              help="Try only this; may be given several times.")  # fmt: skip
+@click.option("--serial", "serials", multiple=True,
+              help="Try only this, such as 9600-8E1; may be given several times.")  # fmt: skip
+def command(
+    out: Output, port: str, address: str, protocols: Sequence[ProtocolName], serials: Sequence[str]
+) -> Exit:  # fmt: skip
+    """Find out how to talk to one meter: baud and parity, protocol or edition, and its model.
+
+    The usual settings are tried, the likely first. Of a Modbus meter the registers of all known models are read, and
+    the models told whose registers hold what they should. Ends with the lines for meters.csv and site.toml. Nothing is
+    written to the meter.
+
+    Example: meterwire probe --port /dev/ttyUSB0 --meter 202411110002
+
+    Exit codes: 0 found; 1 it answers, but no model fits; 2 an option is wrong; 3 no answer, or the port is missing;
+    4 the port is in use by another program.
+    """
+    ports.quieten()
+    mistakes = []
+    settings: list[SerialSettings] = []
+    spoken: ProtocolName = protocols[0] if protocols else ports.guessed([address])
+    loosest: ProtocolName = "modbus-tcp" if spoken == "modbus-rtu" and port.startswith("tcp://") else spoken
+    if (wrong := ports.address_mistake(address, loosest)) is not None:
+        mistakes.append(wrong)
+    for serial in serials or (None,):
+        try:
+            bus = ports.bus_of(port, serial, "modbus-ascii" if serial else spoken)
+        except ConfigError as error:
+            mistakes += [one for one in error.mistakes if one not in mistakes]
+        else:
+            settings += [bus.serial] if serial else []
+    if mistakes:
+        out.mistakes(mistakes)
+        return Exit.USAGE
+    if ports.owned(port):
+        return ports.refuse(out, port)
+    tries = ways(port, address, protocols, settings)
+    out.error(f"{port}: {len(tries)} ways to try, about {duration_s(tries):.0f} s",
+              f"{port}：共 {len(tries)} 种方式，约 {duration_s(tries):.0f} 秒")  # fmt: skip
+    entry = BusEntry(name="bus", port=port, serial=tries[0][1])
+    try:
+        with Progress(out) as progress:
+            found = asyncio.run(probe(entry, address, tries, progress=progress.tell))
+    except PortLost as error:
+        return ports.lost(out, error)
+    if found is None:
+        out.error(
+            f"meter {address} answered in none of them: check its power, its address and the wires A and B",
+            f"电能表 {address} 均无应答：请检查其电源、地址和 A/B 线",
+        )
+        return Exit.NOTHING
+    show(out, port, found)
+    return Exit.PART if found.profile == "modbus-generic" else Exit.GOOD
