@@ -209,7 +209,7 @@ def test_the_same_number_with_other_bytes_is_kept_aside_reported_and_lands_under
         chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=3), [MINUTE])
         store, image = chain.site.store, tmp_path / "image"
         rng = random.Random(1)
-        chain.draw = lambda count: bytes(4) if count == 4 else rng.randbytes(count)
+        chain.draw = lambda n: bytes(4) if n == 4 else rng.randbytes(n)
         await chain.run(30)
         shutil.copytree(store, image)
         await chain.run(100)
