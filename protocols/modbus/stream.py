@@ -10,8 +10,12 @@ import re
 
 from protocols.modbus.frame import _MBAP, _MBAP_BEGINS, _MBAP_HEADER, Frame, _found, _mbap_consistent
 
-_SWALLOWED = re.compile(rb"(?s)(?=..\0\0\0([\x03-\xfe]).([\x01-\x04\x17\x81-\x84\x97])(.))")
-"""The header of a reply to a read, from its transaction to the byte behind the function."""
+_SWALLOWED = re.compile(rb"(?s)\0\0\0([\x03-\xfe]).([\x01-\x04\x17\x81-\x84\x97])(.)")
+"""The header of a reply to a read, from behind its transaction to the byte behind the function."""
+_LENGTH_MAX = 254
+"""Unit, function and the longest data; the shortest is an exception's, of 3 bytes. [TCP] §3.1.3."""
+_HEADER = _MBAP.size
+_unpack = _MBAP.unpack_from
 
 
 class TcpReplies:
@@ -53,23 +57,30 @@ class TcpReplies:
         """earlier: so many of the bytes came before the last piece."""
         frames: list[Frame] = []
         size, position = len(buffer), 0
-        while (match := _MBAP_BEGINS.search(buffer, position)) is not None:
-            start = match.start()
-            self.skipped += start - position
-            position = start
-            if size - start < _MBAP.size:
-                break
-            transaction, _, length, unit, function = _MBAP.unpack_from(buffer, start)
+        while position < size:
+            start = position
+            if size - start < _HEADER or buffer[start + 2 : start + 5] != b"\0\0\0":  # nearly always it is the next
+                match = _MBAP_BEGINS.search(buffer, position)
+                start = size if match is None else match.start()
+                self.skipped += start - position
+                position = start
+                if size - start < _HEADER:
+                    break
+            transaction, _, length, unit, function = _unpack(buffer, start)
             end = start + _MBAP_HEADER + length
-            body = buffer[start + _MBAP.size : end]
-            if not _mbap_consistent("replies", function, length, body) or (b"\0\0\0" in body and _swallows(body)):
+            body = buffer[start + _HEADER : end]
+            if (
+                not 3 <= length <= _LENGTH_MAX
+                or not _mbap_consistent("replies", function, length, body)
+                or (b"\0\0\0" in body and _swallows(body))
+            ):
                 self.skipped += 1
                 position = start + 1
                 continue
             if size < end:
                 break
             if size > end or start < earlier:  # one that came alone and in one piece was not cut short
-                if size - end < _MBAP.size:
+                if size - end < _HEADER:
                     break
                 if not _header_at(buffer, end):
                     self.skipped += 1
@@ -77,22 +88,25 @@ class TcpReplies:
                     continue
             frames.append(_found(unit, function, body, transaction))
             position = end
-        else:
-            self.skipped += size - position
-            position = size
         self._buffer = buffer[position:]
         return frames
 
 
 def _header_at(buffer: bytes, at: int) -> bool:
-    """Whether a reply begins here."""
-    if _MBAP_BEGINS.match(buffer, at) is None:
-        return False
-    _, _, length, _, function = _MBAP.unpack_from(buffer, at)
-    start = at + _MBAP.size
-    return _mbap_consistent("replies", function, length, buffer[start : at + _MBAP_HEADER + length])
+    """Whether a reply begins here, as far as the byte behind its function tells. There are as many bytes."""
+    length, function = buffer[at + 5], buffer[at + 7]
+    return (
+        buffer[at + 2 : at + 5] == b"\0\0\0"
+        and 3 <= length <= _LENGTH_MAX
+        and _mbap_consistent("replies", function, length, buffer[at + 8 : at + 9])
+    )
 
 
 def _swallows(body: bytes) -> bool:
     """Whether the header of another reply stands among the registers."""
-    return any(_mbap_consistent("replies", m[2][0], m[1][0], m[3]) for m in _SWALLOWED.finditer(body))
+    at = 1
+    while (found := _SWALLOWED.search(body, at + 1)) is not None:
+        if _mbap_consistent("replies", found[2][0], found[1][0], found[3]):
+            return True
+        at = found.start()
+    return False
