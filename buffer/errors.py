@@ -13,11 +13,15 @@ class StoreForeign(OutboxError):
     """The file is not an outbox, or one of a newer version: install the version that wrote it, or name another."""
 
 
-class StoreFull(OutboxError):
-    """The disk (or the store's bound) is full: nothing was written; make room, then go on with the same outbox."""
+class StoreAway(OutboxError):
+    """Just now nothing can be written, or read: go on with the same outbox, and try again."""
 
 
-class StoreFailed(OutboxError):
+class StoreFull(StoreAway):
+    """The disk (or the store's bound) is full: nothing was written."""
+
+
+class StoreFailed(StoreAway):
     """The disk failed a read, a write or a sync. The next call opens the store anew and checks its tail first."""
 
 

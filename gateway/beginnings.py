@@ -10,13 +10,13 @@ import logging
 from collections.abc import Mapping
 from typing import Protocol
 
-from buffer.errors import StoreFull
+from buffer.errors import StoreAway
 
 log = logging.getLogger(__name__)
 
 FACT = "schedule.beginnings"
 """The fact under which first slots are kept: by task, by meter, UTC milliseconds."""
-FULL_PAUSE_S = 10.0
+AWAY_PAUSE_S = 10.0
 """How long to wait before a full disk is tried again: with it, nothing could be accepted anyway."""
 
 Key = tuple[str, str]
@@ -54,9 +54,9 @@ class Beginnings:
             try:
                 await self._book.set_fact(FACT, text)
                 return
-            except StoreFull as error:
-                log.error("store full detail=%r", str(error))  # noqa: TRY400
-                await asyncio.sleep(FULL_PAUSE_S)
+            except StoreAway as error:
+                log.error("store away detail=%r", str(error))  # noqa: TRY400
+                await asyncio.sleep(AWAY_PAUSE_S)
 
     def first(self, meter: str, task: str) -> int | None:
         """The first planned slot of a series that the store has nothing of; None where it has."""

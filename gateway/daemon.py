@@ -11,6 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Literal
 
+from buffer.errors import StoreAway
 from buffer.outbox import Outbox
 from buffer.words import Limits, RecordClass
 from config.model import Site
@@ -178,7 +179,12 @@ def limits_of(site: Site) -> Limits:
 
 async def _check(parts: Parts) -> None:
     """Read through the store once, beside the work. What is wrong with it is put right by the next start."""
-    for found in await parts.outbox.check():
+    try:
+        findings = await parts.outbox.check()
+    except StoreAway as error:
+        log.error("store not checked detail=%r", str(error))  # noqa: TRY400
+        return
+    for found in findings:
         log.error("store damaged detail=%r: restart to have it set aside", found)
         parts.intake.add(Event(name="store_damaged", at=parts.world.now_ms(), detail={"why": found[:200]}))
 

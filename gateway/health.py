@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from buffer.errors import StoreAway
 from buffer.outbox import Outbox
 from config.model import Site
 from gateway.clock import Clock
@@ -48,6 +49,8 @@ class HealthWatch:
     ) -> None:
         self.stalled = 0
         """Rounds in which the watchdog was not fed."""
+        self.put_off = 0
+        """Rounds in which the store was away, so that nothing was purged."""
         self._site = site
         self._outbox = outbox
         self._clock = clock
@@ -75,13 +78,20 @@ class HealthWatch:
             now = loop.time()
             if now >= purge_at:
                 purge_at = now + PURGE_EVERY_S
-                await self._outbox.purge()
-                floor = self._clock.floor_moved()
-                if floor is not None:
-                    await self._outbox.set_fact(CLOCK_FLOOR, str(floor))
+                try:
+                    await self._keep_house()
+                except StoreAway as error:
+                    self.put_off += 1
+                    log.error("housekeeping put off detail=%r", str(error))  # noqa: TRY400
             if now >= publish_at and await self._say("health", self.message()):
                 publish_at = now + PUBLISH_EVERY_S[self._site.uplink.profile]
             await asyncio.sleep(round_s)
+
+    async def _keep_house(self) -> None:
+        await self._outbox.purge()
+        floor = self._clock.floor_moved()
+        if floor is not None:
+            await self._outbox.set_fact(CLOCK_FLOOR, str(floor))
 
     def message(self) -> bytes:
         """The health message of now."""

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from buffer.errors import StoreFull
+from buffer.errors import StoreAway, StoreFull
 from buffer.outbox import Outbox
 from protocols.capture import Capture, Event, Gap, Record
 
@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 
 GATHERED_MAX = 4096
 """Records that may wait for the store. With that many nothing new is asked; the slots become gaps later."""
-FULL_PAUSE_S = 10.0
-"""How long to wait before a full disk is tried again."""
+AWAY_PAUSE_S = 10.0
+"""How long to wait before a disk that is full, or fails, is tried again."""
 
 Observer = Callable[[Sequence[Record]], None]
 """Called with the records of an append that has returned."""
@@ -29,6 +29,8 @@ class IntakeCounters:
     events: int = 0
     store_full: int = 0
     """Appends that found the disk full and were tried again."""
+    store_failed: int = 0
+    """Appends that the disk failed, or that found it read-only, and were tried again."""
 
 
 class Intake:
@@ -66,15 +68,17 @@ class Intake:
         self._more.set()
 
     async def accept(self, records: Sequence[Record], *, urgent: bool = False) -> None:
-        """Append records; returns when they are committed. A full disk is waited for. Raises OutboxError."""
+        """Append records; returns when they are committed. A store that is away is waited for. Raises OutboxError."""
         while True:
             try:
                 await self._outbox.append(records, urgent=urgent)
                 break
-            except StoreFull as error:
-                self.counters.store_full += 1
-                log.error("store full records=%d detail=%r", len(records), str(error))  # noqa: TRY400
-                await asyncio.sleep(FULL_PAUSE_S)
+            except StoreAway as error:
+                full = isinstance(error, StoreFull)
+                self.counters.store_full += full
+                self.counters.store_failed += not full
+                log.error("store away records=%d detail=%r", len(records), str(error))  # noqa: TRY400
+                await asyncio.sleep(AWAY_PAUSE_S)
         for record in records:
             if isinstance(record, Capture):
                 self.counters.captures += 1

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from buffer.errors import StoreFull
+from buffer.errors import StoreAway
 from drivers.habits import LATE_MS_MAX, Habits
 from drivers.meter import Meter
 from gateway.beginnings import FactBook
@@ -76,7 +76,7 @@ class Learned:
             text = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
             try:
                 await self._book.set_fact(FACT.format(number), text)
-            except StoreFull as error:
+            except StoreAway as error:
                 log.warning("learned not kept detail=%r", str(error))
                 return
             self._kept[number] = entries

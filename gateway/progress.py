@@ -39,7 +39,7 @@ class Progress:
             if self._stands(f"bus:{name}", bus.account.at, now, working=not bus.idle())
         ]
         counters = self._intake.counters
-        accepted = counters.captures + counters.gaps + counters.events + counters.store_full
+        accepted = counters.captures + counters.gaps + counters.events + counters.store_full + counters.store_failed
         if self._stands("store", accepted, now, working=not self._intake.idle):
             stalled.append("the store")
         self.reason = ", ".join(stalled)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from buffer.errors import StoreAway
 from config.model import Site, TaskEntry
 from drivers.bus import Bus, Evidence, Job, Lane, Outcome
 from drivers.confirm import confirmed
@@ -229,7 +230,11 @@ class Schedule:
 
     def _known(self, series: Series, slot: int) -> bool:
         """Whether a slot that comes a second time (a restart, a clock set back) has its values: those are kept."""
-        return slot == series.running or self._book.has_capture(series.meter.id, series.task.name, slot)
+        try:
+            return slot == series.running or self._book.has_capture(series.meter.id, series.task.name, slot)
+        except StoreAway as error:  # reading it again costs a question, and the centre holds it once
+            log.error("slot not looked up detail=%r", str(error))  # noqa: TRY400
+            return False
 
     def _submit(self, together: list[Series], slot: int, now: int) -> None:
         """One job for the tasks of a meter that share a slot: what they have in common is read once."""

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from buffer.errors import StoreAway
 from buffer.outbox import Outbox
 from config.model import UplinkProfile
 from gateway.keys import DataKeys
@@ -23,6 +24,8 @@ AGE_S_OFFLINE = 3600.0
 """The same while there is no session: sealing early would only make small batches of a long outage."""
 EARLY_S = 0.001
 """What is due this soon is due: a timer may fire a rounding error early, and must not be set again for that."""
+STORE_AWAY_S = 10.0
+"""How long to wait before a store that is full, or fails, is tried again."""
 KEY_AWAY_S = 30.0
 """Until a data key that could not be signed or wrapped is tried again."""
 LIVE_S = 60.0
@@ -39,6 +42,8 @@ class SealerCounters:
     batches: int = 0
     records: int = 0
     bytes: int = 0
+    put_off: int = 0
+    """Times that the store was full, or failed, so that nothing could be sealed."""
 
 
 class Sealer:
@@ -98,6 +103,11 @@ class Sealer:
             except IdentityError as error:  # a token that does not answer, or no centre trusted: what was read waits
                 log.warning("no data key, again in %.0f s detail=%r", KEY_AWAY_S, str(error))
                 await asyncio.sleep(KEY_AWAY_S)
+                continue
+            except StoreAway as error:  # what is sealed and could not be stored is kept, and stored by the next call
+                self.counters.put_off += 1
+                log.error("nothing sealed, again in %.0f s detail=%r", STORE_AWAY_S, str(error))  # noqa: TRY400
+                await asyncio.sleep(STORE_AWAY_S)
                 continue
             try:
                 async with asyncio.timeout(due_in):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
+from buffer.errors import StoreAway
 from buffer.outbox import Outbox
 from buffer.words import Sealed
 from config.model import UplinkProfile
@@ -56,6 +57,8 @@ class UplinkCounters:
     acknowledged: int = 0
     bytes: int = 0
     receipts: int = 0
+    unsettled: int = 0
+    """Of these, such as could not be kept, as the store was full or failed."""
     settled_batches: int = 0
     settled_records: int = 0
     rejected: int = 0
@@ -182,7 +185,8 @@ class Uplink:
             try:
                 async with self._sessions(self._state(online=False)) as session:
                     await self._use(session)
-            except* (SessionLost, IdentityError) as lost:  # the latter: a token that does not sign just now
+            # The others: a token that does not sign, or a store that cannot be read or written, just now.
+            except* (SessionLost, IdentityError, StoreAway) as lost:
                 self.counters.lost += 1
                 if str(lost.exceptions[0]) != self._lost_because:
                     self._lost_because = str(lost.exceptions[0])
@@ -382,7 +386,13 @@ class Uplink:
         await self._settle(receipt)
 
     async def _settle(self, receipt: Receipt) -> None:
-        settled = await self._outbox.settle(receipt)
+        try:
+            settled = await self._outbox.settle(receipt)
+        except StoreAway as error:
+            # Receipts are cumulative, and what has none is offered again: the next one settles this too.
+            self.counters.unsettled += 1
+            log.error("receipt not kept detail=%r", str(error))  # noqa: TRY400
+            return
         self._offers.receipted(receipt)
         self.counters.settled_batches += settled.batches
         self.counters.settled_records += settled.records
