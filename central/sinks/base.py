@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from central.sinks.asked import Asked
 from protocols.capture import Record
+from protocols.messages import Request
 
 NUMBERS_MAX = 65_536
 """Batch numbers above the mark of an epoch that are looked at together."""
@@ -205,6 +207,29 @@ class Sink(Protocol):
 
     def note(self, gateway: str, name: str, text: str, at: int) -> None:
         """Remember the gateway's last `state`, `health` or `hello`, as text."""
+        ...
+
+    def ask(self, request: Request, *, lost: str = "[]") -> None:
+        """Keep a request that is about to be sent; lost as in Asked."""
+        ...
+
+    def answered(self, gateway: str, request: bytes, *, status: str, detail: str, at: int) -> Asked | None:
+        """Note the answer to a request; None when there is no such request, or it had one."""
+        ...
+
+    def last_asked(self, gateway: str, action: str) -> Asked | None:
+        """The newest request of this kind to the gateway."""
+        ...
+
+    def landed_epochs(self, gateway: str) -> list[tuple[int, int]]:
+        """(epoch, when the newest batch of it came) of every epoch of which something has landed."""
+        ...
+
+    def oldest_record(self, gateway: str, epoch: int, upto: int) -> int:
+        """When the oldest record was read of the last batch up to this number; of the first one where there is none.
+
+        0 where nothing of the epoch has landed.
+        """
         ...
 
     def readings(self) -> Iterator[ReadingRow]:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Any
 
+from central.sinks.asking import AskingSink
 from central.sinks.base import (
     NUMBERS_MAX,
     Arrival,
@@ -27,7 +28,7 @@ _LETTERS_TRIMMED_AT_ONCE = 1_000_000
 """SQLite wants a LIMIT before an OFFSET; more letters than this of one kind cannot be there."""
 
 
-class SqlSink(ABC):
+class SqlSink(AskingSink, ABC):
     """A sink over a DB-API connection. Statements are written with `?` and times go through `_time` and `_ms`."""
 
     @abstractmethod
@@ -63,8 +64,8 @@ class SqlSink(ABC):
         assert found is not None
         return found
 
-    def _hold(self, cursor: Any, gateway: str) -> None:  # noqa: B027 - one writer needs none
-        """Keep other workers from landing batches of this gateway until the transaction ends."""
+    def _hold(self, cursor: Any, gateway: str) -> None:
+        """Keep other workers from landing batches of this gateway until the transaction ends; one writer needs none."""
 
     def land(self, arrival: Arrival) -> Landed:
         """See Sink."""
