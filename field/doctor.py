@@ -20,6 +20,7 @@ from field.output import Exit, Output
 from field.progress import Progress
 from field.questions import Subject, subject
 from field.read import PROTOCOLS
+from field.scan import UNITS, scan, ways
 
 _SEVERITY = {"ok": ("ok  ", "正常"), "warn": ("WARN", "注意"), "bad": ("BAD ", "故障")}
 _PROFILE = {"dlt645-2007": "dlt645-2007-3p", "dlt645-1997": "dlt645-1997"}
@@ -32,10 +33,6 @@ def subjects_of_options(
     spoken = protocol or ports.guessed(addresses)
     bus = ports.bus_of(port, serial, spoken)
     mistakes = [wrong for address in addresses if (wrong := ports.address_mistake(address, spoken)) is not None]
-    if not addresses:
-        mistakes.append(
-            Mistake("options", "--meter", "the meters to examine (scan finds them), or -c and --bus", "none")
-        )
     if mistakes:
         raise ConfigError(mistakes)
     return bus, [
@@ -45,6 +42,24 @@ def subjects_of_options(
             bus,
         )
         for address in dict.fromkeys(addresses)
+    ]  # fmt: skip
+
+
+async def subjects_of_scan(
+    bus: BusEntry, protocol: ProtocolName | None, serial: str | None, profile: str | None, progress: Progress
+) -> list[Subject]:
+    """Whoever a scan finds on the bus, those included that share an address. Raises PortLost."""
+    chosen = ways(bus.port, [protocol] if protocol else [], [serial] if serial else [])
+    seen, doubtful = await scan(bus, chosen, range(UNITS[0], UNITS[1] + 1), progress=progress)
+    found = [(one.protocol, one.serial, one.address) for one in seen]
+    found += [one for one in doubtful if "A" not in one[2]]
+    return [
+        subject(
+            MeterEntry(id=address, point="", bus=bus.name, address=address, protocol=spoken, serial=settings,
+                       profile=profile or _PROFILE.get(spoken, "modbus-generic")),
+            bus,
+        )
+        for spoken, settings, address in dict.fromkeys(found)
     ]  # fmt: skip
 
 
@@ -117,7 +132,12 @@ def verdict(found: Sequence[Finding], standings: Sequence[Standing]) -> Exit:
 @click.option("--port", help="A device path such as /dev/ttyUSB0, or tcp://host:port.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help="Default: DL/T 645-2007 for 12 digits, else Modbus RTU.")
 @click.option("--serial", help="Such as 2400-8E1. Default: 2400-8E1 for DL/T 645, 9600-8N1 for Modbus.")
-@click.option("--meter", "addresses", multiple=True, help="A meter to examine; may be given several times.")
+@click.option(
+    "--meter",
+    "addresses",
+    multiple=True,
+    help="A meter to examine; may be given several times. Default: whoever scan finds.",
+)
 @click.option("--profile", type=click.Choice(profile_names()), metavar="NAME",
               help="The model of these meters (docs/profiles.md): its timing, and its energy.")  # fmt: skip
 @site_option
@@ -165,19 +185,23 @@ def command(
         return Exit.USAGE
     if ports.owned(bus.port, socket):
         return ports.refuse(out, bus.port)
-    usual_s, most_s = duration_s(subjects, questions=questions, listen_s=listen_s)
-    out.error(
-        f"{bus.port} at {bus.serial}, meters: {len(subjects)}; takes about {usual_s:.0f} s, at most {most_s:.0f} s",
-        f"{bus.port}（{bus.serial}），电能表 {len(subjects)} 块；约需 {usual_s:.0f} 秒，最多 {most_s:.0f} 秒",
-    )
     try:
         with Progress(out) as progress:
-            evidence = asyncio.run(
-                examine(
-                    bus, subjects, questions=questions, listen_s=listen_s,
-                    progress=lambda done, of: progress.tell(f"{done}/{of}"),
-                )
-            )  # fmt: skip
+            if not subjects:
+                out.error(f"{bus.port}: no --meter is named: it is scanned first", f"{bus.port}：未给 --meter，先扫描")
+                subjects = asyncio.run(subjects_of_scan(bus, protocol, serial, profile, progress))
+            usual_s, most_s = duration_s(subjects, questions=questions, listen_s=listen_s)
+            count, seconds = len(subjects), (f"{usual_s:.0f}", f"{most_s:.0f}")
+            out.error(
+                f"{bus.port} at {bus.serial}, meters: {count}; takes about {seconds[0]} s, at most {seconds[1]} s",
+                f"{bus.port}（{bus.serial}），电能表 {count} 块；约需 {seconds[0]} 秒，最多 {seconds[1]} 秒",
+            )
+
+            def tell(done: int, of: int) -> None:
+                progress.tell(f"{done}/{of}")
+
+            examining = examine(bus, subjects, questions=questions, listen_s=listen_s, progress=tell)
+            evidence = asyncio.run(examining)
     except PortLost as error:
         return ports.lost(out, error)
     found, standings = findings(evidence), [standing(evidence, one) for one in evidence.subjects]

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,8 +15,12 @@ from config.model import ProtocolName, SerialSettings
 from drivers.profile import load_profile, profile_names
 from field.examination import duration_s
 from field.findings import findings, standing
+from field.voices import voices
+from protocols.capture import Value
+from protocols.dlt645.codes import Edition
 from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.modbus.frame import read_request
+from protocols.quantity import by_name
 from simulators.dlt645 import Dlt645Meter
 from simulators.load import Load
 from simulators.meter import SimulatedMeter
@@ -104,6 +109,28 @@ def test_a_healthy_meter_of_any_model_gives_no_finding(profile: str) -> None:
     model = load_profile(profile)
     meter = SimulatedMeter(id="m", meter=ModbusMeter(9, model, Load(3), holes="refuse"), turnaround_ms=(15.0, 20.0))
     assert checks(Ward([meter], protocol="modbus-rtu", serial=S9600, profile=profile).found()) == []
+
+
+def test_a_meter_of_1997_is_examined_alike() -> None:
+    for kind, expected in ((Dlt645Meter, []), (BehindDlt645, [("one_behind", "bad", "000000000001")])):
+        meter = kind("000000000001", Load(4), edition=Edition.E1997)
+        ward = Ward([SimulatedMeter(id="m", meter=meter)], protocol="dlt645-1997", profile="dlt645-1997", serial=S2400)
+        assert checks(ward.found()) == expected
+
+
+def test_one_voice_is_told_from_two() -> None:
+    def heard(*told: str | int) -> bool | None:
+        name = by_name("energy.active.import.total") if isinstance(told[0], int) else by_name("meter.number")
+        values = [
+            Value(quantity=name, number=Decimal(one)) if isinstance(one, int) else Value(quantity=name, text=one)
+            for one in told
+        ]
+        found = voices([(n * 1.0, value) for n, value in enumerate(values)], power_kw_max=Decimal(100))
+        return None if found is None else found.by_turns
+
+    assert heard(5, 5, 5) is None and heard("a", "a") is None
+    assert heard(5, 9, 5) is True and heard(9, 5, 9, 5) is True and heard("a", "b", "a") is True
+    assert heard(5, 5, 900, 900) is False and heard(900, 900, 5) is False and heard("a", "b") is False
 
 
 def test_an_unknown_modbus_meter_is_examined_by_what_it_refuses() -> None:

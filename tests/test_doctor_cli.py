@@ -23,7 +23,7 @@ from simulators.site import wall_ms
 from simulators.wire import Wire
 from tests.peers import peer
 from tests.processes import free_port
-from tests.sick import BehindDlt645, dlt645, modbus
+from tests.sick import BehindDlt645, TurnDlt645, Turns, dlt645, modbus
 from tests.test_cli_words import HAN, prose
 from tests.test_read_cli import serving
 from tests.told import PEERS
@@ -106,6 +106,22 @@ def test_an_independent_meter_is_healthy() -> None:
     with peer("modbus-tcp", endpoint):
         result = doctor("--port", endpoint, *options, *QUICK, "--json")
     assert result.exit_code == 0, result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_where_no_meter_is_named_the_bus_is_scanned_first() -> None:
+    turns = Turns()
+    meters = [
+        dlt645(seed=n + 1, turnaround_ms=(5, 9), kind=lambda *a, n=n, **o: TurnDlt645(turns, n, *a, **o))
+        for n in range(2)
+    ]
+    with serving(TcpEndpoint(wire(*meters))) as port:
+        result = doctor("--port", port, "--protocol", "dlt645-2007", "--questions", "8", "--listen", "0.3", "--json")
+    assert result.exit_code == 1
+    assert [(one["check"], one["meter"]) for one in objects(result)[1:] if one["severity"] == "bad"] == [
+        ("duplicate", METER)
+    ]
 
 
 def test_a_port_in_use_is_busy() -> None:
@@ -192,7 +208,6 @@ def test_a_bus_of_a_site_is_examined_with_its_meters(tmp_path: Path) -> None:
     [
         ([], "--port, or -c and --bus"),
         (["--port", "/dev/x", "--bus", "b1"], "--port, or -c and --bus"),
-        (["--port", "/dev/x"], "the meters to examine"),
         (["--port", "/dev/x", "--meter", "248"], "1 to 247"),
         (["--port", "/dev/x", "--meter", "1", "--protocol", "modbus-tcp"], "tcp://host:port"),
         (["--port", "/dev/x", "--meter", "1", "--protocol", "dlt645-2007"], "12 digits"),
