@@ -184,12 +184,24 @@ def _of_meter(evidence: Evidence, one: Subject, standings: Mapping[str, Standing
     for words, role in (("stale", Role.EARLIER), ("wrong", Role.OWN), ("foreign", Role.FOREIGN)):
         if roles[role]:
             yield Finding(words=words, severity="warn", meter=one.name, facts={"frames": roles[role]})
-    if how.silent:
-        severity: Severity = "bad" if how.silent > DAMAGE_BAD * how.asked else "warn"
-        facts = {"silent": how.silent, "asked": how.asked}
+    mute = _mute(exchanges)
+    if mute:
+        yield Finding(words="mute", severity="ok", meter=one.name, facts={"items": ", ".join(mute)})
+    asked = [e for e in exchanges if e.item not in mute]
+    if silent := sum(e.taken.silent for e in asked):
+        severity: Severity = "bad" if silent > DAMAGE_BAD * len(asked) else "warn"
+        facts = {"silent": silent, "asked": len(asked)}
         yield Finding(words="lost", severity=severity, meter=one.name, facts=facts)
     if not any(question.steady for question in one.questions):
         yield Finding(words="unprofiled", severity="ok", meter=one.name)
+
+
+def _mute(exchanges: Sequence[Exchange]) -> list[str]:
+    """Items that the meter never answers although it always answers the others: it does not know them, and ought to
+    refuse them."""
+    items = dict.fromkeys(e.item for e in exchanges)
+    never = [item for item in items if all(e.taken.silent for e in exchanges if e.item == item)]
+    return never if all(e.taken.answers for e in exchanges if e.item not in never) else []
 
 
 def _never(evidence: Evidence, one: Subject, how: Standing, standings: Mapping[str, Standing]) -> Finding:

@@ -19,8 +19,10 @@ from field.voices import voices
 from protocols.capture import Value
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.frame import Frame as Dlt645Frame
+from protocols.modbus.frame import Frame as ModbusFrame
 from protocols.modbus.frame import read_request
 from protocols.quantity import by_name
+from simulators.answer import Answer
 from simulators.dlt645 import Dlt645Meter
 from simulators.load import Load
 from simulators.meter import SimulatedMeter
@@ -109,6 +111,17 @@ def test_a_healthy_meter_of_any_model_gives_no_finding(profile: str) -> None:
     model = load_profile(profile)
     meter = SimulatedMeter(id="m", meter=ModbusMeter(9, model, Load(3), holes="refuse"), turnaround_ms=(15.0, 20.0))
     assert checks(Ward([meter], protocol="modbus-rtu", serial=S9600, profile=profile).found()) == []
+
+
+def test_a_meter_that_is_silent_to_what_it_lacks_is_not_blamed() -> None:
+    class Shy(ModbusMeter):
+        def answer(self, frame: ModbusFrame, now_ms: int) -> Answer | None:
+            return super().answer(frame, now_ms) if frame.function == 4 else None
+
+    ward = Ward([modbus(7, kind=Shy)], protocol="modbus-rtu", serial=S9600, profile="modbus-generic")
+    assert checks(ward.found()) == []
+    (mute,) = [one for one in findings(ward.examined()) if one.check == "mute"]
+    assert mute.facts["items"] == "holding:0, holding:0:uint16:3"
 
 
 def test_a_meter_of_1997_is_examined_alike() -> None:
