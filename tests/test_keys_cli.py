@@ -124,3 +124,77 @@ def test_a_damaged_bundle_among_the_trusted_is_part_of_a_failure(home: Path, tmp
     result = keys("show", "--dir", tmp_path / "g")
     assert result.exit_code == 1
     assert "gw-9" in result.stdout and "centre.json" in result.stderr
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A directory in which a gateway, g, and a centre, c (for HPKE: quickly made), trust each other."""
+    keys("init", "gateway", "--id", "gw-1", "--dir", tmp_path / "g")
+    keys("init", "centre", "--wrap", "hpke", "--dir", tmp_path / "c")
+    assert keys("trust", tmp_path / "c" / "centre.json", "--dir", tmp_path / "g").exit_code == 0
+    assert keys("trust", tmp_path / "g" / "gateway.json", "--dir", tmp_path / "c").exit_code == 0
+    return tmp_path
+
+
+def test_prepared_keys_are_put_to_use_and_nothing_else_is_made(pair: Path) -> None:
+    prepared = keys("rotate", "--prepare", "--use", "sign", "--dir", pair / "c", "--json")
+    assert prepared.exit_code == 0
+    assert [(each["use"], each["state"]) for each in objects(prepared)] == [
+        ("sign", "in use"), ("sign", "next"), ("wrap", "in use"),
+    ]  # fmt: skip
+    taken = keys("trust", pair / "c" / "centre.json", "--dir", pair / "g", "--json")
+    assert [each["result"] for each in objects(taken)] == ["succeeded"]
+    rotated = objects(keys("rotate", "--dir", pair / "c", "--json"))
+    assert [(each["use"], each["state"]) for each in rotated] == [
+        ("sign", "in use"), ("sign", "earlier"), ("wrap", "in use"),
+    ]  # fmt: skip
+    assert rotated[0]["kid"] == objects(prepared)[1]["kid"] and rotated[2]["kid"] == objects(prepared)[2]["kid"]
+    assert rotated[1]["retired"] and not rotated[0]["retired"]
+
+
+def test_a_gateway_is_revoked_by_its_id_and_told_as_such(pair: Path) -> None:
+    result = keys("revoke", "gw-1", "--dir", pair / "c", "--json")
+    assert result.exit_code == 0
+    (revoked,) = objects(result)
+    assert (revoked["id"], revoked["result"]) == ("gw-1", "revoked")
+    shown = objects(keys("show", "--dir", pair / "c", "--json"))
+    assert [each["kid"] for each in shown if each["state"] == "revoked"] == [revoked["kid"]]
+    assert "吊销" in keys("show", "--dir", pair / "c", "--lang", "zh").stdout
+    again = keys("trust", pair / "g" / "gateway.json", "--dir", pair / "c", "--replace", "--json")
+    assert again.exit_code == 3 and "revoked here" in objects(again)[0]["error"]
+
+
+def test_an_earlier_own_key_is_destroyed_by_its_fingerprint_the_one_in_use_never(pair: Path) -> None:
+    rotated = objects(keys("rotate", "--wrap", "hpke", "--dir", pair / "c", "--json"))
+    in_use, earlier = (each["fingerprint"] for each in rotated if each["use"] == "wrap")
+    refused = keys("revoke", in_use, "--dir", pair / "c")
+    assert refused.exit_code == 2 and "in use; put another in its place first" in refused.stderr
+    gone = keys("revoke", earlier, "--dir", pair / "c", "--json")
+    assert [each["result"] for each in objects(gone)] == ["destroyed"]
+    assert not list((pair / "c" / "retired").iterdir())
+    nothing = keys("revoke", earlier, "--dir", pair / "c")
+    assert nothing.exit_code == 3 and "no such key here" in nothing.stderr
+
+
+def test_fingerprints_are_shown_by_sm3_too(pair: Path) -> None:
+    both = [objects(keys("show", "--dir", pair / "g", "--json", *more)) for more in ((), ("--sm3",))]
+    assert [each["kid"] for each in both[0]] == [each["kid"] for each in both[1]]
+    assert all(each["fingerprint"].startswith("SM3:") for each in both[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rotate", "--dir", "DIR/nowhere"], "expected the directory of the keys"),
+        (["rotate", "--sign-token", "pkcs11:token=x", "--dir", "DIR/c"], "expected pkcs11:token=LABEL;object=LABEL"),
+        (
+            ["rotate", "--wrap", "hpke", "--wrap-token", "pkcs11:token=x;object=y", "--dir", "DIR/c"],
+            "kind rsa, got hpke",
+        ),
+        (["revoke", "gw-1", "--dir", "DIR/nowhere"], "expected the directory of the keys"),
+    ],
+)
+def test_a_change_that_cannot_be_made_ends_with_2_and_says_why(pair: Path, arguments: list[str], said: str) -> None:
+    result = keys(*(argument.replace("DIR", str(pair)) for argument in arguments))
+    assert result.exit_code == 2 and said in result.stderr
+    assert keys("show", "--dir", pair / "c").exit_code == 0
