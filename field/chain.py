@@ -146,8 +146,10 @@ class Installation:
         (self.directory / "central.toml").write_text("\n".join(lines), encoding="utf-8")
 
     def start(self) -> None:
-        """Start the centre and the gateway; returns when the gateway plans: from then on slots are asked for."""
+        """Start the centre, and once it has subscribed the gateway; returns when that plans: from then on slots are
+        asked for. What a gateway sends to nobody waits half a minute for its next offer."""
         self.centre.start()
+        self.centre.first_line()
         self.gateway.start()
         deadline = time.monotonic() + READY_S_MAX
         while not self.started_at:

@@ -17,9 +17,9 @@ EARLY_S = 0.001
 """What is due this soon is due: a timer may fire a rounding error early."""
 UNRECEIPTED_MAX = 256
 """Batches that may wait for their receipt; with so many, nothing more is offered until one comes or is due again."""
-BACKFILL_MAX = 16
+BACKFILL_MAX = 8
 """Of these, batches that are not live: what stands before live data at a centre that lands slower than we send. With a
-receipt a second it is still 16 batches, some 80,000 values, a second."""
+receipt a second it is still 8 batches, some 40,000 values, a second."""
 
 
 class Offers:

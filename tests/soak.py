@@ -1,21 +1,25 @@
 """Long campaigns: `python -m tests.soak --minutes N`, or `make soak`. Goes on where the last run stopped.
 
-In turn: a week of the whole site in virtual time, a site whose processes are killed, one whose gateway loses its
-power, power cuts of the store alone, disk images that are restored, sessions that are reset, and fuzzed buses.
+In turn: a week of the whole site in virtual time; a site whose processes are killed; one whose gateway loses its power;
+one that catches up with a backlog; clusters of brokers whose nodes die; power cuts of the store alone; disk images that
+are restored; sessions that are reset; and fuzzed buses.
 """
 
 import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
 
 from simulators.noise import Faults
 from tests import days, kills, nonces, power, power_cuts
+from tests.backlog import drain
 from tests.broker import MOSQUITTO, running_broker
+from tests.broker_matrix import over_cluster
+from tests.clusters import NATS, RABBITMQ, Cluster, NatsCluster, RabbitCluster
 from tests.crash.campaign import campaign as cut_power
 from tests.faults.campaign import FAMILIES, Family
 from tests.faults.campaign import campaign as fuzz_bus
@@ -29,6 +33,7 @@ OUTAGE_H = 48.0
 NOISE = Faults(ber=2e-5, silent=0.002, truncate=0.001, glitch=0.01, foreign=0.001)
 """A line that wants looking after: about one answer in a hundred is damaged or missing."""
 KILLS = 30
+BACKLOG = 10_000_000
 CUTS = 50
 CRASH_IMAGES = 1_000
 EXCHANGES = 100_000
@@ -69,6 +74,25 @@ def cut(seed: int) -> str:
     assert done.truth.passed, dict(done.truth.examples)
     slowest = max(done.first_polls_s)
     return f"{done.cuts} cuts, {done.truth.accepted} captures accepted, first poll after {slowest:.1f} s at most"
+
+
+def backlog(seed: int) -> str:
+    """Ten million values that waited for the broker."""
+    with tempfile.TemporaryDirectory(prefix="meterwire-") as name, running_broker() as broker:
+        done = drain(Path(name), broker, values=BACKLOG)
+    assert done.wrong == [] and done.live.passed, (done.wrong, dict(done.live.examples))
+    rate = done.values / done.seconds
+    seen = f"{done.values} values, {rate:.0f} a second, live {done.late_ms} ms late, {done.peak_mib} MiB"
+    assert rate >= 5_000 and done.late_ms < 5_000 and done.peak_mib <= 96.0, seen
+    return seen
+
+
+def cluster(make: Callable[[Path], Cluster], seed: int) -> str:
+    """Three nodes, killed one after the other."""
+    with tempfile.TemporaryDirectory(prefix="meterwire-") as name:
+        truth = over_cluster(Path(name), make, seed=seed)
+    assert truth.passed, dict(truth.examples)
+    return f"{truth.accepted} captures accepted, {truth.gaps} gaps"
 
 
 def crash(seed: int) -> str:
@@ -118,17 +142,30 @@ CAMPAIGNS: dict[str, Campaign] = {
     "week": week,
     "kill": kill,
     "cut": cut,
+    "backlog": backlog,
+    "nats": partial(cluster, NatsCluster),
+    "rabbitmq": partial(cluster, RabbitCluster),
     "crash": crash,
     "restore": restore,
     "reset": reset,
     **{f"faults-{family}": partial(faults, family) for family in FAMILIES},
 }
 
+
+def left_out() -> dict[str, str]:
+    """Campaigns that this machine cannot run, and what they lack."""
+    package = "no {0} (apt-get install {0})".format
+    lacks = {
+        "kill": None if MOSQUITTO else package("mosquitto"),
+        "cut": None if power.available() else "no disk that loses its power (root, loop devices, mkfs.ext4)",
+        "nats": None if NATS else package("nats-server"),
+        "rabbitmq": None if RABBITMQ else package("rabbitmq-server"),
+    }
+    return {name: why for name, why in lacks.items() if why is not None}
+
+
 if __name__ == "__main__":
-    if MOSQUITTO is None:
-        del CAMPAIGNS["kill"]
-        print("kill: left out, as there is no mosquitto (apt-get install mosquitto)", file=sys.stderr)
-    if not power.available():
-        del CAMPAIGNS["cut"]
-        print("cut: left out, as no disk here can lose its power (root, loop devices, mkfs.ext4)", file=sys.stderr)
+    for name, why in left_out().items():
+        del CAMPAIGNS[name]
+        print(f"{name}: left out: {why}", file=sys.stderr)
     sys.exit(main("tests.soak", CAMPAIGNS, summary=fuzzed))
