@@ -28,4 +28,4 @@ class Outcome:
             raise ValueError(f"expected values or a fault, got {self.values!r} and {self.fault!r}")
 
 
-make_outcome = maker(Outcome)
+make_outcome = maker(Outcome, "values", "started_at", "read_at", "frames")

@@ -187,7 +187,7 @@ class Run:
     def outcome(self, values: list[Value]) -> Outcome:
         """The outcome of a dialogue that came to its end."""
         frames = tuple(self.frames)
-        return make_outcome(tuple(values), None, None, self.started_at, self.read_at, frames)
+        return make_outcome(tuple(values), self.started_at, self.read_at, frames)
 
     def _next(self, answer: Answer[Any] | None) -> list[Value] | None:
         assert self._dialogue is not None

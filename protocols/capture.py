@@ -4,13 +4,13 @@ All of them are valid or not built at all. Times of the gateway are UTC millisec
 reports are ISO text in the meter's own civil time, with unknown parts left out (a Value of kind time).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
 
+from protocols.made import maker
 from protocols.quantity import Quantity
 
 
@@ -99,39 +99,11 @@ class Value:
         return self.time if self.time is not None else self.text
 
 
-_SLOTS: Any = Value
-_set_quantity, _set_number, _set_quality = _SLOTS.quantity.__set__, _SLOTS.number.__set__, _SLOTS.quality.__set__
-_set_time, _set_text = _SLOTS.time.__set__, _SLOTS.text.__set__
-_set_fault, _set_detail = _SLOTS.fault.__set__, _SLOTS.detail.__set__
+measured: Callable[[Quantity, Decimal], Value] = maker(Value, "quantity", "number")
+"""A good number, made in a fraction of the time of a Value that is checked: the number has to be finite."""
 
-
-def measured(quantity: Quantity, number: Decimal) -> Value:
-    """A good number, made in a third of the time of a Value that is checked: the number has to be finite."""
-    value = object.__new__(Value)
-    _set_quantity(value, quantity)
-    _set_number(value, number)
-    _set_time(value, None)
-    _set_text(value, None)
-    _set_quality(value, _GOOD)
-    _set_fault(value, None)
-    _set_detail(value, None)
-    return value
-
-
-def stated(quantity: Quantity, time: str | None, text: str | None) -> Value:
-    """A good time or a good text, made as fast as a measured number: exactly one of the two is None."""
-    value = object.__new__(Value)
-    _set_quantity(value, quantity)
-    _set_number(value, None)
-    _set_time(value, time)
-    _set_text(value, text)
-    _set_quality(value, _GOOD)
-    _set_fault(value, None)
-    _set_detail(value, None)
-    return value
-
-
-_GOOD = Quality.GOOD
+stated: Callable[[Quantity, str | None, str | None], Value] = maker(Value, "quantity", "time", "text")
+"""A good time or a good text, made as fast as a measured number: exactly one of the two is None."""
 
 
 def faulty(quantity: Quantity, fault: Fault, detail: str | None = None) -> Value:

@@ -42,8 +42,8 @@ class Reply(Generic[FrameT]):
     ended_at: int
 
 
-make_ask: Callable[..., Ask[Any]] = maker(Ask)
-make_reply: Callable[..., Reply[Any]] = maker(Reply)
+make_ask: Callable[..., Ask[Any]] = maker(Ask, "data", "reply_max", "accepts", "pause_s", "speaks_for", "divisible")
+make_reply: Callable[[Any, int, int], Reply[Any]] = maker(Reply, "frame", "sent_at", "ended_at")
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class Block:
             return frame.transaction == transaction and self._accepts(frame)
 
         data = transaction.to_bytes(2, "big") + self._data
-        return make_ask(data, 9 + 2 * self.count, accepts, True, False, pause_s, speaks_for, self._divisible)
+        return make_ask(data, 9 + 2 * self.count, accepts, pause_s, speaks_for, self._divisible)
 
     def _accepts(self, frame: Frame) -> bool:
         return answers(frame, self.unit, self.function, self.count)
