@@ -64,7 +64,7 @@ def site(count: int) -> str:
     return _SITE.format(count=count)
 
 
-PAUSE_S = (0.1, 3.0)
+PAUSE_S = (0.1, 2.0)
 """Between one kill and the next: the shortest and the longest."""
 DOWN_S_MAX = 2.0
 """How long what was killed stays dead; one in three is started again at once."""

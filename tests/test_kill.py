@@ -20,7 +20,7 @@ from tests.broker import Broker, Certificates
 from tests.kills import Stage, campaign
 from tests.postgres import Postgres
 
-KILLS = 30
+KILLS = 60
 SEED = "MW_KILL_SEED"
 """The environment variable that repeats a campaign."""
 FAST = TaskEntry(name="curve", every_s=2, items=kills.TASK.items)
@@ -30,7 +30,7 @@ STEP_S_MAX = 30.0
 
 
 @pytest.mark.slow
-def test_thirty_kills_of_gateway_broker_and_subscriber_lose_nothing(
+def test_sixty_kills_of_gateway_broker_and_subscriber_lose_nothing(
     mosquitto: None, certificates: Certificates, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = int(os.environ.get(SEED) or SystemRandom().randrange(1 << 32))
