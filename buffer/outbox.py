@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 import apsw
 
-from buffer import pressure, recovery, rekey, retention, sealing
+from buffer import account, pressure, recovery, rekey, retention, sealing
 from buffer.errors import OutboxError, StoreBusy, StoreDamaged
 from buffer.rows import GAP, PLANNED, EventRow, Row, to_row
 from buffer.sealing import Encrypt
@@ -214,14 +214,24 @@ class Outbox:
 
     # ---- out
 
-    async def seal(self, encrypt: Encrypt) -> Sealed | None:
+    async def seal(self, encrypt: Encrypt, *, again: bool = True) -> Sealed | None:
         """Make one batch of the oldest unsealed records, events first; None when there are none.
 
+        again: whether to take also such as are to be sealed again, and those first; else only new ones.
         `encrypt(seq, kind, body)` gives (kid, message); it runs on the writer's thread, once for each number, and its
         key's record must have been added. Sealed bytes never change.
         """
         return await self._run(
-            lambda: self._store.run(lambda c: sealing.seal(self._store, c, encrypt)), self._more_after
+            lambda: self._store.run(lambda c: sealing.seal(self._store, c, encrypt, again=again)), self._more_after
+        )
+
+    async def send_again(self, since: int, until: int) -> int:
+        """Seal what was accepted for [since, until) (UTC ms) once more under new numbers; says how many rows that is.
+
+        For a centre that has lost it. What is not settled yet is left as it is.
+        """
+        return await self._run(
+            lambda: self._store.run(lambda c: account.again(self._store, c, since, until)), self._more_after
         )
 
     def offers(
@@ -237,7 +247,7 @@ class Outbox:
         live_from: the (epoch, seq) from which on a batch is live; backfill: how many of the older ones at most. Each
         part comes by (epoch, seq).
         """
-        return self._look(
+        return self.look(
             lambda connection: sealing.offers(connection, limit, exclude, live_from=live_from, backfill=backfill)
         )
 
@@ -273,7 +283,7 @@ class Outbox:
 
     def voided(self) -> list[tuple[int, int]]:
         """Numbers (epoch, seq) that will never come, for hello: until a receipt has passed them."""
-        return self._look(lambda connection: sealing.voided(connection, VOIDED_MAX))
+        return self.look(lambda connection: sealing.voided(connection, VOIDED_MAX))
 
     async def add_key_record(self, kid: bytes, epoch: int, message: bytes) -> None:
         """Keep a signed key record until the last batch under it is settled. Durable when it returns."""
@@ -281,21 +291,21 @@ class Outbox:
 
     def key_records(self) -> list[KeyEntry]:
         """The key records of unsettled batches, and the newest of this epoch."""
-        return self._look(lambda connection: sealing.key_records(connection, self.epoch))
+        return self.look(lambda connection: sealing.key_records(connection, self.epoch))
 
     def unsealed(self) -> Unsealed:
         """What waits to be sealed, and for how long."""
         standing = self._store.standing
         records = standing.unsealed + standing.requeued
         if not records:
-            return Unsealed(records=0, events=0, age_s=0.0, oldest_at=None)
+            return Unsealed(records=0, again=0, events=0, age_s=0.0, oldest_at=None)
         while self._ages and self._ages[0][0] <= self._ever_unsealed - standing.unsealed:
             self._ages.popleft()
         _, since, oldest_at = self._ages[0] if self._ages else (0, -math.inf, self._now_ms())
-        if standing.requeued:
-            since = -math.inf
         age_s = asyncio.get_running_loop().time() - since
-        return Unsealed(records=records, events=standing.unsealed_events, age_s=age_s, oldest_at=oldest_at)
+        return Unsealed(
+            records=records, again=standing.requeued, events=standing.unsealed_events, age_s=age_s, oldest_at=oldest_at
+        )
 
     # ---- looking
 
@@ -323,7 +333,7 @@ class Outbox:
     def pending(self) -> int:
         """Records of all epochs that are not settled: unsealed, waiting to be sealed again, or in a batch."""
         standing = self._store.standing
-        (batched,) = self._look(lambda connection: integers(connection, "SELECT coalesce(sum(records), 0) FROM batch"))
+        (batched,) = self.look(lambda connection: integers(connection, "SELECT coalesce(sum(records), 0) FROM batch"))
         return standing.unsealed + standing.requeued + batched
 
     @property
@@ -343,7 +353,7 @@ class Outbox:
         series = self._store.series.get((meter, task))
         if series is None or series.last_slot is None or slot > series.last_slot:
             return False
-        return self._look(
+        return self.look(
             lambda connection: (
                 connection.execute(
                     "SELECT 1 FROM record WHERE moment = ? AND series = ? AND kind IN (?, ?) LIMIT 1",
@@ -440,8 +450,8 @@ class Outbox:
         self._writer.submit(work, done)
         return await asyncio.shield(future)
 
-    def _look(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Read beside the writer. Inline there is none beside, so its connection serves."""
+    def look(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Read beside the writer (see `account`). Inline there is none beside, so its connection serves."""
         self._refuse_closed()
         if self._inline:
             return self._store.run(work)

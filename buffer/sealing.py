@@ -57,13 +57,15 @@ class _Chosen:
 _ALL_ROWS = (1 << 63) - 1
 
 
-def seal(store: Store, connection: apsw.Connection, encrypt: Encrypt) -> Sealed | None:
+def seal(store: Store, connection: apsw.Connection, encrypt: Encrypt, *, again: bool = True) -> Sealed | None:
     """Make a batch of the oldest unsealed rows, events before captures, voided ones before new; None if there are none.
+
+    again: whether to take also rows that are to be sealed again; else only new ones.
 
     Raises OutboxError when the key that `encrypt` used has no committed record of this epoch.
     """
     while store.prepared is None:
-        for lane in _ranges(store, connection):
+        for lane in _ranges(store, connection, again=again):
             chosen, body = _choose(store, connection, lane)
             if chosen.ids or chosen.unreadable or lane.requeue is not None:
                 break
@@ -80,14 +82,14 @@ def seal(store: Store, connection: apsw.Connection, encrypt: Encrypt) -> Sealed 
     return _store(store, connection, store.prepared)
 
 
-def _ranges(store: Store, connection: apsw.Connection) -> Iterator[_Range]:
+def _ranges(store: Store, connection: apsw.Connection, *, again: bool) -> Iterator[_Range]:
     for kind in TABLES:
-        again = connection.execute(
+        queued = connection.execute(
             "SELECT id, first, last, attempts FROM requeue WHERE kind = ? AND attempts < ? ORDER BY id LIMIT 1",
             (int(kind), store.limits.reseal_attempts),
         ).fetchone()
-        if again is not None:
-            yield _Range(kind, *again)
+        if queued is not None and again:
+            yield _Range(kind, *queued)
         (upto,) = connection.execute("SELECT sealed_upto FROM lane WHERE kind = ?", (int(kind),)).fetchone() or (0,)
         yield _Range(kind, None, upto + 1, _ALL_ROWS, 0)
 

@@ -84,11 +84,13 @@ class KeyEntry:
 class Unsealed:
     """What waits to be sealed.
 
-    age_s counts on the loop's clock from the commit of the oldest; it is infinite for what a former start left behind
-    and for what was voided. oldest_at is the same in UTC milliseconds, for people: None when nothing waits.
+    age_s counts on the loop's clock from the commit of the oldest new one; it is infinite for what a former start left
+    behind. oldest_at is the same in UTC milliseconds, for people: None when nothing waits.
     """
 
     records: int
+    again: int
+    """Of those records, how many are to be sealed again: they have no age."""
     events: int
     """Of those records, how many are events."""
     age_s: float

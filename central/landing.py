@@ -17,6 +17,7 @@ from hashlib import sha256
 
 from central.epochs import epoch_state
 from central.keys import Keys
+from central.manifest import Manifests
 from central.sinks.base import Arrival, Letter, Outcome, Sink, SinkAway, SinkRefuses
 from identity.centre import Centre, GatewayTrust
 from identity.datakey import NotAccepted
@@ -24,7 +25,7 @@ from identity.files import IdentityError
 from protocols import batch, envelope
 from protocols.envelope import BatchKind, DataKey
 from protocols.errors import Malformed
-from protocols.messages import Health, Hello, KeyRecord, Receipt, State, parse_topic, signed, topic, verified
+from protocols.messages import Health, Hello, KeyRecord, Manifest, Receipt, State, parse_topic, signed, topic, verified
 
 log = logging.getLogger("central")
 
@@ -77,7 +78,10 @@ class Landing:
         self._gateways = gateways
         self._now_ms = now_ms
         self._keys = Keys(sink, centre=centre, gateways=gateways)
+        self._manifests = Manifests(sink, centre=centre, gateways=gateways, keys=self._keys, now_ms=now_ms)
         self._due: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._answers: list[tuple[str, tuple[str, bytes]]] = []
+        """(gateway, (topic, payload)) that are to be sent with the next receipts."""
         self._latest: dict[str, int] = {}
         self._logged_at: dict[Reason, int] = {}
         self.counters: Counter[str] = Counter()
@@ -127,15 +131,20 @@ class Landing:
 
     def due(self) -> frozenset[str]:
         """The gateways that a receipt is waiting for."""
-        return frozenset(gateway for gateway, _ in self._due)
+        return frozenset(gateway for gateway, _ in (*self._due, *self._answers))
 
     def receipts(self, gateways: Collection[str] | None = None) -> list[tuple[str, bytes]]:
-        """(topic, payload) of the signed receipts that are due, of all gateways or of these. Call it after a COMMIT."""
+        """(topic, payload) of the signed receipts that are due, of all gateways or of these, and of other answers.
+
+        Call it after a COMMIT.
+        """
         chosen = [key for key in self._due if gateways is None or key[0] in gateways]
         found = [(topic(key[0], "down", "receipt"), self._receipt(*key)) for key in chosen]
         for key in chosen:
             del self._due[key]
         self.counters["receipts"] += len(found)
+        found += [answer for gateway, answer in self._answers if gateways is None or gateway in gateways]
+        self._answers = [one for one in self._answers if gateways is not None and one[0] not in gateways]
         return found
 
     def _receipt(self, gateway: str, epoch: int) -> bytes:
@@ -161,12 +170,23 @@ class Landing:
                     raise Malformed(f"{name} of {said.gateway} on the topic of {gateway}")
                 self._sink.note(gateway, name, payload.decode(), self._now_ms())
                 self.counters[name] += 1
+            case "manifest":
+                self._manifest(gateway, payload)
             case _:
                 self.counters[f"unused.{name}"] += 1
 
+    def _manifest(self, gateway: str, payload: bytes) -> None:
+        """A day's account: held against the tables, and answered. One that cannot be opened yet comes again."""
+        verdict = self._manifests.take(gateway, payload)
+        if verdict is None:
+            self.counters["manifests.unopened"] += 1
+            return
+        self.counters["manifests.differ" if verdict.differs else "manifests.agree"] += 1
+        self._answers.append((gateway, self._manifests.answer(gateway, verdict)))
+
     def _blame(self, gateway: str, name: str, payload: bytes) -> Reason:
         """What is wrong with a message that was refused as Malformed."""
-        what = {"key": KeyRecord, "hello": Hello}.get(name)
+        what = {"key": KeyRecord, "hello": Hello, "manifest": Manifest}.get(name)
         if what is not None:
             for verify, reason in ((self._gateways.verifier(gateway), Reason.MISDIRECTED), (_anyone, Reason.FORGED)):
                 with suppress(Malformed):

@@ -1,8 +1,9 @@
 """Requests from the centre: verified, not too old, obeyed once, answered with a signed reply.
 
-What is built: `read_now`, with the arguments `meter` and `items` (names of quantities, separated by semicolons). What
-was read is accepted like every reading, and travels sealed in the reply besides. Any other action is answered
-`unknown`.
+What is built: `read_now`, with the arguments `meter` and `items` (names of quantities, separated by semicolons): what
+was read is accepted like every reading, and travels sealed in the reply besides. `send_again`, with `since` and
+`until` (UTC milliseconds): what was accepted for that time is sealed once more under new numbers. `manifest`, with
+`day`, `part`, `parts` and `agrees`: the centre's verdict on a day's account. Any other action is answered `unknown`.
 """
 
 import asyncio
@@ -10,11 +11,13 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from buffer.outbox import Outbox
 from drivers.bus import Bus, Job, Lane, Outcome
 from drivers.meter import Meter
 from drivers.plan import ReadPlan
 from gateway.clock import Clock
 from gateway.intake import Intake
+from gateway.manifest import Manifests
 from gateway.obeyed import Facts, Obeyed
 from gateway.sealer import Sealer
 from identity.files import IdentityError
@@ -32,6 +35,8 @@ ITEMS_MAX = 64
 """Quantities in one request."""
 TASK = "read_now"
 """The task under which readings on request are filed; they have no slot."""
+MARGIN_MS = 3_600_000
+"""Before and after the time that is to be sent again: a record is found by its slot, which may lie before it."""
 
 Say = Callable[[str, bytes], Awaitable[bool]]
 """Publishes under one of the gateway's up topics; says whether the broker has it."""
@@ -67,6 +72,8 @@ class Commands:
         plan: Callable[[Meter, Sequence[str]], ReadPlan],
         intake: Intake,
         sealer: Sealer,
+        outbox: Outbox,
+        manifests: Manifests,
         identity: GatewayIdentity,
         trust: CentreTrust,
         epoch: int,
@@ -82,6 +89,8 @@ class Commands:
         self._plan = plan
         self._intake = intake
         self._sealer = sealer
+        self._outbox = outbox
+        self._manifests = manifests
         self._identity = identity
         self._trust = trust
         self._epoch = epoch
@@ -130,9 +139,28 @@ class Commands:
         why_not = await self._taken.take(request.request, expires_at=request.expires_at, now_ms=self._now_ms())
         if why_not is not None:
             return _Answer("expired") if why_not == "expired" else _Answer("refused", why_not)
-        if request.action != TASK:
-            return _Answer("unknown", f"expected the action {TASK}")
-        return await self._read_now(request.arguments)
+        match request.action:
+            case "read_now":
+                return await self._read_now(request.arguments)
+            case "send_again":
+                return await self._send_again(request.arguments)
+            case "manifest":
+                return await self._manifest(request.arguments)
+        return _Answer("unknown", "expected the action read_now, send_again or manifest")
+
+    async def _send_again(self, arguments: Mapping[str, str | int]) -> _Answer:
+        since, until = arguments.get("since"), arguments.get("until")
+        if not isinstance(since, int) or not isinstance(until, int) or since >= until:
+            return _Answer("refused", f"expected since before until, in UTC milliseconds, got {since!r} and {until!r}")
+        rows = await self._outbox.send_again(since - MARGIN_MS, until + MARGIN_MS)
+        return _Answer("done", f"{rows} records are sent again")
+
+    async def _manifest(self, arguments: Mapping[str, str | int]) -> _Answer:
+        numbers = [arguments.get(name) for name in ("day", "part", "parts", "agrees")]
+        day, part, parts, agrees = (number if isinstance(number, int) else -1 for number in numbers)
+        if min(day, part, parts, agrees) < 0:
+            return _Answer("refused", f"expected day, part, parts and agrees, got {numbers!r:.200}")
+        return _Answer("done", await self._manifests.verdict(day, part, parts, agrees=bool(agrees)))
 
     async def _read_now(self, arguments: Mapping[str, str | int]) -> _Answer:
         meter = self._meters.get(str(arguments.get("meter", "")))

@@ -19,6 +19,7 @@ from gateway.commands import Commands
 from gateway.health import CLOCK_FLOOR
 from gateway.intake import Intake, Observer
 from gateway.learned import Learned
+from gateway.manifest import Manifests
 from gateway.progress import Progress
 from gateway.schedule import Schedule
 from gateway.sealer import Sealer
@@ -109,6 +110,15 @@ class Parts:
             random=world.jitter,
             settle_on=world.settle_on,
         )
+        self.manifests = Manifests(
+            site,
+            outbox=outbox,
+            sealer=self.sealer,
+            identity=world.identity,
+            clock=self.clock,
+            say=self.uplink.say,
+            now_ms=now_ms,
+        )
         self.commands = Commands(
             requests=self.uplink.requests,
             say=self.uplink.say,
@@ -117,6 +127,8 @@ class Parts:
             plan=_plan,
             intake=self.intake,
             sealer=self.sealer,
+            outbox=outbox,
+            manifests=self.manifests,
             identity=world.identity,
             trust=world.trust,
             epoch=outbox.epoch,

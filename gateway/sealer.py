@@ -121,18 +121,20 @@ class Sealer:
             waiting = self._outbox.unsealed()
             if not waiting.records:
                 return None
-            due_in = self._age_s_max() - waiting.age_s
-            if due_in > EARLY_S and not waiting.events and waiting.records < RECORDS_MAX:
+            new, due_in = waiting.records - waiting.again, self._age_s_max() - waiting.age_s
+            due = new and (due_in <= EARLY_S or waiting.events or new >= RECORDS_MAX)
+            if not (due or waiting.again):
                 return due_in
             key = await self.data_key()
 
             def encrypt(seq: int, kind: BatchKind, body: bytes, key: DataKey = key) -> tuple[bytes, bytes]:
                 return key.kid, envelope.seal(key, gateway=self._identity.gateway, seq=seq, kind=kind, body=body)
 
-            sealed = await self._outbox.seal(encrypt)
+            # What is new does not wait for what is sealed again, which may be days.
+            sealed = await self._outbox.seal(encrypt, again=not due)
             if sealed is None:
                 return None
-            if self._online:
+            if self._online and due:
                 self._lately.append((asyncio.get_running_loop().time(), sealed.seq))
             self.counters.batches += 1
             self.counters.records += sealed.records
@@ -148,8 +150,8 @@ class Sealer:
         """The data key of now. A new one is in the store, as a signed key record, before this returns."""
         return await self.keys.now()
 
-    async def seal_reply(self, body: bytes) -> bytes:
-        """A reply's body sealed under the key of now, with a number that no batch and no other reply has."""
+    async def seal_reply(self, body: bytes, kind: BatchKind = BatchKind.REPLY) -> bytes:
+        """A reply's or a manifest's body sealed under the key of now, with a number that nothing else has."""
         key = await self.data_key()
         seq, self._reply_seq = self._reply_seq, self._reply_seq + 1
-        return envelope.seal(key, gateway=self._identity.gateway, seq=seq, kind=BatchKind.REPLY, body=body)
+        return envelope.seal(key, gateway=self._identity.gateway, seq=seq, kind=kind, body=body)

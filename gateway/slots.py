@@ -26,6 +26,11 @@ class Slots:
         self._locate(at)
         return (self._date - _EPOCH).days
 
+    def bounds(self, day: int) -> tuple[int, int]:
+        """The first instant of a local day, and that of the next one."""
+        date = _EPOCH + timedelta(days=day)
+        return self._midnight(date), self._midnight(date + timedelta(days=1))
+
     def current(self, every_s: int, at: int) -> int:
         """The latest slot that is not after the instant."""
         self._locate(at)

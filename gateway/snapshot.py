@@ -26,6 +26,7 @@ class Snapshot:
             "keys": lambda: parts.sealer.keys.counters,
             "uplink": lambda: parts.uplink.counters,
             "commands": lambda: parts.commands.counters,
+            "manifests": lambda: parts.manifests.counters,
         }
         for name, bus in parts.buses.items():
             self.counters[f"bus.{name}"] = partial(getattr, bus, "counters")

@@ -20,13 +20,13 @@ from protocols.suites import A256GCM, CONTENT, RSA_OAEP_256, row
 from protocols.topics import GATEWAY_ID, bucket, parse_topic, topic
 
 __all__ = [
-    "RSA_OAEP_256", "Health", "Hello", "KeyRecord", "Manifest", "ManifestRow", "Receipt", "Reply", "Request", "State",
+    "RSA_OAEP_256", "Health", "Hello", "KeyRecord", "Manifest", "Receipt", "Reply", "Request", "State",
     "Wrapped", "bucket", "parse_topic", "signed", "topic", "verified",
 ]  # fmt: skip
 
 VERSION: Final = 1
 """First field of every signed payload. A reader refuses any other."""
-RECIPIENTS_MAX, VOIDED_MAX, RANGES_MAX, ROWS_MAX = 16, 4096, 1024, 4096
+RECIPIENTS_MAX, VOIDED_MAX, RANGES_MAX = 16, 4096, 1024
 JSON_MAX: Final = 256 * 1024
 KEY_VERSION: Final = 2
 """First field of a key record that names its algorithm; without one (version 1) it is A256GCM."""
@@ -305,7 +305,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """That a day is accounted for. sealed: a sealed message of kind MANIFEST whose body is `manifest_body(rows)`."""
+    """The account of a day, or a part of it. sealed: a sealed message of kind MANIFEST with a `manifest.DayPart`."""
 
     KIND: ClassVar = SignedKind.MANIFEST
 
@@ -329,36 +329,6 @@ class Manifest:
             plan=fields.octets("plan", 32, 32), sealed=fields.octets("sealed", 0, 256 * 1024),
             sent_at=fields.integer("sent_at"),
         )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestRow:
-    """One meter's and task's day: planned slots, those captured, those that ended as gaps."""
-
-    meter: str
-    task: str
-    planned: int
-    captured: int
-    gaps: int
-
-
-def manifest_body(rows: tuple[ManifestRow, ...]) -> bytes:
-    """The rows as the body of a sealed message. Raises ValueError above ROWS_MAX."""
-    if len(rows) > ROWS_MAX:
-        raise ValueError(f"manifest: {len(rows)} rows, expected at most {ROWS_MAX}")
-    return cbor2.dumps([VERSION, [[row.meter, row.task, row.planned, row.captured, row.gaps] for row in rows]])
-
-
-def manifest_rows(body: bytes) -> tuple[ManifestRow, ...]:
-    """The rows that such a body holds. Raises Malformed."""
-    rows = []
-    for item in _begin("manifest body", body, 1).array("rows", ROWS_MAX):
-        fields = Fields("manifest row", item, 5)
-        rows.append(
-            ManifestRow(meter=fields.text("meter"), task=fields.text("task"), planned=fields.integer("planned"),
-                        captured=fields.integer("captured"), gaps=fields.integer("gaps"))
-        )  # fmt: skip
-    return tuple(rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

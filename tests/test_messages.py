@@ -17,14 +17,11 @@ from protocols.messages import (
     Hello,
     KeyRecord,
     Manifest,
-    ManifestRow,
     Receipt,
     Reply,
     Request,
     State,
     Wrapped,
-    manifest_body,
-    manifest_rows,
     signed,
     verified,
 )
@@ -190,12 +187,6 @@ def test_another_version_is_refused() -> None:
         KeyRecord.decode(cbor2.dumps([2, *cbor2.loads(EXAMPLES[KeyRecord].encode())[1:]]))
     with pytest.raises(Malformed, match="version"):
         State.decode(b'{"v": 2, "gateway": "gw-1", "state": "online", "epoch": 1, "at": 1}')
-
-
-@given(st.lists(st.builds(ManifestRow, meter=TEXTS, task=TEXTS, planned=WHOLE, captured=WHOLE, gaps=WHOLE), max_size=4))
-@settings(max_examples=20)
-def test_the_rows_of_a_manifest_come_back(rows: list[ManifestRow]) -> None:
-    assert manifest_rows(manifest_body(tuple(rows))) == tuple(rows)
 
 
 @given(GATEWAYS)

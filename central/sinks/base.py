@@ -232,8 +232,14 @@ class Sink(Protocol):
         """
         ...
 
-    def readings(self) -> Iterator[ReadingRow]:
-        """All reading rows."""
+    def readings(
+        self, *, meter: str | None = None, since: int | None = None, until: int | None = None
+    ) -> Iterator[ReadingRow]:
+        """All reading rows, or those of a meter, or of stamps in [since, until)."""
+        ...
+
+    def slots_filled(self, meter: str, since: int, until: int) -> dict[str, int]:
+        """By task, how many slots of a meter in [since, until) have a capture."""
         ...
 
     def gaps(

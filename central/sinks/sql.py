@@ -256,13 +256,23 @@ class SqlSink(AskingSink, ABC):
                 (gateway, name, storable(text), self._time(at)),
             )  # fmt: skip
 
-    def readings(self) -> Iterator[ReadingRow]:
+    def readings(
+        self, *, meter: str | None = None, since: int | None = None, until: int | None = None
+    ) -> Iterator[ReadingRow]:
         """See Sink."""
+        wanted = {
+            "meter = ?": meter,
+            "stamp >= ?": None if since is None else self._time(since),
+            "stamp < ?": None if until is None else self._time(until),
+        }
+        chosen = {condition: value for condition, value in wanted.items() if value is not None}
+        where = f" WHERE {' AND '.join(chosen)}" if chosen else ""
         with self._reading() as cursor:
             cursor.execute(
-                "SELECT point, meter, quantity, stamp, source, value, text, quality, fault, detail, ratio, slot,"
-                " read_at, task, gateway, epoch, seq FROM reading"
-            )
+                self._sql("SELECT point, meter, quantity, stamp, source, value, text, quality, fault, detail, ratio,"
+                          f" slot, read_at, task, gateway, epoch, seq FROM reading{where}"),
+                tuple(chosen.values()),
+            )  # fmt: skip
             for row in cursor:
                 plain = row[6] if row[5] is None else _plain(row[5])
                 point, meter, quantity, stamp, source, _, _, quality, fault, detail, ratio, slot, read_at, *origin = row
@@ -270,6 +280,15 @@ class SqlSink(AskingSink, ABC):
                     point, meter, quantity, self._at(stamp), source, plain, quality, fault, detail, _plain(ratio),
                     self._ms(slot), self._at(read_at), *origin,
                 )  # fmt: skip
+
+    def slots_filled(self, meter: str, since: int, until: int) -> dict[str, int]:
+        """See Sink."""
+        return dict(
+            self._all(
+                "SELECT task, count(*) FROM filled_slot WHERE slot >= ? AND slot < ? AND meter = ? GROUP BY task",
+                (self._time(since), self._time(until), meter),
+            )
+        )
 
     def gaps(
         self, *, meter: str | None = None, since: int = 0, until: int | None = None, closed: bool = True

@@ -1,0 +1,278 @@
+"""The daily account: after each local midnight, what was planned, what came of it, and a sum over every value.
+
+The centre makes the same account of its own table and says whether they agree. Until it has said so the account is sent
+again now and then; where they differ the day is sent again, and after it the account. An account is made only when the
+centre has given its receipt for all that it counts: what is still on its way is not missing.
+"""
+
+import asyncio
+import json
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from zlib import crc32
+
+from buffer import account
+from buffer.outbox import Outbox
+from config.model import Site
+from gateway.clock import Clock
+from gateway.sealer import Sealer
+from gateway.slots import Slots
+from identity.gateway import GatewayIdentity
+from protocols.capture import Capture, Gap
+from protocols.envelope import BatchKind
+from protocols.manifest import METERS_MAX, SUM_BELOW, DayPart, MeterDay, TaskDay, term
+from protocols.messages import Manifest, signed
+
+log = logging.getLogger(__name__)
+
+ROUND_S = 60.0
+"""Between two looks whether there is something to account for."""
+AFTER_MIDNIGHT_S = 300.0
+"""Late slots are filed by then."""
+SPREAD_S = 1800
+"""Up to so much later, each gateway at its own time: a fleet that shares a midnight must not share this moment."""
+ACCEPTED_S = 60.0
+"""What was read so long ago has been accepted, or never will be."""
+AGAIN_S, AGAIN_S_MAX = 600.0, 6 * 3600.0
+"""Until an account without an answer is sent again: doubled each time."""
+SENT_AGAIN_MAX = 3
+"""Times that a day is sent again because the accounts differ; then people must look."""
+DAYS_MAX = 31
+"""Older days are given up: the centre reports that it has no account of them."""
+PIECE_RECORDS, PIECE_PAUSE_S = 64, 0.01
+"""A day is read in pieces, so that buses and uplink go on meanwhile."""
+DAY_MS = 86_400_000
+FACT = "manifest.day"
+"""The fact under which the last day is kept that the centre has agreed to, or that was given up."""
+
+Say = Callable[[str, bytes], Awaitable[bool]]
+
+
+@dataclass(slots=True)
+class ManifestCounters:
+    """What became of accounts."""
+
+    sent: int = 0
+    """Parts."""
+    agreed: int = 0
+    """Days."""
+    differed: int = 0
+    """Times that the centre found a day to differ."""
+    sent_again: int = 0
+    """Records that were sealed again for it, at most."""
+    given_up: int = 0
+
+
+@dataclass(slots=True)
+class _Open:
+    """A day that the centre has not agreed to yet."""
+
+    day: int
+    looked_at: int | None = None
+    """UTC ms: everything accepted by then is to be receipted before the account is made."""
+    mark: tuple[int, int] | None = None
+    """(epoch, seq): the first batch that need not be."""
+    next_at: float = -math.inf
+    tries: int = 0
+    again: int = 0
+    agreed: set[int] = field(default_factory=set)
+
+
+class Manifests:
+    """Gives account of each day, in their order."""
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        outbox: Outbox,
+        sealer: Sealer,
+        identity: GatewayIdentity,
+        clock: Clock,
+        say: Say,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.counters = ManifestCounters()
+        self._site = site
+        self._outbox = outbox
+        self._sealer = sealer
+        self._identity = identity
+        self._clock = clock
+        self._say = say
+        self._now_ms = now_ms
+        self._slots = Slots(site.zone)
+        self._plan = plan_digest(site)
+        self._late_ms = round(1000 * (AFTER_MIDNIGHT_S + crc32(site.gateway.encode()) % SPREAD_S))
+        self._open: _Open | None = None
+
+    async def run(self) -> None:
+        """For ever. Raises OutboxError."""
+        while True:
+            await asyncio.sleep(ROUND_S)
+            if self._clock.trusted():
+                await self._look()
+
+    async def verdict(self, day: int, part: int, parts: int, *, agrees: bool) -> str:
+        """What the centre says of a part of a day; says what is done about it, for people."""
+        now = self._open
+        if now is None or now.day != day:
+            return f"day {day} is not open"
+        if agrees:
+            now.agreed.add(part)
+            if len(now.agreed) >= parts:
+                self.counters.agreed += 1
+                await self._close(now)
+            return "noted"
+        self.counters.differed += 1
+        if now.again >= SENT_AGAIN_MAX:
+            log.error("account differs day=%d part=%d times=%d: given up", day, part, now.again)
+            self.counters.given_up += 1
+            await self._close(now)
+            return "given up"
+        since, until = self._bounds(day)
+        rows = await self._outbox.send_again(since, until)
+        self.counters.sent_again += rows
+        log.warning("account differs day=%d part=%d: sending the day again records=%d", day, part, rows)
+        self._open = _Open(day=day, again=now.again + 1)
+        return f"{rows} records are sent again"
+
+    async def _look(self) -> None:
+        ended = self._slots.day(self._now_ms() - self._late_ms) - 1
+        known = self._outbox.fact(FACT)
+        if known is None:  # the first day that is accounted for is the one in which the gateway began
+            await self._outbox.set_fact(FACT, str(self._slots.day(self._now_ms()) - 1))
+            return
+        if self._open is None:
+            day = max(int(known) + 1, ended - DAYS_MAX)
+            if day > ended:
+                return
+            self._open = _Open(day=day)
+        if await self._settled(self._open) and asyncio.get_running_loop().time() >= self._open.next_at:
+            await self._give(self._open)
+
+    async def _close(self, done: _Open) -> None:
+        self._open = None
+        await self._outbox.set_fact(FACT, str(done.day))
+
+    async def _settled(self, of: _Open) -> bool:
+        """Whether the centre has all that was accepted before we first looked."""
+        waiting = self._outbox.unsealed()
+        if of.looked_at is None:
+            of.looked_at = self._now_ms()
+        if of.mark is None:
+            if waiting.again or (waiting.oldest_at is not None and waiting.oldest_at <= of.looked_at):
+                return False
+            of.mark = (self._outbox.epoch, self._outbox.next_seq)
+        oldest = self._outbox.look(account.oldest)
+        return oldest is None or oldest >= of.mark
+
+    def _bounds(self, day: int) -> tuple[int, int]:
+        return self._slots.bounds(day)
+
+    async def _give(self, of: _Open) -> None:
+        """Make the account of the day and send it."""
+        assert of.looked_at is not None
+        meters = await self._account(of.day, of.looked_at)
+        since, until = self._bounds(of.day)
+        parts = [meters[at : at + METERS_MAX] for at in range(0, len(meters), METERS_MAX)] or [()]
+        for number, part in enumerate(parts):
+            if number in of.agreed:
+                continue
+            body = DayPart(
+                since=since, until=until, cut=self._cut(until, of.looked_at), part=number, parts=len(parts), meters=part
+            ).encode()
+            sealed = await self._sealer.seal_reply(body, BatchKind.MANIFEST)
+            manifest = Manifest(
+                gateway=self._identity.gateway, epoch=self._outbox.epoch, day=of.day, plan=self._plan, sealed=sealed,
+                sent_at=self._now_ms(),
+            )  # fmt: skip
+            if not await self._say("manifest", signed(manifest, kid=self._identity.kid, sign=self._identity.sign)):
+                return
+            self.counters.sent += 1
+        of.next_at = asyncio.get_running_loop().time() + min(AGAIN_S * 2**of.tries, AGAIN_S_MAX)
+        of.tries = min(of.tries + 1, 16)
+
+    def _cut(self, until: int, looked_at: int) -> int:
+        return min(looked_at - round(1000 * ACCEPTED_S), until + DAY_MS)
+
+    async def _account(self, day: int, looked_at: int) -> tuple[MeterDay, ...]:
+        """The account of every meter of the site, of what the store has."""
+        since, until = self._bounds(day)
+        cut = self._cut(until, looked_at)
+        before = max((task.every_s for task in self._site.tasks), default=0) * 1000
+        ledger = _Ledger(since, until, cut)
+        numbers = self._outbox.look(partial(account.numbers, since=since - before, until=max(until, cut)))
+        for at in range(0, len(numbers), PIECE_RECORDS):
+            for record in self._outbox.look(partial(account.records, wanted=numbers[at : at + PIECE_RECORDS])):
+                if isinstance(record, Capture | Gap):
+                    ledger.take(record)
+            await asyncio.sleep(PIECE_PAUSE_S)
+        tasks = {task.name: task for task in self._site.tasks}
+        return tuple(
+            MeterDay(
+                meter=meter.id,
+                values=ledger.values[meter.id],
+                total=ledger.totals[meter.id],
+                tasks=tuple(
+                    ledger.task(meter.id, name, list(self._slots.between(tasks[name].every_s, since - 1, until)))
+                    for name in meter.tasks
+                ),
+            )
+            for meter in self._site.meters
+        )
+
+
+class _Ledger:
+    """Adds up the records of a day."""
+
+    def __init__(self, since: int, until: int, cut: int) -> None:
+        self.values: dict[str, int] = defaultdict(int)
+        self.totals: dict[str, int] = defaultdict(int)
+        self._since, self._until, self._cut = since, until, cut
+        self._seen: dict[tuple[str, str, int, str], None] = {}
+        self._captured: dict[tuple[str, str], set[int]] = defaultdict(set)
+        self._gaps: dict[tuple[str, str], set[int]] = defaultdict(set)
+        self._before: set[tuple[str, str]] = set()
+        """Series that had begun before the day."""
+
+    def take(self, record: Capture | Gap) -> None:
+        """Count a record. They come by slot, so a value that several tasks share comes again soon."""
+        series = record.meter, record.task
+        if record.slot is not None:
+            if record.slot < self._since:
+                self._before.add(series)
+            elif record.slot < self._until:
+                (self._captured if isinstance(record, Capture) else self._gaps)[series].add(record.slot)
+        if isinstance(record, Gap) or not self._since <= record.stamp < self._until or record.read_at >= self._cut:
+            return
+        meter, stamp, source = record.meter, record.stamp, record.source.value
+        for value in record.values:
+            plain = value.plain
+            key = (meter, value.quantity.name, stamp, source)
+            if plain is not None and key not in self._seen:
+                self._seen[key] = None
+                self.values[meter] += 1
+                self.totals[meter] = (self.totals[meter] + term(key[1], stamp, source, plain)) % SUM_BELOW
+
+    def task(self, meter: str, name: str, slots: list[int]) -> TaskDay:
+        """The day of a task of a meter; slots: those of the day. What lies before the series began was not planned."""
+        captured, gaps = self._captured[meter, name], self._gaps[meter, name]
+        begun = 0 if (meter, name) in self._before else min(captured | gaps, default=math.inf)
+        return TaskDay(
+            task=name, planned=sum(slot >= begun for slot in slots), captured=len(captured), gaps=len(gaps - captured)
+        )
+
+
+def plan_digest(site: Site) -> bytes:
+    """SHA-256 of what the site plans: its tasks, and which meter has which."""
+    plan = {
+        "zone": site.zone,
+        "tasks": [[t.name, t.every_s, t.offset_s, list(t.items)] for t in site.tasks],
+        "meters": [[m.id, m.point, list(m.tasks)] for m in site.meters],
+    }
+    return sha256(json.dumps(plan, ensure_ascii=False, separators=(",", ":")).encode()).digest()

@@ -1,0 +1,156 @@
+"""A day's account: gateway and centre agree on what is complete, and what is not is found and sent again."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.model import TaskEntry
+from gateway.daemon import Daemon
+from gateway.manifest import FACT, SENT_AGAIN_MAX, ManifestCounters, plan_digest
+from protocols.errors import Malformed
+from protocols.manifest import METERS_MAX, SUM_BELOW, DayPart, MeterDay, TaskDay, term
+from simulators import virtual
+from simulators.describe import uniform
+from tests.chain import START, Chain
+
+TASKS = (
+    TaskEntry(name="curve", every_s=900, items=("energy.active.import.total", "voltage.a")),
+    TaskEntry(name="bill", every_s=3600, items=("energy.active.import.total",)),
+)
+HOURS = 3600
+TEXTS = st.text(max_size=8)
+WHOLE = st.integers(0, 2**63 - 1)
+DAYS = st.builds(TaskDay, task=TEXTS, planned=WHOLE, captured=WHOLE, gaps=WHOLE)
+METERS = st.builds(
+    MeterDay,
+    meter=TEXTS,
+    values=WHOLE,
+    total=st.integers(0, SUM_BELOW - 1),
+    tasks=st.lists(DAYS, max_size=3).map(tuple),
+)
+
+
+@given(st.builds(DayPart, since=WHOLE, until=WHOLE, cut=WHOLE, part=st.integers(0, 9), parts=st.integers(1, 10),
+                 meters=st.lists(METERS, max_size=3).map(tuple)))  # fmt: skip
+def test_an_account_comes_back_as_it_was(part: DayPart) -> None:
+    assert DayPart.decode(part.encode()) == part
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_are_anything_but_an_account_or_malformed(data: bytes) -> None:
+    try:
+        assert DayPart.decode(data).encode() == data
+    except Malformed:
+        return
+
+
+@pytest.mark.parametrize(("one", "other"), [("230.0", "230"), ("230.00", "230.0"), ("-0.0", "0"), ("1.50", "1.5")])
+def test_equal_numbers_count_as_equal(one: str, other: str) -> None:
+    assert term("voltage.a", 1, "meter_live", one) == term("voltage.a", 1, "meter_live", other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("230", "23"), ("1", "10"), ("1.05", "1.5"), ("1", "-1")])
+def test_different_numbers_do_not(one: str, other: str) -> None:
+    assert term("voltage.a", 1, "meter_live", one) != term("voltage.a", 1, "meter_live", other)
+
+
+def lived(
+    directory: Path, hours: float, harm: Callable[[Chain], None] = lambda _: None, *, harm_at_h: float = 1.9
+) -> tuple[Chain, ManifestCounters]:
+    """A chain that began at 22:15, and was harmed some time before midnight's account."""
+
+    async def scenario() -> tuple[Chain, ManifestCounters]:
+        chain = Chain(directory, uniform(buses=2, meters_per_bus=METERS_MAX // 2 + 2), TASKS)
+        async with chain.running() as daemon:
+            await asyncio.sleep(harm_at_h * HOURS)
+            harm(chain)
+            await asyncio.sleep((hours - harm_at_h) * HOURS)
+            counters = _manifests(daemon)
+            await chain.drain(daemon)
+            assert daemon.parts is not None
+        assert chain.truth().passed
+        chain.close()
+        return chain, counters
+
+    return virtual.run(scenario(), start_ms=START)
+
+
+def _manifests(daemon: Daemon) -> ManifestCounters:
+    assert daemon.parts is not None
+    return daemon.parts.manifests.counters
+
+
+def test_a_day_ends_with_an_account_that_agrees(tmp_path: Path) -> None:
+    chain, counters = lived(tmp_path, 3.5)
+    assert counters == ManifestCounters(sent=2, agreed=1)
+    assert chain.landing.counters["manifests.agree"] == 2  # more meters than one part holds
+    assert chain.landing.counters["manifests.differ"] == 0
+
+
+def test_a_reading_that_was_deleted_at_the_centre_is_found_and_sent_again(tmp_path: Path) -> None:
+    def delete(chain: Chain) -> None:
+        sink = chain.sink
+        with sink._transaction() as cursor:  # type: ignore[attr-defined]
+            cursor.execute("SELECT meter, stamp, quantity FROM reading ORDER BY stamp LIMIT 1")
+            cursor.execute("DELETE FROM reading WHERE (meter, stamp, quantity) = (?, ?, ?)", cursor.fetchone())
+
+    chain, counters = lived(tmp_path, 4.5, delete)
+    assert chain.landing.counters["manifests.differ"] == 1
+    assert counters.differed == 1
+    assert counters.sent_again > 0
+    assert counters.agreed == 1
+
+
+def test_a_value_that_was_changed_at_the_centre_is_found(tmp_path: Path) -> None:
+    def change(chain: Chain) -> None:
+        with chain.sink._transaction() as cursor:  # type: ignore[attr-defined]
+            cursor.execute("SELECT meter, stamp, quantity FROM reading ORDER BY stamp LIMIT 1")
+            cursor.execute("UPDATE reading SET value = '1' WHERE (meter, stamp, quantity) = (?, ?, ?)",
+                           cursor.fetchone())  # fmt: skip
+
+    async def scenario() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=2), TASKS)
+        async with chain.running() as daemon:
+            await asyncio.sleep(1.9 * HOURS)
+            change(chain)
+            await asyncio.sleep(8 * HOURS)
+            counters = _manifests(daemon)
+            assert counters.differed == SENT_AGAIN_MAX + 1
+            assert counters.given_up == 1
+            assert daemon.parts is not None
+            assert daemon.parts.outbox.fact(FACT) is not None
+        assert not chain.truth().passed
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
+def test_an_account_waits_for_what_is_still_on_its_way(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=2), TASKS)
+        async with chain.running() as daemon:
+            await asyncio.sleep(HOURS)
+            chain.disconnect_centre()
+            await asyncio.sleep(6 * HOURS)
+            assert _manifests(daemon).sent == 0
+            chain.connect_centre()
+            await asyncio.sleep(HOURS)
+            assert _manifests(daemon) == ManifestCounters(sent=1, agreed=1)
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
+def test_another_plan_has_another_digest(tmp_path: Path) -> None:
+    async def digest(tasks: tuple[TaskEntry, ...]) -> bytes:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=1), tasks)
+        found = plan_digest(chain.site)
+        chain.close()
+        return found
+
+    assert virtual.run(digest(TASKS), start_ms=START) == virtual.run(digest(TASKS), start_ms=START)
+    assert virtual.run(digest(TASKS), start_ms=START) != virtual.run(digest(TASKS[:1]), start_ms=START)
