@@ -16,7 +16,7 @@ from buffer.errors import OutboxError, StoreDamaged
 from buffer.graft import graft, page_bytes
 from buffer.rows import to_row
 from buffer.salvage import Salvaged, readable, salvage
-from buffer.sqlite import open_reader, open_store, transaction, translated
+from buffer.sqlite import abandon, open_reader, open_store, transaction, translated
 from protocols.capture import Event
 
 PARTS: Final = ("-wal", "-shm", "")
@@ -52,10 +52,10 @@ def _sound(path: Path, connect: Callable[[], apsw.Connection]) -> apsw.Connectio
         with translated(path):
             found = _first_look(connection, path)
     except BaseException:
-        connection.close()
+        abandon(connection)
         raise
     if found:
-        connection.close()
+        abandon(connection)
         raise StoreDamaged(f"{path}: {'; '.join(found)}")
     return connection
 

@@ -8,10 +8,12 @@ connections that write or checkpoint; so there is one read-write connection, and
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 import apsw
@@ -73,7 +75,7 @@ def open_store(
             })  # fmt: skip
             _migrate(connection, path)
         except BaseException:
-            connection.close()
+            abandon(connection)
             raise
         return connection
 
@@ -88,7 +90,7 @@ def open_reader(path: Path) -> apsw.Connection:
             connection.execute("PRAGMA query_only = ON")
             _assert(connection, path, {"mmap_size": 0, "temp_store": 2, "query_only": 1})
         except BaseException:
-            connection.close()
+            abandon(connection)
             raise
         return connection
 
@@ -99,6 +101,17 @@ def _common(connection: apsw.Connection) -> None:
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
+
+
+def abandon(connection: apsw.Connection) -> None:
+    """Close a connection that met an error: its pages may never have reached the disk, so none is copied home.
+
+    The next connection recovers the WAL instead, frame by frame, checksums and all. What fails here too says nothing
+    new: the error that led here is on its way to the caller.
+    """
+    with suppress(apsw.Error):
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.close()
 
 
 def pragma(connection: apsw.Connection, name: str) -> int | str | None:
@@ -124,14 +137,15 @@ def _assert(connection: apsw.Connection, path: Path, expected: dict[str, int | s
                                f"promise on this file or file system")  # fmt: skip
 
 
-def schemas() -> dict[int, str]:
+@cache
+def schemas() -> Mapping[int, str]:
     """The SQL of every schema version, by number: schema_1.sql makes the first, each later one alters the former."""
     found = {}
     for entry in resources.files("buffer").iterdir():
         match = _SCHEMA_FILE.fullmatch(entry.name)
         if match:
             found[int(match[1])] = entry.read_text(encoding="utf-8")
-    return dict(sorted(found.items()))
+    return MappingProxyType(dict(sorted(found.items())))
 
 
 def _version(connection: apsw.Connection, path: Path) -> int:

@@ -16,7 +16,7 @@ import apsw
 from buffer.ballast import Ballast
 from buffer.errors import OutboxError, StoreDamaged, StoreFull
 from buffer.rows import EventRow, Row
-from buffer.sqlite import integers, pragma, transaction, translated
+from buffer.sqlite import abandon, integers, pragma, transaction, translated
 from buffer.words import TABLES, Limits, RecordClass, Sealed, Standing
 from protocols.envelope import BatchKind
 
@@ -149,6 +149,7 @@ class Store:
             try:
                 return work(connection)
             except apsw.FullError:
+                self._take_stock(connection)
                 unsettled = appending and self._refused >= self.limits.full_patience
                 if reliefs >= RELIEFS_MAX or not self.relieve(connection, appending=appending, unsettled=unsettled):
                     raise
@@ -258,16 +259,19 @@ class Store:
                 connection, self._connection = self._connection, None
                 connection.close()
 
+    def _take_stock(self, connection: apsw.Connection) -> None:
+        """After a job that found no room: see that nothing of it is there, and take back what is."""
+        known = self.next_seq, self.standing.batches, *(self._tail[kind][0] for kind in TABLES)
+        newest = ", ".join(f"(SELECT coalesce(max(id), 0) FROM {table})" for table in TABLES.values())
+        if known != integers(connection, f"SELECT next_seq, (SELECT count(*) FROM batch), {newest} FROM boot"):
+            with transaction(connection):
+                self._forget_behind_tail(connection)
+            self._read(connection)
+
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Closing would checkpoint, and so copy pages home that may never have reached the disk. The new connection
-            # recovers the WAL instead, frame by frame, checksums and all.
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            try:
-                connection.close()
-            except apsw.Error:
-                self.counters["disk_errors"] += 1
+            abandon(connection)
 
     def _reopen(self) -> apsw.Connection:
         if self._lost:
@@ -279,7 +283,7 @@ class Store:
                 self._forget_behind_tail(connection)
             self._read(connection)
         except BaseException:
-            connection.close()
+            abandon(connection)
             raise
         self._connection = connection
         self.counters["reopened"] += 1

@@ -17,14 +17,8 @@ from protocols import envelope
 from protocols.capture import Event, Fault, Gap
 from protocols.envelope import BatchKind
 from tests.crash.scenario import GATEWAY, NOW, Keys, capture
+from tests.former import sample
 from tests.outbox import settle
-
-VECTORS = Path(__file__).parent / "vectors"
-
-
-def sample(version: int) -> Path:
-    """The file that holds the sample of a schema."""
-    return VECTORS / f"outbox_schema_{version}.db.gz"
 
 
 async def fill(directory: Path) -> None:

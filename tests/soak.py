@@ -6,11 +6,13 @@ are restored; sessions that are reset; and fuzzed buses.
 """
 
 import asyncio
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count, product
 from pathlib import Path
 from random import Random
 
@@ -21,6 +23,8 @@ from tests.broker import MOSQUITTO, running_broker
 from tests.broker_matrix import over_cluster
 from tests.clusters import NATS, RABBITMQ, Cluster, NatsCluster, RabbitCluster
 from tests.crash.campaign import campaign as cut_power
+from tests.crash.ordeal import FAILURES, Ordeal, undergo
+from tests.crash.trouble import Trouble
 from tests.faults.campaign import FAMILIES, Family
 from tests.faults.campaign import campaign as fuzz_bus
 from tests.ledger import Campaign, Entry, main
@@ -36,6 +40,7 @@ KILLS = 30
 BACKLOG = 10_000_000
 CUTS = 50
 CRASH_IMAGES = 1_000
+ORDEAL_STEP = 8
 EXCHANGES = 100_000
 RESTORES = 2_000
 
@@ -138,6 +143,29 @@ def fuzzed(entries: Sequence[Entry]) -> str:
     return "faults: " + "; ".join(told)
 
 
+def ordeal(seed: int) -> str:
+    """Every eighth operation of the disk fails, in each way; eight seeds are all of them."""
+    lives = asyncio.run(_ordeal(seed))
+    assert [life.wrong for life in lives if life.wrong] == []
+    return f"{len(lives)} lives, {sum(life.refused for life in lives)} times refused"
+
+
+async def _ordeal(seed: int) -> list[Ordeal]:
+    lives: list[Ordeal] = []
+    with scratch(100) as directory:
+        disk = Trouble(f"ordeal-{seed}", directory)
+        for failure, lasting in product((*FAILURES, "read"), (False, True)):
+            for n in count(seed % ORDEAL_STEP, ORDEAL_STEP):
+                here = directory / f"{failure}-{lasting}-{n}"
+                here.mkdir()
+                lives.append(await undergo(here, disk, failure, n, lasting=lasting, seed=1000 + seed))
+                shutil.rmtree(here)
+                if not lives[-1].hit:
+                    break
+        disk.unregister()
+    return lives
+
+
 CAMPAIGNS: dict[str, Campaign] = {
     "week": week,
     "kill": kill,
@@ -146,6 +174,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "nats": partial(cluster, NatsCluster),
     "rabbitmq": partial(cluster, RabbitCluster),
     "crash": crash,
+    "ordeal": ordeal,
     "restore": restore,
     "reset": reset,
     **{f"faults-{family}": partial(faults, family) for family in FAMILIES},

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buffer import sqlite
-from buffer.errors import OutboxError, StoreDamaged, StoreFailed, StoreForeign, StoreFull
+from buffer.errors import StoreDamaged, StoreFailed, StoreForeign
 from buffer.graft import PAGE_SIZES
 from buffer.history import History
 from buffer.outbox import STORE_NAME
@@ -76,61 +76,6 @@ def test_somebody_elses_database_is_refused_and_left_as_it_is(tmp_path: Path) ->
 
 
 # ---- when it fails
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("failure", [apsw.IOError, apsw.FullError], ids=["io", "full"])
-async def test_a_failure_of_any_one_operation_loses_nothing_and_acknowledges_nothing_falsely(
-    tmp_path: Path, disk: Recording, failure: type[apsw.Error]
-) -> None:
-    """The n-th change of the file fails, for n = 0, 1, 2, ... until a life passes without."""
-    disk.failure = failure
-    failures = 0
-    for n in itertools.count():
-        directory = tmp_path / str(n)
-        outbox = open_outbox(directory, vfs=disk.name, limits=Limits(seal_values=4))
-        sealer = Sealer(outbox)
-        sealer.key = await sealer.keys.add(outbox)
-        disk.changes, disk.fail_at, disk.failed = 0, n, False
-        accepted: list[Record] = []
-        refused = 0
-        for number in range(4):
-            records: list[Record] = [capture(10 * number + k, slot=SLOT + number) for k in range(3)]
-            for attempt in range(2):
-                try:
-                    await outbox.append(records, urgent=True)
-                except (StoreFull, StoreFailed):
-                    refused += 1
-                    assert attempt == 0, "it failed once"
-                else:
-                    accepted += records
-                    break
-            for attempt in range(2):
-                try:
-                    await sealer.one()
-                except OutboxError:
-                    refused += 1
-                    assert attempt == 0, "it failed once"
-                else:
-                    break
-        failed, disk.fail_at = disk.failed, None
-        failures += failed
-        assert len(sealer.numbers) == len(set(sealer.numbers)), "no nonce twice"
-        await sealer.all()
-        batches = outbox.offers(1_000)
-        assert [batch.seq for batch in batches] == list(range(1, len(batches) + 1)), "no gap"
-        assert sealer.open(batches) == accepted
-        assert outbox.last_slot("meter-1", "curve") == SLOT + 3
-        # A failed checkpoint is made up for by the next: it is the one failure that nobody need hear of.
-        assert refused or not failed or outbox.counters["disk_errors"] == 0
-        await outbox.close()
-        reopened = open_outbox(directory)
-        assert reopened.damage == []
-        assert reopened.offers(1_000) == batches
-        await reopened.close()
-        if not failed:
-            break
-    assert failures > 20
 
 
 async def test_a_commit_that_went_through_although_its_sync_failed_leaves_no_trace(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A store of every schema that ever was opens, and drains; one of a schema to come is refused and left as it is."""
 
 import gzip
-import sqlite3
 from pathlib import Path
 
 import apsw
@@ -11,36 +10,19 @@ from buffer import sqlite
 from buffer.errors import OutboxError, StoreForeign
 from buffer.history import History
 from buffer.outbox import STORE_NAME
-from buffer.rows import from_row
 from buffer.sqlite import open_store
 from buffer.words import RecordClass
 from protocols.batch import pack
-from protocols.capture import Record
 from tests.crash.scenario import NOW, capture
+from tests.former import sample, unsettled
 from tests.outbox import Sealer, open_outbox, settle
-from tests.outbox_sample import sample
-
-
-def _unsettled(path: Path) -> tuple[list[tuple[int, int, bytes]], list[Record]]:
-    """The batches of a store, and its records that no batch holds and that are not settled; by plain SQL."""
-    connection = sqlite3.connect(path)
-    batches = connection.execute("SELECT epoch, seq, message FROM batch ORDER BY epoch, seq").fetchall()
-    records = []
-    for kind, table in ((65002, "event"), (65001, "record")):
-        rows = connection.execute(
-            f"SELECT body FROM {table} WHERE id > (SELECT sealed_upto FROM lane WHERE kind = ?1) OR EXISTS"
-            f" (SELECT 1 FROM requeue WHERE kind = ?1 AND {table}.id BETWEEN first AND last)", (kind,),
-        )  # fmt: skip
-        records += [from_row(body) for (body,) in rows]
-    connection.close()
-    return batches, records
 
 
 @pytest.mark.parametrize("version", sqlite.schemas())
 async def test_a_store_of_every_schema_opens_and_drains(tmp_path: Path, version: int) -> None:
     path = tmp_path / STORE_NAME
     path.write_bytes(gzip.decompress(sample(version).read_bytes()))
-    batches, records = _unsettled(path)
+    batches, records = unsettled(path)
     assert len(batches) > 4
     assert len(records) == 4
     with History(tmp_path) as history:

@@ -38,7 +38,7 @@ async def campaign(scratch: Path, *, seed: int, images: int, steps: int = 60, sy
         life = await live(home, recording, rng, steps=steps, synchronous=synchronous)
         account.accepted += len(life.accepted)
         count = min(images_per_life, images - account.images)
-        points = sorted(rng.randint(0, len(recording.log)) for _ in range(count))
+        points = sorted(rng.randint(life.begins, len(recording.log)) for _ in range(count))
         disk, at = Disk(), 0
         for point in points:
             for op in recording.log[at:point]:

@@ -1,29 +1,33 @@
 """A gateway's life with its outbox, and what must hold of every image that a power cut could leave of it."""
 
+import gzip
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
 import apsw
 
-from buffer.outbox import Outbox
+from buffer.outbox import STORE_NAME, Outbox
 from buffer.sqlite import Synchronous, open_store
 from buffer.words import Limits, Sealed
 from protocols import envelope
-from protocols.batch import decode, pack, unpack
+from protocols.batch import decode, pack
 from protocols.capture import Capture, Event, Fault, Gap, Record, Source, TimeState, Value
 from protocols.envelope import BatchKind, DataKey
 from protocols.messages import Receipt
 from protocols.quantity import by_name
-from tests.crash.recording import Recording
+from tests.crash.recording import Op, Recording
+from tests.former import sample, unsettled
 
 GATEWAY = "gateway-1"
 NOW = 1_767_225_600_000
 LIMITS = Limits(seal_values=24, monthly_days=0, daily_days=0, curve_days=0, bulk_days=0, mark_every_s=1e-9)
 """Small batches and no history, so that a short life has many batches, and purges."""
+FORMER_SCHEMA = 0.3
+"""Of lives that begin with a store of schema 1."""
 CHECKPOINT_PAGES = 24
 """The same for checkpoints and resets of the WAL."""
 
@@ -72,9 +76,21 @@ class Life:
     keys: Keys
     given: set[bytes] = field(default_factory=set)
     accepted: list[tuple[int, bytes]] = field(default_factory=list)
+    slots: list[tuple[int, bytes, tuple[str, str, int]]] = field(default_factory=list)
+    """Of the accepted, such as have a slot: meter, task and slot."""
     at_centre: dict[bytes, int] = field(default_factory=dict)
     sealed: dict[tuple[int, int], bytes] = field(default_factory=dict)
     epochs: set[int] = field(default_factory=set)
+    begins: int = 0
+    """The place in the log before which it was not there yet."""
+
+    def accept(self, point: int, records: Sequence[Record]) -> None:
+        """These are durable from this place in the log on."""
+        for record in records:
+            packed = pack(record)
+            self.accepted.append((point, packed))
+            if not isinstance(record, Event) and record.slot is not None:
+                self.slots.append((point, packed, (record.meter, record.task, record.slot)))
 
 
 async def live(directory: Path, recording: Recording, rng: random.Random, *, steps: int,
@@ -105,10 +121,9 @@ async def live(directory: Path, recording: Recording, rng: random.Random, *, ste
             records.append(Gap(meter="meter-2", task="curve", slot=at, fault=Fault.SILENT, opened_at=NOW + at))
         if rng.random() < 0.2:
             records.append(Event(name="test", at=NOW + next(numbers), detail={"n": 1}))
-        packed = [pack(record) for record in records]
-        life.given.update(packed)
+        life.given.update(map(pack, records))
         await outbox.append(records, urgent=True)
-        life.accepted += [(here(), one) for one in packed]
+        life.accept(here(), records)
 
     async def seal(outbox: Outbox, data_key: DataKey) -> None:
         def encrypt(seq: int, kind: BatchKind, body: bytes) -> tuple[bytes, bytes]:
@@ -121,7 +136,7 @@ async def live(directory: Path, recording: Recording, rng: random.Random, *, ste
         await outbox.seal(encrypt)
 
     async def settle(outbox: Outbox) -> None:
-        offered = outbox.offers(50)
+        offered = [batch for batch in outbox.offers(50) if batch.kid in life.keys.keys]
         if not offered:
             return
         epoch = rng.choice([batch.epoch for batch in offered])
@@ -141,6 +156,8 @@ async def live(directory: Path, recording: Recording, rng: random.Random, *, ste
                               rejected=tuple((seq, "bad_tag") for seq in rejected), sent_at=NOW)  # fmt: skip
         await outbox.settle(receipt)
 
+    if rng.random() < FORMER_SCHEMA:
+        _begin_with_sample(directory, recording, life)
     outbox = open_outbox()
     data_key = await life.keys.add(outbox)
     for _ in range(steps):
@@ -152,12 +169,15 @@ async def live(directory: Path, recording: Recording, rng: random.Random, *, ste
         elif choice < 0.80:
             await settle(outbox)
         elif choice < 0.86:
-            waiting = outbox.offers(50)
+            waiting = [batch for batch in outbox.offers(50) if batch.kid in life.keys.keys]
             if waiting:
                 chosen = rng.choice(waiting)
                 await outbox.void(chosen.epoch, chosen.seq, "too long for the broker")
         elif choice < 0.90:
             data_key = await life.keys.add(outbox)
+        elif choice < 0.92:
+            former, data_key = data_key, await life.keys.add(outbox)
+            await outbox.reseal(former.kid, "the centre cannot open it")
         elif choice < 0.94:
             await outbox.set_fact("turnaround", str(rng.random()))
         elif choice < 0.97:
@@ -168,6 +188,20 @@ async def live(directory: Path, recording: Recording, rng: random.Random, *, ste
             data_key = await life.keys.add(outbox)
     await outbox.close()
     return life
+
+
+def _begin_with_sample(directory: Path, recording: Recording, life: Life) -> None:
+    """The life begins with a store of schema 1, which its first start migrates."""
+    path = directory / STORE_NAME
+    content = gzip.decompress(sample(1).read_bytes())
+    path.write_bytes(content)
+    file = recording.known(path.name, existed=True)
+    recording.log += [Op("write", file, data=content), Op("sync", file)]
+    batches, records = unsettled(path)
+    life.sealed.update({(epoch, seq): message for epoch, seq, message in batches})
+    life.given.update(map(pack, records))
+    life.begins = len(recording.log)
+    life.accept(life.begins, records)
 
 
 @dataclass
@@ -193,11 +227,8 @@ async def judge(directory: Path, point: int, life: Life, rng: random.Random, *, 
     try:
         for damage in outbox.damage:
             forbid(finding, damage)
-        for at, packed in life.accepted:
-            record = unpack(packed)
-            if at > point or isinstance(record, Event) or record.slot is None or packed in life.at_centre:
-                continue
-            if not outbox.has_slot(record.meter, record.task, record.slot):
+        for at, packed, slot in life.slots:
+            if at <= point and packed not in life.at_centre and not outbox.has_slot(*slot):
                 finding.lost += 1
         if outbox.epoch in life.epochs:
             forbid(finding, f"epoch {outbox.epoch} again")
@@ -205,7 +236,7 @@ async def judge(directory: Path, point: int, life: Life, rng: random.Random, *, 
         for batch in outbox.offers(1_000_000):
             if life.sealed.get((batch.epoch, batch.seq)) != batch.message or batch.kid not in kept:
                 forbid(finding, f"batch {batch.epoch}, {batch.seq} is not what was sealed, or has no key record")
-            else:
+            elif batch.kid in keys.keys:  # not so those of the former schema's sample
                 found.update(map(pack, keys.open(batch)))
         data_key = await keys.add(outbox)
         while (
