@@ -14,10 +14,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from enum import Enum
 from hashlib import sha256
+from secrets import token_bytes
 
 from central.epochs import epoch_state
 from central.keys import Keys
 from central.manifest import Manifests
+from central.restored import Restored
 from central.sinks.base import Arrival, Letter, Outcome, Sink, SinkAway, SinkRefuses
 from identity.centre import Centre, GatewayTrust
 from identity.datakey import NotAccepted
@@ -25,7 +27,19 @@ from identity.files import IdentityError
 from protocols import batch, envelope
 from protocols.envelope import BatchKind, DataKey
 from protocols.errors import Malformed
-from protocols.messages import Health, Hello, KeyRecord, Manifest, Receipt, State, parse_topic, signed, topic, verified
+from protocols.messages import (
+    Health,
+    Hello,
+    KeyRecord,
+    Manifest,
+    Receipt,
+    Reply,
+    State,
+    parse_topic,
+    signed,
+    topic,
+    verified,
+)
 
 log = logging.getLogger("central")
 
@@ -72,13 +86,18 @@ _KIND_OF_TOPIC = {"batch": BatchKind.CAPTURES, "event": BatchKind.EVENTS}
 class Landing:
     """The centre's judgement on every message. Used by one thread at a time; any call may raise SinkAway."""
 
-    def __init__(self, sink: Sink, *, centre: Centre, gateways: GatewayTrust, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, sink: Sink, *, centre: Centre, gateways: GatewayTrust, now_ms: Callable[[], int],
+        random: Callable[[int], bytes] = token_bytes,
+    ) -> None:  # fmt: skip
+        """random: for the ids of requests."""
         self._sink = sink
         self._centre = centre
         self._gateways = gateways
         self._now_ms = now_ms
         self._keys = Keys(sink, centre=centre, gateways=gateways)
         self._manifests = Manifests(sink, centre=centre, gateways=gateways, keys=self._keys, now_ms=now_ms)
+        self._restored = Restored(sink, centre=centre, now_ms=now_ms, random=random)
         self._due: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._answers: list[tuple[str, tuple[str, bytes]]] = []
         """(gateway, (topic, payload)) that are to be sent with the next receipts."""
@@ -119,6 +138,7 @@ class Landing:
         if not trusted:
             self._set_aside(Reason.UNKNOWN_GATEWAY, "", on, payload, f"{gateway} is not trusted")
             return
+        self._ask(gateway, self._restored.remind(gateway))
         if name in _KIND_OF_TOPIC:
             self._sealed(gateway, _KIND_OF_TOPIC[name], on, payload)
             return
@@ -170,10 +190,23 @@ class Landing:
                     raise Malformed(f"{name} of {said.gateway} on the topic of {gateway}")
                 self._sink.note(gateway, name, payload.decode(), self._now_ms())
                 self.counters[name] += 1
+            case "reply":
+                verify = self._gateways.verifier(gateway)
+                self._reply(verified(Reply, payload, gateway=gateway, verify=verify))
             case "manifest":
                 self._manifest(gateway, payload)
             case _:
                 self.counters[f"unused.{name}"] += 1
+
+    def _reply(self, reply: Reply) -> None:
+        """What became of a request; what was read for one lands by itself."""
+        asked = self._sink.answered(
+            reply.gateway, reply.request, status=reply.status, detail=reply.detail, at=self._now_ms()
+        )
+        self.counters["replies" if asked is not None else "replies.unasked"] += 1
+        if asked is not None:
+            for epoch in self._restored.replied(reply, asked):
+                self._owe(reply.gateway, epoch)
 
     def _manifest(self, gateway: str, payload: bytes) -> None:
         """A day's account: held against the tables, and answered. One that cannot be opened yet comes again."""
@@ -186,7 +219,7 @@ class Landing:
 
     def _blame(self, gateway: str, name: str, payload: bytes) -> Reason:
         """What is wrong with a message that was refused as Malformed."""
-        what = {"key": KeyRecord, "hello": Hello, "manifest": Manifest}.get(name)
+        what = {"key": KeyRecord, "hello": Hello, "manifest": Manifest, "reply": Reply}.get(name)
         if what is not None:
             for verify, reason in ((self._gateways.verifier(gateway), Reason.MISDIRECTED), (_anyone, Reason.FORGED)):
                 with suppress(Malformed):
@@ -226,7 +259,13 @@ class Landing:
         self._sink.note(gateway, "hello", json.dumps(asdict(hello) | {"voided": len(hello.voided)}), now)
         self._latest[gateway] = hello.epoch
         self._owe(gateway, hello.epoch)
+        self._ask(gateway, self._restored.notice(hello))
         self.counters["hellos"] += 1
+
+    def _ask(self, gateway: str, request: tuple[str, bytes] | None) -> None:
+        if request is not None:
+            self._answers.append((gateway, request))
+            self.counters["requests"] += 1
 
     def _sealed(self, gateway: str, kind: BatchKind, on: str, payload: bytes) -> None:
         """A sealed batch, not yet believed."""

@@ -40,24 +40,24 @@ class Restored:
         self._centre = centre
         self._now_ms = now_ms
         self._random = random
-        self._hellos: dict[str, Hello] = {}
-        """Of gateways that have been asked and have not answered; only a reminder, as each hello begins anew."""
+        self._waiting: dict[str, tuple[Hello, int]] = {}
+        """The hello of each gateway that has not answered, and when to ask it anew; each hello begins this again."""
 
     def notice(self, hello: Hello) -> tuple[str, bytes] | None:
         """What the gateway is to be sent, if it has settled what is not here and has not been asked yet."""
         gateway, epoch, upto = hello.gateway, hello.epoch, hello.first_unsettled - 1
         closed = epoch_state(self._sink, gateway, epoch).closed
         if closed.upto >= upto:
-            self._hellos.pop(gateway, None)
+            self._waiting.pop(gateway, None)
             return None
-        self._hellos[gateway] = hello
         now = self._now_ms()
         last = self._sink.last_asked(gateway, ACTION)
-        if last is not None and last.lost != "[]":
-            if last.status is None and now < last.expires_at:
-                return None
-            if last.status not in (None, "done") and now < (last.replied_at or 0) + PATIENCE_MS:
-                return None
+        again_at = 0
+        if last is not None and last.lost != "[]" and last.status != "done":
+            again_at = last.expires_at if last.status is None else (last.replied_at or 0) + PATIENCE_MS
+        self._waiting[gateway] = hello, max(again_at, now + LASTS_MS)
+        if now < again_at:
+            return None
         since = self._since(gateway)
         log.error(
             "gateway=%s epoch=%d: numbers up to %d are settled and not all here (%d are): restored from a backup?"
@@ -72,8 +72,8 @@ class Restored:
 
     def remind(self, gateway: str) -> tuple[str, bytes] | None:
         """The same for a gateway that has said something else meanwhile, and was asked too long ago."""
-        hello = self._hellos.get(gateway)
-        return None if hello is None else self.notice(hello)
+        hello, again_at = self._waiting.get(gateway, (None, 0))
+        return None if hello is None or self._now_ms() < again_at else self.notice(hello)
 
     def replied(self, reply: Reply, asked: Asked) -> tuple[int, ...]:
         """The gateway has answered. If it sends all again, what is lost is closed: the epochs that this concerns."""
@@ -83,7 +83,7 @@ class Restored:
         for epoch, upto in json.loads(asked.lost):
             self._sink.mark(reply.gateway, epoch, upto)
             epochs.append(epoch)
-        self._hellos.pop(reply.gateway, None)
+        self._waiting.pop(reply.gateway, None)
         return tuple(epochs)
 
     def _since(self, gateway: str) -> int:

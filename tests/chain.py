@@ -1,8 +1,10 @@
 """The whole chain in virtual time: simulated meters, the daemon, a broker in memory, the landing with a real SQLite."""
 
 import asyncio
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -54,13 +56,12 @@ class Chain:
         self.broker = MemoryBroker()
         self.accepted = AcceptedLog()
         self.events: list[Event] = []
-        self.sink: Sink = SqliteSink(directory / "central.db")
+        self.database = directory / "central.db"
+        self.sink: Sink = SqliteSink(self.database)
         self.identity, self.centre = keys()
         self.trust = CentreTrust.of(self.centre.public)
-        self.landing = Landing(
-            self.sink, centre=self.centre, gateways=GatewayTrust.of(self.identity.public), now_ms=now_ms
-        )
         self._random = Random(seed)
+        self.landing = self._open_landing()
         self.draw = self._random.randbytes
         """The gateway's randomness."""
         self.settle_on: Literal["receipt", "puback"] = "receipt"
@@ -69,6 +70,30 @@ class Chain:
         self.drained_at: int | None = None
         """When the last drain began: slots after that are not planned any more."""
         self._receipting: asyncio.Task[None] | None = None
+        self.connect_centre()
+
+    def _open_landing(self) -> Landing:
+        return Landing(
+            self.sink, centre=self.centre, gateways=GatewayTrust.of(self.identity.public), now_ms=now_ms,
+            random=self._random.randbytes,
+        )  # fmt: skip
+
+    def back_up(self, to: Path) -> None:
+        """Copy the centre's database as it is now."""
+        with closing(sqlite3.connect(self.database)) as source, closing(sqlite3.connect(to)) as target:
+            source.backup(target)
+
+    def restore(self, backup: Path) -> None:
+        """The centre's database is lost, and a backup takes its place; sessions break, as its machine is a new one."""
+        self.disconnect_centre()
+        self.sink.close()
+        for file in self.database.parent.glob(f"{self.database.name}*"):
+            file.unlink()
+        shutil.copyfile(backup, self.database)
+        self.sink = SqliteSink(self.database)
+        self.landing = self._open_landing()
+        self.broker.away = True
+        self.broker.away = False
         self.connect_centre()
 
     def connect_centre(self) -> None:
