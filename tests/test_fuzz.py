@@ -59,6 +59,7 @@ def _blind(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_bytes_do_harm_to_a_decoder(name: str, reports: dict[str, dict[str, Any]]) -> None:
     assert "finding" not in reports[name], reports[name]

@@ -5,7 +5,7 @@ STRINGS_MAX things built from them. Each count is checked before anything is bui
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from itertools import accumulate, chain, islice, repeat
 from operator import add
@@ -32,8 +32,9 @@ from protocols.batch.codes import (
 from protocols.batch.columns import read_values, text_at
 from protocols.batch.ints import Reader, Runs
 from protocols.batch.writing import CAPTURE, EVENT, GAP, HAS_CLOCK, HAS_METER, HAS_SLOT, VERSION
-from protocols.capture import Capture, Event, Gap, Record, Source, TimeState, Value
+from protocols.capture import Capture, Event, Gap, Record, Source, TimeState
 from protocols.errors import Malformed
+from protocols.made import maker
 from protocols.quantity import Quantity
 
 _ITEM_MAX = (WHOLE_MAX << 2) - 3
@@ -43,34 +44,11 @@ Series = tuple[int, int, int, int, int, int, int]
 Moments = tuple[int | None, int, int, int | None]
 Head = tuple[str, str, str, TimeState, Source, Decimal, Decimal]
 
-_SLOTS: Any = Capture
-_set_meter, _set_point, _set_task = _SLOTS.meter.__set__, _SLOTS.point.__set__, _SLOTS.task.__set__
-_set_slot, _set_stamp, _set_read_at = _SLOTS.slot.__set__, _SLOTS.stamp.__set__, _SLOTS.read_at.__set__
-_set_state, _set_clock_error = _SLOTS.time_state.__set__, _SLOTS.clock_error_ms.__set__
-_set_source, _set_ct, _set_pt = _SLOTS.source.__set__, _SLOTS.ct.__set__, _SLOTS.pt.__set__
-_set_values = _SLOTS.values.__set__
-assert len(Capture.__slots__) == 12
-
-
-def _capture(head: Head, moments: Moments, values: tuple[Value, ...]) -> Capture:
-    """A capture whose meter, task and values are known not to be empty: made in a third of the time of a Capture that
-    is checked, and captures of one value are most of what a body can hold."""
-    capture = object.__new__(Capture)
-    meter, point, task, state, source, ct, pt = head
-    slot, stamp, read_at, clock_error_ms = moments
-    _set_meter(capture, meter)
-    _set_point(capture, point)
-    _set_task(capture, task)
-    _set_slot(capture, slot)
-    _set_stamp(capture, stamp)
-    _set_read_at(capture, read_at)
-    _set_state(capture, state)
-    _set_clock_error(capture, clock_error_ms)
-    _set_source(capture, source)
-    _set_ct(capture, ct)
-    _set_pt(capture, pt)
-    _set_values(capture, values)
-    return capture
+_capture: Callable[..., Capture] = maker(
+    Capture, "meter", "point", "task", "time_state", "source", "ct", "pt", "slot", "stamp", "read_at", "clock_error_ms",
+    "values",
+)  # fmt: skip
+"""A capture whose meter, task and values are known not to be empty: of a Head, of Moments, and its values."""
 
 
 def decode(body: bytes) -> list[Record]:
@@ -256,7 +234,9 @@ class _Records:
         rows = zip(*columns, strict=True)
         for index, head in group:
             start, end = starts[index], starts[index + 1]
-            found[start:end] = map(_capture, repeat(head), found[start:end], rows)
+            found[start:end] = [
+                _capture(*head, *moments, values) for moments, values in zip(found[start:end], rows, strict=False)
+            ]
 
     def _heads(self, members: Sequence[int]) -> Iterator[Head]:
         """What the captures of each of these series have in common."""

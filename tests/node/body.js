@@ -12,7 +12,9 @@ const VALUES_MAX = 8192;
 const DETAILS_MAX = 1024;
 
 const QUALITY = ['good', 'doubtful', 'unavailable', 'invalid'];
-const FAULT = ['bus', 'silent', 'garbled', 'refused', 'absent', 'implausible', 'clock', 'missed', 'internal'];
+const FAULT = [
+  'bus', 'silent', 'garbled', 'refused', 'absent', 'implausible', 'clock', 'missed', 'internal', 'dropped',
+];
 const SOURCE = ['meter_freeze', 'meter_load_record', 'meter_live', 'gateway_freeze', 'manual', 'estimated'];
 const TIME_STATE = ['trusted', 'untrusted'];
 const FORM = ['number', 'time', 'text'];
@@ -25,6 +27,12 @@ function records(body, names) {
   const inflated = zlib.inflateRawSync(body.subarray(1), { maxOutputLength: INFLATED_MAX, info: true });
   if (inflated.engine.bytesWritten !== body.length - 1) throw new Error('bytes behind the deflate stream');
   return new Body(inflated.buffer, names).records();
+}
+
+/** A word of a table: new ones come to its end, and this reader would have to be told of them. */
+function word(words, number) {
+  if (number >= words.length) throw new Error(`word ${number} of ${words.length}: the gateway is newer`);
+  return words[number];
 }
 
 function zigzag(number) {
@@ -194,8 +202,8 @@ class Body {
       const stamp = stamps[n] + (slots ? slots[n] : 0);
       return {
         type: 'capture', meter: this.text(meter), point: this.text(point), task: this.text(name),
-        slot: slots ? slots[n] : null, stamp, read_at: stamp + reads[n], time_state: TIME_STATE[(flags >> 3) & 1],
-        clock_error_ms: clockErrors ? clockErrors[n] : null, source: SOURCE[flags & 7], ct: this.text(ct),
+        slot: slots ? slots[n] : null, stamp, read_at: stamp + reads[n], time_state: word(TIME_STATE, (flags >> 3) & 1),
+        clock_error_ms: clockErrors ? clockErrors[n] : null, source: word(SOURCE, flags & 7), ct: this.text(ct),
         pt: this.text(pt), values: [],
       };
     });
@@ -203,7 +211,7 @@ class Body {
 
   gaps({ flags, meter, name, point, length, slots, openings }) {
     return Array.from({ length }, (_, n) => ({
-      type: 'gap', meter: this.text(meter), task: this.text(name), slot: slots[n], fault: FAULT[flags],
+      type: 'gap', meter: this.text(meter), task: this.text(name), slot: slots[n], fault: word(FAULT, flags),
       detail: this.optional(point), opened_at: slots[n] + openings[n],
     }));
   }
@@ -266,8 +274,8 @@ class Body {
         const text = this.text(Number(this.varint()));
         value[FORM[what - 2]] = what === 2 ? plain(text) : text;
       }
-      value.quality = QUALITY[flags & 3];
-      if (flags & 32) value.fault = FAULT[this.byte()];
+      value.quality = word(QUALITY, flags & 3);
+      if (flags & 32) value.fault = word(FAULT, this.byte());
       if (flags & 64) value.detail = this.text(Number(this.varint()));
       values[at] = value;
     }
