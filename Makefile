@@ -69,7 +69,7 @@ docs: $(VENV)/.dev  ## bring the examples and tables in the documents up to date
 	$(BIN)/python -m tests.examples --write
 
 lock: $(VENV)/.dev  ## lock the requirements anew (needs uv)
-	@for name in runtime central sim dev; do (cd requirements && uv pip compile --quiet --universal --python-version 3.11 \
+	@for name in runtime central parquet sim dev; do (cd requirements && uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --upgrade $$name.in -o $$name.txt); done
 
 clean:  ## remove what was made

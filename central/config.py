@@ -8,7 +8,7 @@ from typing import Any
 from central.sinks import POSTGRESQL, SQLITE
 from config.mistake import ConfigError, Mistake
 from config.toml import REQUIRED, Key, load_toml, read_table
-from config.values import broker_url, name, path, token
+from config.values import broker_url, name, path, token, zone
 from protocols.suites import ACCEPTED, SUITES
 
 _WORKER = re.compile(r"([0-9]{1,3})/([0-9]{1,3})")
@@ -59,6 +59,8 @@ class CentralSite:
     wrap_token: str | None = None
     database: str
     broker: BrokerEntry
+    zone: str = "Asia/Shanghai"
+    """Whose days reports are of."""
 
 
 def _buckets(raw: Any) -> tuple[str, ...]:
@@ -102,6 +104,9 @@ TABLES = {
         Key("url", _database, "sqlite:////var/lib/meterwire-central/central.db",
             "Where readings land: sqlite:///PATH (a fourth slash begins an absolute path) or postgresql://USER@HOST/DATABASE."),
     ),
+    "report": (
+        Key("zone", zone, "Asia/Shanghai", "The time zone whose days the reports are of."),
+    ),
     "broker": (
         Key("url", broker_url, REQUIRED, "The broker: mqtts://host:port, or mqtt://host:port on this machine only."),
         Key("ca", path, None, "Certificates of the authorities that sign the broker's certificate; needed for mqtts."),
@@ -140,8 +145,10 @@ def load_central(file: Path) -> CentralSite:
     assert broker is not None
     assert read["keys"] is not None
     assert read["database"] is not None
+    assert read["report"] is not None
     database: str = read["database"]["url"]
     if database.startswith(SQLITE):
         database = SQLITE + str(base / database.removeprefix(SQLITE))
     keys = read["keys"] | {"keys": base / read["keys"]["keys"]}
-    return CentralSite(**keys, database=database, broker=BrokerEntry(**broker))
+    return CentralSite(**keys, database=database, broker=BrokerEntry(**broker),
+                       zone=read["report"]["zone"])  # fmt: skip

@@ -63,6 +63,7 @@ class Talk:
         self._client = make_client(tls, version, client_id, manual_ack=False, clean=True)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_disconnect = lambda *arguments: self._answers.put(f"disconnected: {arguments[3]}")
         self._client.on_message = lambda _, __, message: self.messages.put((message.topic, bytes(message.payload)))
         self._answers: SimpleQueue[str] = SimpleQueue()
         self.messages: SimpleQueue[tuple[str, bytes]] = SimpleQueue()

@@ -5,17 +5,15 @@ import signal
 import threading
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from central.config import CentralSite, load_central
 from central.config import worker as read_worker
 from central.sinks.base import SinkAway, SinkUnfit
-from config.mistake import ConfigError
-from field import output
+from field import central_reports, central_upkeep, output
+from field.central_options import Moment, config_option, iso, load_site
 from field.output import Exit, Output, words
 from field.usage import SpokenGroup
 
@@ -24,20 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("central")
 _RETRY_S_MAX = 10.0
-
-
-_config_option = click.option(
-    "-c", "--config", "file", type=click.Path(path_type=Path), default=Path("/etc/meterwire/central.toml"),
-    show_default=True, help="The configuration; docs/central.md lists its keys.",
-)  # fmt: skip
-
-
-def _load(out: Output, file: Path) -> CentralSite | None:
-    try:
-        return load_central(file)
-    except ConfigError as error:
-        out.mistakes(error.mistakes)
-        return None
 
 
 class _Worker(click.ParamType[tuple[int, int]]):
@@ -55,7 +39,7 @@ class _Worker(click.ParamType[tuple[int, int]]):
 
 
 @output.command("run")
-@_config_option
+@config_option
 @click.option("--worker", type=_Worker(), help="Which worker this is, of how many; instead of broker.worker.")
 def run(out: Output, file: Path, worker: tuple[int, int] | None) -> Exit:
     """Land what gateways send, until SIGTERM or SIGINT.
@@ -78,7 +62,7 @@ def run(out: Output, file: Path, worker: tuple[int, int] | None) -> Exit:
     from identity.files import IdentityError
     from protocols import suites
 
-    site = _load(out, file)
+    site = load_site(out, file)
     if site is None:
         return Exit.USAGE
     if worker is not None:
@@ -135,30 +119,13 @@ def _open(database: str, stopping: threading.Event) -> "Sink | None":
     return None
 
 
-class _Moment(click.ParamType[int]):
-    """An ISO date or time; UTC where it names no offset."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(
-                f"expected a date or time such as 2026-05-03 or 2026-05-03T10:15+08:00, got {value!r}", param, ctx
-            )
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
 @output.command("gaps")
-@_config_option
+@config_option
 @click.option("--meter", help="Only of this meter.")
 @click.option(
-    "--since", type=_Moment(), default=0, show_default=False, help="Slots from this time on; UTC or with offset."
+    "--since", type=Moment(), default=0, show_default=False, help="Slots from this time on; UTC or with offset."
 )
-@click.option("--until", type=_Moment(), help="Slots before this time.")
+@click.option("--until", type=Moment(), help="Slots before this time.")
 @click.option("--all", "closed", is_flag=True, help="Also gaps that a later reading has closed.")
 def gaps(out: Output, file: Path, meter: str | None, since: int, until: int | None, closed: bool) -> Exit:
     """List the slots for which there is no reading, each with its reason.
@@ -170,16 +137,16 @@ def gaps(out: Output, file: Path, meter: str | None, since: int, until: int | No
     """
     from central.gaps import gaps as find
 
-    site = _load(out, file)
+    site = load_site(out, file)
     if site is None:
         return Exit.USAGE
     try:
         found = [
             {
                 **row._asdict(),
-                "slot": _iso(row.slot),
-                "opened_at": _iso(row.opened_at),
-                "closed_at": _iso(row.closed_at),
+                "slot": iso(row.slot),
+                "opened_at": iso(row.opened_at),
+                "closed_at": iso(row.closed_at),
             }
             for row in find(site.database, meter=meter, since=since, until=until, closed=closed)
         ]
@@ -207,17 +174,9 @@ def _table(out: Output, found: list[dict[str, object]]) -> None:
     out.line(f"{len(found)} {'gap' if len(found) == 1 else 'gaps'}", f"{len(found)} 个缺口")
 
 
-def _iso(ms: int | None) -> str | None:
-    return (
-        None
-        if ms is None
-        else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    )
-
-
 @click.group("central", cls=SpokenGroup)
 def command(lang: str | None) -> None:
-    """The centre's side: land readings from the broker, look at what is missing.
+    """The centre's side: land readings from the broker, look at what is missing, report, export, ask gateways.
 
     Example: meterwire central gaps -c central.toml
     """
@@ -225,3 +184,5 @@ def command(lang: str | None) -> None:
 
 command.add_command(run)
 command.add_command(gaps)
+for each in (*central_reports.COMMANDS, *central_upkeep.COMMANDS):
+    command.add_command(each)

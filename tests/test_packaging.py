@@ -60,7 +60,7 @@ def test_no_locked_dependency_claims_a_name_of_the_house() -> None:
     assert not {(name, top) for name, top in claims if top in HOUSE}
 
 
-@pytest.mark.parametrize("lock", ["runtime", "central", "sim", "dev"])
+@pytest.mark.parametrize("lock", ["runtime", "central", "parquet", "sim", "dev"])
 def test_a_lock_pins_every_package_by_hash_and_names_no_host(lock: str) -> None:
     text = (ROOT / f"requirements/{lock}.txt").read_text(encoding="utf-8")
     entries = re.findall(r"^\S+==\S+.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
@@ -70,7 +70,7 @@ def test_a_lock_pins_every_package_by_hash_and_names_no_host(lock: str) -> None:
     assert "index-url" not in text
 
 
-@pytest.mark.parametrize("lock", ["runtime", "central", "sim"])
+@pytest.mark.parametrize("lock", ["runtime", "central", "parquet", "sim"])
 def test_what_is_tested_is_what_is_installed(lock: str) -> None:
     def locked(name: str) -> set[str]:
         text = (ROOT / f"requirements/{name}.txt").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from typing import Any
 from zlib import crc32
@@ -200,6 +200,18 @@ class PostgresSink(SqlSink):
         cursor.execute("SELECT 1 FROM gap WHERE closed_at IS NULL LIMIT 1")
         if cursor.fetchone() is not None:
             cursor.execute(_CLOSE, columns)
+
+    def drop_before(self, day: date) -> list[str]:
+        """Drop the partitions of all UTC days before this one, and what else is of those days; their names."""
+        before = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        with self._errors():
+            connection = self._connected()
+            with connection.transaction():
+                connection.execute("SET LOCAL statement_timeout = 0")
+                names = self._partitions.drop(connection, day)
+                for table, column in (("conflict", "stamp"), ("filled_slot", "slot"), ("gap", "slot")):
+                    connection.execute(f"DELETE FROM {table} WHERE {column} < %s".encode(), (before,))
+        return names
 
     def close(self) -> None:
         """Give the connection up."""

@@ -1,0 +1,64 @@
+"""What the commands of the centre share: their configuration, times and days on the command line, times told."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import click
+
+from central.config import CentralSite, load_central
+from config.mistake import ConfigError
+from field.output import Output
+
+config_option = click.option(
+    "-c", "--config", "file", type=click.Path(path_type=Path), default=Path("/etc/meterwire/central.toml"),
+    show_default=True, help="The configuration; docs/central.md lists its keys.",
+)  # fmt: skip
+
+
+def load_site(out: Output, file: Path) -> CentralSite | None:
+    """The configuration; None when its mistakes have been told."""
+    try:
+        return load_central(file)
+    except ConfigError as error:
+        out.mistakes(error.mistakes)
+        return None
+
+
+class Moment(click.ParamType[int]):
+    """An ISO date or time; UTC where it names no offset."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(
+                f"expected a date or time such as 2026-05-03 or 2026-05-03T10:15+08:00, got {value!r}", param, ctx
+            )
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+class Day(click.ParamType[date]):
+    """An ISO date."""
+
+    name = "day"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return date.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"expected a date such as 2026-05-03, got {value!r}", param, ctx)
+
+
+def iso(ms: int | None) -> str | None:
+    """UTC, to the second."""
+    return (
+        None
+        if ms is None
+        else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )
