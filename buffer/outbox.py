@@ -43,7 +43,10 @@ AGES_MAX: Final = 1024
 class _Group:
     """Records that will be committed together, and those who wait for it."""
 
-    def __init__(self, done: "asyncio.Future[None]") -> None:
+    def __init__(self, done: "asyncio.Future[None]", *, began: float, at: int) -> None:
+        self.began = began
+        """Loop time at which the first of them was given; `at` is the same in UTC milliseconds."""
+        self.at = at
         self.rows: list[Row] = []
         self.events: list[EventRow] = []
         self.done = done
@@ -181,7 +184,7 @@ class Outbox:
         self._refuse_closed()
         if self._group is None:
             loop = asyncio.get_running_loop()
-            self._group = _Group(loop.create_future())
+            self._group = _Group(loop.create_future(), began=loop.time(), at=self._now_ms())
             self._timer = loop.call_later(self._store.limits.commit_delay_s, self._commit)
         return self._group
 
@@ -204,7 +207,7 @@ class Outbox:
     def _committed(self, group: _Group, _: object, error: BaseException | None) -> None:
         self._committing = None
         if error is None:
-            self._remember_age(len(group))
+            self._remember_age(len(group), group.began, group.at)
             self.more.set()
             group.done.set_result(None)
         else:
@@ -421,12 +424,10 @@ class Outbox:
         self._refuse_closed()
         return look() if self._inline else await asyncio.to_thread(look)
 
-    def _remember_age(self, records: int) -> None:
+    def _remember_age(self, records: int, since: float, oldest_at: int) -> None:
         self._ever_unsealed += records
         if len(self._ages) >= AGES_MAX:
             _, since, oldest_at = self._ages.pop()
-        else:
-            since, oldest_at = asyncio.get_running_loop().time(), self._now_ms()
         self._ages.append((self._ever_unsealed, since, oldest_at))
 
     def _more_after(self) -> None:

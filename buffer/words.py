@@ -84,7 +84,7 @@ class KeyEntry:
 class Unsealed:
     """What waits to be sealed.
 
-    age_s counts on the loop's clock from the commit of the oldest new one; it is infinite for what a former start left
+    age_s counts on the loop's clock from when the oldest new one was given; it is infinite for what a former start left
     behind. oldest_at is the same in UTC milliseconds, for people: None when nothing waits.
     """
 

@@ -134,7 +134,7 @@ class Sealer:
             sealed = await self._outbox.seal(encrypt, again=not due)
             if sealed is None:
                 return None
-            if self._online and due:
+            if self._online and due and waiting.age_s < LIVE_S:  # what a former start left belongs to the backlog
                 self._lately.append((asyncio.get_running_loop().time(), sealed.seq))
             self.counters.batches += 1
             self.counters.records += sealed.records

@@ -61,15 +61,15 @@ class Story:
     """Records that the gateway held when the broker came back."""
 
 
-def plan(seed: int, noisy: Sequence[int] = (), faults: Faults = QUIET) -> SitePlan:
-    """The site; `noisy` buses (from 1) have the faults."""
+def plan(seed: int, noisy: Sequence[int] = (), faults: Faults = QUIET, meters: int = METERS) -> SitePlan:
+    """The site, with so many meters a bus; `noisy` buses (from 1) have the faults."""
     slow, fast = SerialSettings(baud=2400, parity="E"), SerialSettings(baud=9600, parity="E")
     buses = []
     for number in range(1, BUSES + 1):
         odd = number % 2 == 1
         first = f"{number * 1_000_000 + 1:012d}" if odd else "1"
         # With three tariffs the block of the simulated meter is exactly the eight values.
-        group = MeterGroup(profile=DLT645 if odd else MODBUS, address=first, count=METERS, tariffs=3)
+        group = MeterGroup(profile=DLT645 if odd else MODBUS, address=first, count=meters, tariffs=3)
         serial = slow if odd else fast
         buses.append(
             BusPlan(name=f"bus{number}", serial=serial, meters=(group,), faults=faults if number in noisy else QUIET)
@@ -78,11 +78,12 @@ def plan(seed: int, noisy: Sequence[int] = (), faults: Faults = QUIET) -> SitePl
 
 
 def live(
-    directory: Path, *, days: int, outage: Outage, seed: int, noisy: Sequence[int] = (), faults: Faults = QUIET
-) -> Story:
+    directory: Path, *, days: int, outage: Outage, seed: int, noisy: Sequence[int] = (), faults: Faults = QUIET,
+    meters: int = METERS,
+) -> Story:  # fmt: skip
     """Let the site live for so many days, and the gateway end in order. Everything follows from the seed."""
     with _rare_collections():
-        return virtual.run(_live(directory, days, outage, plan(seed, noisy, faults), seed), start_ms=START)
+        return virtual.run(_live(directory, days, outage, plan(seed, noisy, faults, meters), seed), start_ms=START)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A day of a site of 512 meters, with six hours of it without the broker: nothing is lost, nothing is invented."""
+"""Long outages of the broker in virtual time: nothing is lost, nothing is invented."""
 
 import time
 
@@ -26,3 +26,15 @@ def test_a_day_of_eight_buses_with_the_broker_away_for_six_hours_is_told_truly()
     assert story.asked == story.answered == story.captures, "a capture is one read of one block"
     assert story.backlog >= 6 * 4 * BUSES * METERS, "the outage was one"
     assert spent_s < DAY_S_MAX
+
+
+@pytest.mark.slow
+def test_a_broker_that_is_away_for_seven_days_costs_sixty_four_meters_nothing() -> None:
+    with scratch(MEGABYTES_A_DAY) as directory:
+        story = live(directory, days=8, outage=Outage(after_h=6, hours=7 * 24), seed=20_261_122, meters=8)
+    truth = story.truth
+    assert truth.passed, dict(truth.examples)
+    assert truth.planned == story.captures == 8 * 64 * 96
+    assert truth.landed == 8 * story.captures
+    assert truth.gaps == 0
+    assert story.backlog >= 7 * 64 * 96, "the outage was one"
