@@ -37,7 +37,8 @@ SPEAKERS = [
     "identity/files.py", "identity/gateway.py", "identity/public.py", "identity/private.py",
     "identity/rotation.py", "identity/token.py", "identity/wrapping.py", "identity/trust.py", "identity/client.py",
     "central/gaps.py", "protocols/dlt645/frame.py", "field/decode.py", "field/decode_modbus.py", "field/read.py",
-    "field/port.py", "field/doctor.py", "field/scan.py", "buffer/outbox.py", "central/sinks/sqlite.py", "central/sinks/postgres.py",
+    "field/port.py", "field/doctor.py", "field/scan.py", "buffer/outbox.py", "central/sinks/sqlite.py",
+    "central/sinks/postgres.py",
 ]  # fmt: skip
 
 
