@@ -10,8 +10,11 @@ import re
 
 from protocols.modbus.frame import _MBAP, _MBAP_BEGINS, _MBAP_HEADER, Frame, _found, _mbap_consistent
 
-_SWALLOWED = re.compile(rb"(?s)\0\0\0([\x03-\xfe]).([\x01-\x04\x17\x81-\x84\x97])(.)")
-"""The header of a reply to a read, from behind its transaction to the byte behind the function."""
+_SWALLOWED = re.compile(rb"(?s)\0\0\0([\x03-\xfe]).([\x01-\x04\x17\x81-\x84\x97])(.?)")
+"""The header of a reply to a read, from behind its transaction to the byte behind the function, where that came."""
+_NEAR = 2048
+"""Transactions of questions that are on their way together are hardly further from each other: so many are asked in
+some seconds, by all buses of a gateway."""
 _LENGTH_MAX = 254
 """Unit, function and the longest data; the shortest is an exception's, of 3 bytes. [TCP] §3.1.3."""
 _HEADER = _MBAP.size
@@ -20,17 +23,20 @@ _unpack = _MBAP.unpack_from
 
 class TcpReplies:
     """Finds the replies in what comes, and passes over those that may have been cut short: where anything but a header
-    stands behind one, where one holds the header of another, and, as long as nothing stands behind it and the time
-    limit has not passed, one that came in pieces. A reply whose registers happen to look like the header of a reply
-    (7 bytes that have to fit, once in 10^11 of random ones) is passed over as well.
+    stands behind one, where one holds the header of another, and where one came in pieces of which a later one begins
+    like another reply. One whose registers came in pieces waits for a header behind it, or for the time limit. A reply
+    whose registers happen to look like the header of a reply (6 or 7 bytes that have to fit, once in 10^9 of random
+    ones) is passed over as well.
 
     Unlike other deframers it does not find a reply with garbage behind it: there is none on TCP, but after a slip.
     """
 
-    __slots__ = ("_buffer", "skipped")
+    __slots__ = ("_buffer", "_pieces", "skipped")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._pieces: list[int] = []
+        """Where in the buffer pieces begin, but for the first."""
         self.skipped = 0
         """Bytes dropped because they belong to no reply, or to one that was cut short."""
 
@@ -42,7 +48,10 @@ class TcpReplies:
     def feed(self, data: bytes) -> list[Frame]:
         """Take bytes as they come; return the replies that are now complete."""
         earlier = len(self._buffer)
-        return self._scan(self._buffer + data if earlier else bytes(data), earlier)
+        if not earlier:
+            return self._scan(bytes(data), 0)
+        self._pieces.append(earlier)
+        return self._scan(self._buffer + data, earlier)
 
     def expire(self) -> list[Frame]:
         """Nothing came for the time limit: what is whole was not cut short. Else drop the oldest byte, scan again."""
@@ -51,6 +60,7 @@ class TcpReplies:
         if frames or len(self._buffer) < len(buffer) or not buffer:
             return frames
         self.skipped += 1
+        self._pieces = [at - 1 for at in self._pieces if at > 1]
         return self._scan(buffer[1:], 0)
 
     def _scan(self, buffer: bytes, earlier: int) -> list[Frame]:
@@ -79,16 +89,21 @@ class TcpReplies:
                 continue
             if size < end:
                 break
-            if size > end or start < earlier:  # one that came alone and in one piece was not cut short
-                if size - end < _HEADER:
+            if size > end or self._pieces:  # one that came alone and in one piece was not cut short
+                inside = [at for at in self._pieces if start < at < end]
+                waits = size > end or (inside and inside[-1] - start > _HEADER and start < earlier)
+                slipped = any(_begins_another(buffer, at, transaction) for at in inside)
+                if not slipped and waits and size - end < _HEADER:
                     break
-                if not _header_at(buffer, end):
+                if slipped or (size > end and not _header_at(buffer, end)):
                     self.skipped += 1
                     position = start + 1
                     continue
             frames.append(_found(unit, function, body, transaction))
             position = end
         self._buffer = buffer[position:]
+        if self._pieces and position:
+            self._pieces = [at - position for at in self._pieces if at > position]
         return frames
 
 
@@ -100,6 +115,14 @@ def _header_at(buffer: bytes, at: int) -> bool:
         and 3 <= length <= _LENGTH_MAX
         and _mbap_consistent("replies", function, length, buffer[at + 8 : at + 9])
     )
+
+
+def _begins_another(buffer: bytes, at: int, transaction: int) -> bool:
+    """Whether what begins here may be a reply to a question of about the same time, as far as it came."""
+    begin = buffer[at : at + 5]
+    if len(begin) == 1:
+        return begin[0] == transaction >> 8
+    return (int.from_bytes(begin[:2], "big") - transaction + _NEAR) & 0xFFFF <= 2 * _NEAR and not any(begin[2:])
 
 
 def _swallows(body: bytes) -> bool:

@@ -21,15 +21,17 @@ from drivers.plan import ReadPlan, plan
 from drivers.profile import load_profile
 from protocols.dialogue import Deframer, Dialogue
 from protocols.dlt645.codes import Edition
+from protocols.modbus.ascii import AsciiDeframer
 from simulators import virtual
 from simulators.load import Load
 from simulators.meter import SimulatedMeter
+from simulators.modbus import ModbusMeter
 from simulators.noise import Faults
 from simulators.wire import MemoryLine, Wire
 from tests.faults.control import CARELESS, CarelessFlights, trusting
 from tests.faults.gateway import Gateway, GatewayLine
 from tests.faults.judge import Blame, Judge, Truth, TruthfulDlt645, TruthfulModbus, Verdict
-from tests.faults.residual import CRC_PASSES, residual
+from tests.faults.residual import CRC_PASSES, misheard, residual
 
 Family = Literal["dlt645", "modbus-rtu", "modbus-ascii", "modbus-tcp", "modbus-pipelined"]
 """What the meters of a campaign speak: both editions of DL/T 645, or one of the forms of Modbus; over TCP with one
@@ -205,6 +207,16 @@ class Chapter:
         self.line = self.wire.connect() if isinstance(self.wire, Gateway) else MemoryLine(self.wire)
         return self.line
 
+    def would_answer(self, question: bytes) -> bool:
+        """Whether one of the meters has what this Modbus ASCII question asks for."""
+        for frame in AsciiDeframer().feed(question):
+            for one in self.simulated:
+                meter = one.meter
+                if isinstance(meter, ModbusMeter) and meter.unit == frame.unit:
+                    answer = ModbusMeter.answer(meter, frame, virtual.now_ms())  # of which nobody takes note
+                    return answer is not None and bool(answer.values)
+        return False
+
     @property
     def exchanges(self) -> int:
         """Questions that were asked."""
@@ -312,9 +324,16 @@ def campaign(family: Family, seed: int, exchanges: int, *, checks: bool = True) 
                 # What met something else on the wire ends in random bytes: a CRC, or a sum and an end byte, of 16 bits
                 # (and never in so many digits).
                 verdict.computed += chapter.wire.counts["collision"] * CRC_PASSES
-            share = residual(chapter.judge.samples, chapter.faults, family=family, parity=chapter.sees_parity,
+            samples = chapter.judge.samples
+            share = residual([reply for reply, _ in samples], chapter.faults, family=family, parity=chapter.sees_parity,
                              damage=chapter.damage, rng=rng)  # fmt: skip
-            verdict.computed += share * (verdict.replies - replies)
+            if family == "modbus-ascii":
+                parity = chapter.entry.serial.parity != "N"  # which meters always check
+                share += misheard([question for _, question in samples], chapter.faults, chapter.would_answer,
+                                  parity=parity, rng=rng)  # fmt: skip
+            # Each answer may pass damaged, also of those that a reply took several of.
+            answers = chapter.wire.counts["answers"] / max(1, chapter.bus.port.counters.replies)
+            verdict.computed += share * answers * (verdict.replies - replies)
 
     _run(main())
     return verdict

@@ -1,9 +1,10 @@
 """Who tells right from wrong: what each simulated meter showed is held against each value that was accepted as good.
 
 A wrong value is told apart by the frame that brought it. A frame that somebody sent just as it was accepted did not
-answer the question: checks of address, identifier, sequence, function, length and time must see that (detectable). A
-frame that nobody sent is damage: where it carries a right checksum all the same, no check on the wire could see it
-(probabilistic); where it does not, the check was not made (detectable).
+answer the question: checks of address, identifier, sequence, function, length and time must see that (detectable),
+unless the meter had heard a question that nobody put, as that was damaged past its own checksum. A frame that nobody
+sent is damage: where it carries a right checksum all the same, no check on the wire could see it (probabilistic); where
+it does not, the check was not made (detectable).
 """
 
 from collections import Counter, defaultdict, deque
@@ -38,17 +39,29 @@ class Truth:
 
     def __init__(self) -> None:
         self._shown: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=SHOWN))
-        self._answers: deque[bytes] = deque(maxlen=SHOWN)
+        self._answers: deque[tuple[bytes, bytes]] = deque(maxlen=SHOWN)
+        """Each with the question as the meter heard it."""
+        self._asked: deque[bytes] = deque(maxlen=SHOWN)
 
-    def note(self, said: Said) -> None:
+    def ask(self, question: bytes) -> None:
+        """This question is about to be put."""
+        self._asked.append(question)
+
+    def note(self, said: Said, question: bytes) -> None:
         """An answer was given."""
-        self._answers.append(said.data)
+        self._answers.append((said.data, question))
         for name, text in said.values.items():
             self._shown[name].append(text)
 
-    def gave(self, frame: bytes) -> bool:
-        """Whether this frame was among the latest answers."""
-        return any(answer.endswith(frame) for answer in reversed(self._answers))
+    def origin(self, frame: bytes) -> Literal["asked", "misheard"] | None:
+        """Whether this frame was among the latest answers, to a question that was put or only to such as never were."""
+        misheard = False
+        for answer, question in reversed(self._answers):
+            if answer.endswith(frame):
+                if question in self._asked:
+                    return "asked"
+                misheard = True
+        return "misheard" if misheard else None
 
     def holds(self, name: str, number: Decimal) -> bool:
         """Whether the register showed this of late."""
@@ -64,7 +77,7 @@ class TruthfulDlt645(Dlt645Meter):
     def answer(self, frame: Dlt645Frame, now_ms: int) -> Said | None:
         said = super().answer(frame, now_ms)
         if said is not None:
-            self.truth.note(said)
+            self.truth.note(said, frame.encode(0))
         return said
 
 
@@ -76,7 +89,7 @@ class TruthfulModbus(ModbusMeter):
     def answer(self, frame: ModbusFrame, now_ms: int) -> Said | None:
         said = super().answer(frame, now_ms)
         if said is not None:
-            self.truth.note(said)
+            self.truth.note(said, frame.encode())
         return said
 
 
@@ -142,8 +155,8 @@ class Judge:
         self._port = port
         self._sounds: deque[tuple[bytes, bytes]] = deque(maxlen=REMEMBERED)
         """What was said, and what came of it."""
-        self.samples: list[bytes] = []
-        """Some of the replies, to compute from what noise can do to them."""
+        self.samples: list[tuple[bytes, bytes]] = []
+        """Some of the replies and their questions, to compute from what noise can do to them."""
         self._replies = 0
         self._rng = rng
 
@@ -158,6 +171,7 @@ class Judge:
         try:
             ask = next(dialogue)
             while True:
+                truth.ask(ask.data.lstrip(b"\xfe"))
                 answer = yield ask
                 if isinstance(answer, Reply):
                     blames.append(self._blame(truth, ask, answer.frame))
@@ -170,22 +184,25 @@ class Judge:
 
     def _blame(self, truth: Truth, ask: Ask[Any], frame: Any) -> tuple[Blame, str]:
         whole = frame.encode(0) if isinstance(frame, Dlt645Frame) else frame.encode()
-        self._sample(whole)
-        if truth.gave(whole):
+        self._sample(whole, ask.data)
+        origin = truth.origin(whole)
+        if origin == "asked":
             return "right", ""
+        if origin == "misheard":
+            return "probabilistic", f"asked {ask.data.hex()}, which the meter heard otherwise, took {whole.hex()}"
         seen = self._port.seen
         told = f"asked {ask.data.hex()}, took {whole.hex()} of {seen.hex()}"
         damaged = any(whole in came for _, came in self._sounds) if self._tcp else whole in seen
         sent = any(whole in said for said, _ in self._sounds)
         return "probabilistic" if damaged and not sent else "detectable", told
 
-    def _sample(self, frame: bytes) -> None:
+    def _sample(self, reply: bytes, question: bytes) -> None:
         """Keep some of the replies, each as likely as any other."""
         self._replies += 1
         if len(self.samples) < SAMPLES:
-            self.samples.append(frame)
+            self.samples.append((reply, question))
         elif (place := self._rng.randrange(self._replies)) < SAMPLES:
-            self.samples[place] = frame
+            self.samples[place] = reply, question
 
     def rule(self, meter: str, outcome: Outcome, blames: list[tuple[Blame, str]], *, billing: bool) -> None:
         """Hold the values of a job against the truth."""

@@ -19,6 +19,8 @@ _HEAD: Final = 14
 """Bytes of a DL/T 645-2007 reply before the payload: 68, address, 68, control, length and identifier."""
 _DIGITS: Final = frozenset((high << 4 | low) + 0x33 for high in range(10) for low in range(10))
 """Two BCD digits, as they are sent."""
+_COUNT_AT: Final = 9
+"""Where in a Modbus ASCII question the number of registers stands, behind unit, function and address."""
 _DIGITS_16: Final = frozenset(b"0123456789ABCDEF")
 
 
@@ -40,6 +42,22 @@ def residual(
     return passed / (TRIES * len(frames)) * (damage if tcp else 1.0)
 
 
+def misheard(
+    questions: Sequence[bytes], faults: Faults, answered: Callable[[bytes], bool], *, parity: bool, rng: Random
+) -> float:
+    """The share of Modbus ASCII questions like these that a meter should hear as another question that it answers:
+    nothing in the answer says of which registers it is."""
+    if not questions or faults.quiet:
+        return 0.0
+    passed = 0
+    for question in questions:
+        for _ in range(TRIES):
+            came = disturb(question, faults, rng, parity=parity)
+            if len(came) == len(question) and came[_COUNT_AT:-4] == question[_COUNT_AT:-4]:
+                passed += bool(_passes_lrc(came, question)) and answered(came)
+    return passed / (TRIES * len(questions))
+
+
 def _may_pass_crc(came: bytes, frame: bytes) -> float:
     """How likely damage like this passes: it comes about too seldom to be drawn. CRC-16 sees all bursts of 16 bits."""
     damaged = [at for at, (was, now) in enumerate(zip(frame, came, strict=True)) if was != now]
@@ -58,7 +76,8 @@ def _passes_sum(came: bytes, frame: bytes) -> bool:
 
 
 def _passes_lrc(came: bytes, frame: bytes) -> bool:
-    """Colon, unit, function and byte count as they were, other digits in the registers, and an LRC that fits them."""
+    """Colon, unit, function and byte count as they were, other digits in the registers, and an LRC that fits them. Of a
+    question, that is the high byte of the address: meters here have no registers beyond."""
     if came == frame or came[:7] != frame[:7] or came[-2:] != b"\r\n" or not _DIGITS_16.issuperset(came[1:-2]):
         return False
     body = bytes.fromhex(came[1:-2].decode("ascii"))
