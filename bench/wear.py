@@ -29,8 +29,6 @@ ROUND_S = 900.0
 ONE_BUS_S = 0.137
 """Between two meters on one bus, as the reference load reads them."""
 BLOCK = 4096
-LIMITS = Limits(bulk_days=1, mark_every_s=ROUND_S)
-"""A day of history, so that in two days as much is purged as is appended in one."""
 
 
 class Counting(apsw.VFS):
@@ -68,22 +66,29 @@ class CountingFile(apsw.VFSFile):
         super().xSync(flags)
 
 
-def run(hours: int = 48, buses: Sequence[int] = (8, 1)) -> Iterator[Figure]:
-    """The reference load on 8 buses and on one, in hourly batches and in such of 2 s."""
+def run(hours: int = 48, buses: Sequence[int] = (8, 1), history_days: float = 1.0) -> Iterator[Figure]:
+    """The reference load on 8 buses and on one, in hourly batches and in such of 2 s.
+
+    With a day of history, as much is purged in two days as is appended in one.
+    """
     for count in buses:
         for seal_s, batches in ((3600.0, "hourly batches"), (2.0, "batches of 2 s")):
             bound = AT_MOST if count > 1 or seal_s > ROUND_S else None
             yield _figure(f"reference load on {count} bus{'es' if count > 1 else ''}, {batches}", hours,
-                          apart_s=ONE_BUS_S / count, seal_s=seal_s, at_most=bound)  # fmt: skip
+                          apart_s=ONE_BUS_S / count, seal_s=seal_s, at_most=bound,
+                          history_days=history_days)  # fmt: skip
 
 
-def _figure(what: str, hours: int, *, apart_s: float, seal_s: float, at_most: float | None) -> Figure:
+def _figure(
+    what: str, hours: int, *, apart_s: float, seal_s: float, at_most: float | None, history_days: float
+) -> Figure:
     records = reference_load(snapshots=4 * hours)
     packed = sum(len(to_row(record).body) for record in records)
     vfs = Counting(f"wear-{apart_s}-{seal_s}")
     try:
         with scratch(100) as directory:
-            counters = virtual.run(_live(directory, vfs, records, apart_s, seal_s), start_ms=START)
+            limits = Limits(bulk_days=history_days, mark_every_s=ROUND_S)
+            counters = virtual.run(_live(directory, vfs, limits, records, apart_s, seal_s), start_ms=START)
     finally:
         vfs.unregister()
     told = {name: counters[name] for name in ("appended", "commits", "sealed_batches", "settled_batches", "purged")}
@@ -93,10 +98,12 @@ def _figure(what: str, hours: int, *, apart_s: float, seal_s: float, at_most: fl
     )  # fmt: skip
 
 
-async def _live(directory: Path, vfs: Counting, records: list[Record], apart_s: float, seal_s: float) -> dict[str, int]:
+async def _live(
+    directory: Path, vfs: Counting, limits: Limits, records: list[Record], apart_s: float, seal_s: float
+) -> dict[str, int]:
     """Two days of a site: read, committed in groups, sealed, settled at once, purged."""
     outbox = Outbox.open(directory, gateway="gateway-1", random=os.urandom, now_ms=virtual.now_ms, writer="inline",
-                         vfs=vfs.name, limits=LIMITS)  # fmt: skip
+                         vfs=vfs.name, limits=limits)  # fmt: skip
     async with outbox, asyncio.TaskGroup() as group:
         others = [
             group.create_task(_send(outbox, seal_s), name="send"),

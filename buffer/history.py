@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from buffer.outbox import STORE_NAME
+from buffer.opening import STORE_NAME
 from buffer.rows import from_row
 from buffer.sqlite import open_reader, translated
 from protocols.capture import Capture, Event, Gap

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlite_utils import Database
 
 from buffer.errors import OutboxError, StoreForeign
-from buffer.outbox import STORE_NAME
+from buffer.opening import STORE_NAME
 from buffer.sqlite import APPLICATION_ID
 
 _VIEWS: Final = {

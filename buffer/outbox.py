@@ -6,7 +6,6 @@ to one event loop.
 """
 
 import asyncio
-import fcntl
 import math
 import os
 from collections import deque
@@ -18,11 +17,12 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 import apsw
 
-from buffer import account, pressure, recovery, rekey, retention, sealing
-from buffer.errors import OutboxError, StoreBusy, StoreDamaged
+from buffer import account, recovery, rekey, retention, sealing
+from buffer.errors import OutboxError, StoreDamaged
+from buffer.opening import LOCK_NAME, hold, open_sound
 from buffer.rows import GAP, PLANNED, EventRow, Row, to_row
 from buffer.sealing import Encrypt
-from buffer.sqlite import integers, open_reader, open_store, pragma, translated
+from buffer.sqlite import integers, open_reader, open_store, translated
 from buffer.store import OpenStore, Store
 from buffer.words import KeyEntry, Limits, RecordClass, Sealed, Settled, Unsealed
 from buffer.writer import make_writer
@@ -31,8 +31,6 @@ from protocols.messages import Receipt
 
 T = TypeVar("T")
 
-STORE_NAME: Final = "outbox.db"
-LOCK_NAME: Final = "outbox.lock"
 _NO_CLASSES: Final[Mapping[str, RecordClass]] = MappingProxyType({})
 VOIDED_MAX: Final = 1024
 """Voided numbers told in one hello."""
@@ -75,6 +73,7 @@ class Outbox:
         self._writer = make_writer(writer)
         self._lock = lock
         self._reader: apsw.Connection | None = None
+        self._reader_of: Path | None = None
         self._closed = False
         self._group: _Group | None = None
         self._committing: _Group | None = None
@@ -92,24 +91,20 @@ class Outbox:
     def open(
         cls, directory: Path, *, gateway: str, random: Callable[[int], bytes], now_ms: Callable[[], int],
         writer: Literal["thread", "inline"] = "thread", vfs: str | None = None, limits: Limits = Limits(),  # noqa: B008
-        classes: Mapping[str, RecordClass] = _NO_CLASSES, opener: OpenStore = open_store,
+        classes: Mapping[str, RecordClass] = _NO_CLASSES, opener: OpenStore = open_store, spare: Path | None = None,
     ) -> "Outbox":  # fmt: skip
         """Open or make the store in `directory` and begin a new epoch.
 
         `classes` says of each task as what its records are kept; others that are new are bulk. A damaged file is set
-        aside, salvaged, and named in `damage`. `vfs` and `opener` are for the crash tests.
+        aside, salvaged, and named in `damage`. `spare`: a directory on another disk, where the store goes on when this
+        one fails. `vfs` and `opener` are for the crash tests.
         Raises OutboxError: StoreBusy while another process has it, StoreForeign for a newer version's file.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = _hold(directory / LOCK_NAME)
+        lock = hold(directory / LOCK_NAME)
         try:
-            path = directory / STORE_NAME
-            connect = partial(_bounded, partial(opener, path, vfs=vfs), limits.bytes_max)
-            connection, damage = recovery.prepare(path, connect=connect, now_ms=now_ms)
-            store = Store.start(path, connection, connect=connect, random=random, limits=limits, now_ms=now_ms,
-                                classes=classes)  # fmt: skip
-            store.relieve = partial(pressure.relieve, store)
-            store.ballast.restore()
+            store, damage = open_sound(directory, spare=spare, random=random, now_ms=now_ms, vfs=vfs, limits=limits,
+                                       classes=classes, opener=opener)  # fmt: skip
             return cls(directory, store, gateway=gateway, now_ms=now_ms, damage=damage, writer=writer, lock=lock)
         except BaseException:
             os.close(lock)
@@ -401,7 +396,12 @@ class Outbox:
             self._store.ballast.restore()
             return gone
 
-        return await self._run(lambda: self._store.run(work))
+        def job() -> int:
+            if self._store.spare is not None:
+                self._store.spare.go_home(self._store)
+            return self._store.run(work)
+
+        return await self._run(job)
 
     async def check(self) -> list[str]:
         """Read through the whole store beside the writer; what is wrong with it, for people: empty when it is sound.
@@ -457,8 +457,11 @@ class Outbox:
         if self._inline:
             return self._store.run(work)
         with translated(self._store.path):
+            if self._reader_of != self._store.path:
+                self._close_reader()
             if self._reader is None:
-                self._reader = open_reader(self._store.path)
+                self._reader_of = self._store.path
+                self._reader = open_reader(self._reader_of)
             try:
                 return work(self._reader)
             except apsw.Error:
@@ -473,21 +476,3 @@ class Outbox:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise OutboxError(f"{self.directory}: this outbox is closed")
-
-
-def _bounded(connect: Callable[[], apsw.Connection], bytes_max: int) -> apsw.Connection:
-    connection = connect()
-    if bytes_max:
-        connection.execute(f"PRAGMA max_page_count = {bytes_max // int(pragma(connection, 'page_size') or 1)}")
-    return connection
-
-
-def _hold(path: Path) -> int:
-    """The lock that keeps a second process out; let go when the process ends, however it ends."""
-    lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise StoreBusy(f"{path.parent}: another process has this store open; stop that one first") from None
-    return lock

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 import apsw
 
 from buffer.ballast import Ballast
-from buffer.errors import OutboxError, StoreDamaged, StoreFull
+from buffer.errors import OutboxError, StoreDamaged, StoreFailed, StoreFull
 from buffer.rows import EventRow, Row
 from buffer.sqlite import abandon, integers, pragma, transaction, translated
 from buffer.words import TABLES, Limits, RecordClass, Sealed, Standing
@@ -23,6 +23,8 @@ from protocols.envelope import BatchKind
 T = TypeVar("T")
 
 EPOCH_RANDOM_BITS: Final = 32
+FAILURES_MAX: Final = 3
+"""Jobs in a row that the disk fails, each with a file that was opened anew, before the store goes on in another."""
 RELIEFS_MAX: Final = 3
 """How often room is made for one job: a group that does not fit then is told that the disk is full."""
 
@@ -58,6 +60,15 @@ class Relieve(Protocol):
     """`pressure.relieve`, for this store."""
 
     def __call__(self, connection: apsw.Connection, *, appending: bool, unsettled: bool) -> bool: ...
+
+
+class SpareFile(Protocol):
+    """`spare.Spare`: the other file of a store."""
+
+    elsewhere: bool
+
+    def move(self, store: "Store") -> bool: ...
+    def go_home(self, store: "Store") -> bool: ...
 
 
 class OpenStore(Protocol):
@@ -96,16 +107,24 @@ class Store:
             (
                 "appended", "commits", "sealed_batches", "sealed_records", "settled_batches", "settled_records",
                 "rejected", "voided", "parked", "purged", "unreadable", "receipts_beyond", "append_waits", "reopened",
-                "disk_errors", "relieved", "ballast_released", "dropped_bulk", "dropped_curve",
+                "disk_errors", "moved", "came_home", "relieved", "ballast_released", "dropped_bulk", "dropped_curve",
             ), 0,
         )  # fmt: skip
         self.standing: Standing
         self.prepared: Prepared | None = None
-        self._connect = connect
+        self.connect = connect
+        self.tail: dict[BatchKind, tuple[int, bytes]] = {}
+        """The last acknowledged row of each lane."""
+        self.key: tuple[bytes, int, bytes] | None = None
+        """The newest key record of this epoch: kid, epoch, message."""
+        self.spare: SpareFile | None = None
+        """Where the store goes on when its disk fails."""
+        self.elsewhere: int | None = None
+        """The lowest unsettled number of this epoch in the file that was left."""
+        self._failures = 0
+        """Jobs in a row that the disk failed."""
         self._classes = classes
         self._connection: apsw.Connection | None = None
-        self._tail: dict[BatchKind, tuple[int, bytes]] = {}
-        """The last acknowledged row of each lane."""
         self._lost = ""
 
     @classmethod
@@ -135,13 +154,18 @@ class Store:
 
     def run(self, work: Callable[[apsw.Connection], T], *, appending: bool = False) -> T:
         """Do a job, once more after room was made where there was none. Raises OutboxError; nothing is written then."""
-        with translated(self.path):
-            try:
-                return self._try(work, appending)
-            except (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError):
-                self.counters["disk_errors"] += 1
-                self._drop()
-                raise
+        try:
+            with translated(self.path):
+                result = self._try(work, appending)
+        except (StoreFailed, StoreDamaged) as error:
+            self.counters["disk_errors"] += 1
+            self._drop()
+            self._failures += isinstance(error, StoreFailed)
+            if self._failures >= FAILURES_MAX and self.spare is not None:
+                self.spare.move(self)
+            raise
+        self._failures = 0
+        return result
 
     def _try(self, work: Callable[[apsw.Connection], T], appending: bool) -> T:
         for reliefs in itertools.count():
@@ -151,6 +175,8 @@ class Store:
             except apsw.FullError:
                 self._take_stock(connection)
                 unsettled = appending and self._refused >= self.limits.full_patience
+                if unsettled and self.spare is not None and self.spare.elsewhere and self.spare.move(self):
+                    continue
                 if reliefs >= RELIEFS_MAX or not self.relieve(connection, appending=appending, unsettled=unsettled):
                     raise
         raise AssertionError("the count does not end")
@@ -161,7 +187,7 @@ class Store:
         def work(connection: apsw.Connection) -> None:
             self._leave_room(connection)
             series = dict(self._series_of(rows))
-            tail = dict(self._tail)
+            tail = dict(self.tail)
             with transaction(connection):
                 self._write_series(connection, series)
                 if rows:
@@ -173,7 +199,7 @@ class Store:
                 if events:
                     connection.executemany("INSERT INTO event (moment, body) VALUES (?, ?)", events)
                     tail[BatchKind.EVENTS] = connection.last_insert_rowid(), events[-1].body
-            self._tail = tail
+            self.tail = tail
             self.series.update(series)
             self.counters["commits"] += 1
             self.counters["appended"] += len(rows) + len(events)
@@ -234,6 +260,8 @@ class Store:
                 connection.execute(
                     "INSERT INTO key_record (kid, epoch, message) VALUES (?, ?, ?)", (kid, epoch, message)
                 )
+            if epoch == self.epoch:
+                self.key = kid, epoch, message
 
         self.run(work)
 
@@ -261,12 +289,26 @@ class Store:
 
     def _take_stock(self, connection: apsw.Connection) -> None:
         """After a job that found no room: see that nothing of it is there, and take back what is."""
-        known = self.next_seq, self.standing.batches, *(self._tail[kind][0] for kind in TABLES)
+        known = self.next_seq, self.standing.batches, *(self.tail[kind][0] for kind in TABLES)
         newest = ", ".join(f"(SELECT coalesce(max(id), 0) FROM {table})" for table in TABLES.values())
         if known != integers(connection, f"SELECT next_seq, (SELECT count(*) FROM batch), {newest} FROM boot"):
             with transaction(connection):
                 self._forget_behind_tail(connection)
             self._read(connection)
+
+    def stand_on(self, path: Path, connection: apsw.Connection, connect: Callable[[], apsw.Connection]) -> None:
+        """Go on with another file, which continues this one."""
+        self._drop()
+        self.path, self._connection, self.connect = path, connection, connect
+        self.prepared = None
+        self.walks.clear()
+        self._read(connection)
+
+    def let_connection_go(self) -> None:
+        """Close the file in order, so that it can be read whole. The next job opens it again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -276,7 +318,7 @@ class Store:
     def _reopen(self) -> apsw.Connection:
         if self._lost:
             raise StoreDamaged(self._lost)
-        connection = self._connect()
+        connection = self.connect()
         try:
             self._check_tail(connection)
             with transaction(connection):
@@ -292,18 +334,18 @@ class Store:
     def _forget_behind_tail(self, connection: apsw.Connection) -> None:
         """Take back an append that was reported as failed and yet went through: its caller has the records still."""
         known = {series.number: series.last_slot for series in self.series.values()}
-        (tail, _) = self._tail[BatchKind.CAPTURES]
+        (tail, _) = self.tail[BatchKind.CAPTURES]
         touched = connection.execute("SELECT DISTINCT series FROM record WHERE id > ?", (tail,)).fetchall()
         for (number,) in touched:
             connection.execute("UPDATE series SET last_slot = ? WHERE id = ?", (known.get(int(str(number))), number))
         for kind, table in TABLES.items():
-            connection.execute(f"DELETE FROM {table} WHERE id > ?", (self._tail[kind][0],))
+            connection.execute(f"DELETE FROM {table} WHERE id > ?", (self.tail[kind][0],))
 
     def _check_tail(self, connection: apsw.Connection) -> None:
         (epoch,) = integers(connection, "SELECT epoch FROM boot")
         found = {"boot": epoch == self.epoch}
         for kind, table in TABLES.items():
-            number, body = self._tail[kind]
+            number, body = self.tail[kind]
             row = connection.execute(f"SELECT body FROM {table} WHERE id = ?", (number,)).fetchone()
             found[table] = number == 0 or row == (body,)
         if not all(found.values()):
@@ -318,13 +360,17 @@ class Store:
         self.boot = self.epoch >> EPOCH_RANDOM_BITS
         if self.prepared is not None and self.next_seq > self.prepared.sealed.seq:
             self.prepared = None  # Its commit was reported as failed, and yet went through.
+        key = connection.execute(
+            "SELECT kid, epoch, message FROM key_record WHERE epoch = ? ORDER BY id DESC LIMIT 1", (self.epoch,)
+        ).fetchone()
+        self.key = None if key is None else (bytes(key[0]), self.epoch, bytes(key[2]))
         rows = connection.execute("SELECT id, meter, task, last_slot, class FROM series")
         self.series = {(meter, task): Series(n, slot, RecordClass(kept)) for n, meter, task, slot, kept in rows}
         self.facts = dict(connection.execute("SELECT name, value FROM fact"))
         unsealed = {}
         for kind, table in TABLES.items():
             last = connection.execute(f"SELECT id, body FROM {table} ORDER BY id DESC LIMIT 1").fetchone()
-            self._tail[kind] = last or (0, b"")
+            self.tail[kind] = last or (0, b"")
             (unsealed[kind],) = integers(
                 connection,
                 f"SELECT count(*) FROM {table} WHERE id > (SELECT sealed_upto FROM lane WHERE kind = ?)",
@@ -339,13 +385,15 @@ class Store:
 
     def acknowledged(self, kind: BatchKind, number: int, body: bytes) -> None:
         """Note the newest row of a lane: it must be there after a disk error."""
-        self._tail[kind] = number, body
+        self.tail[kind] = number, body
 
     def restand(self, connection: apsw.Connection, *, unsealed: int = 0, events: int = 0, batches: int = 0) -> None:
         """Account for a job: what it added to (or took from) the unsealed, of these the events, and the batches."""
         (first,) = integers(
             connection, "SELECT coalesce(min(seq), ?) FROM batch WHERE epoch = ?", (self.next_seq, self.epoch)
         )
+        if self.elsewhere is not None:
+            first = min(first, self.elsewhere)
         requeued, parked = integers(
             connection,
             "SELECT coalesce(sum(last - first + 1) FILTER (WHERE attempts < ?1), 0),"

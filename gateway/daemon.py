@@ -83,6 +83,7 @@ class Daemon:
             now_ms=self.world.now_ms,
             writer=self._writer,
             limits=limits_of(site),
+            spare=site.buffer.spare,
             classes={task.name: RecordClass[task.kept_as.upper()] for task in site.tasks},
         )
         async with outbox:

@@ -10,7 +10,8 @@ import random
 import tempfile
 from pathlib import Path
 
-from buffer.outbox import STORE_NAME, Outbox
+from buffer.opening import STORE_NAME
+from buffer.outbox import Outbox
 from buffer.sqlite import schemas
 from buffer.words import Limits, RecordClass
 from protocols import envelope

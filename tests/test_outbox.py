@@ -9,7 +9,8 @@ import pytest
 
 from buffer.errors import OutboxError, StoreBusy
 from buffer.history import History
-from buffer.outbox import STORE_NAME, Outbox
+from buffer.opening import STORE_NAME
+from buffer.outbox import Outbox
 from buffer.words import Limits
 from protocols.batch import decode
 from protocols.capture import Event, Fault, Gap, Record

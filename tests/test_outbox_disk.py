@@ -16,7 +16,7 @@ from buffer import sqlite
 from buffer.errors import StoreDamaged, StoreFailed, StoreForeign
 from buffer.graft import PAGE_SIZES
 from buffer.history import History
-from buffer.outbox import STORE_NAME
+from buffer.opening import STORE_NAME
 from buffer.rows import from_row, to_row
 from buffer.sqlite import PAGE_BYTES, open_store
 from buffer.words import Limits

@@ -12,13 +12,15 @@ import pytest
 
 from buffer.ballast import NAME
 from buffer.errors import StoreFull
-from buffer.outbox import STORE_NAME, Outbox
+from buffer.opening import STORE_NAME
+from buffer.outbox import Outbox
 from buffer.sqlite import open_store
 from buffer.words import Limits, RecordClass
 from protocols.capture import Capture, Event, Fault, Gap, Record
 from tests.crash.scenario import NOW, capture
 from tests.crash.small_disk import SmallDisk
 from tests.outbox import Sealer, open_outbox, settle
+from tests.scratch import scratch
 
 CLASSES = {"months": RecordClass.MONTHLY, "days": RecordClass.DAILY, "curve": RecordClass.CURVE}
 MIB = 1 << 20
@@ -131,6 +133,13 @@ def small_wal(path: Path, *, vfs: str | None = None) -> apsw.Connection:
     connection = open_store(path, vfs=vfs)
     connection.wal_autocheckpoint(64)
     return connection
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory: the disk is made to be full, so real syncs would only cost time."""
+    with scratch(20) as directory:
+        yield directory
 
 
 @pytest.fixture

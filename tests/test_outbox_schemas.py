@@ -9,7 +9,7 @@ import pytest
 from buffer import sqlite
 from buffer.errors import OutboxError, StoreForeign
 from buffer.history import History
-from buffer.outbox import STORE_NAME
+from buffer.opening import STORE_NAME
 from buffer.sqlite import open_store
 from buffer.words import RecordClass
 from protocols.batch import pack

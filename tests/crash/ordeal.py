@@ -16,7 +16,8 @@ from typing import TypeVar
 import apsw
 
 from buffer.errors import StoreAway
-from buffer.outbox import STORE_NAME, Outbox
+from buffer.opening import STORE_NAME
+from buffer.outbox import Outbox
 from buffer.sqlite import open_store
 from buffer.words import Sealed
 from protocols import envelope

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import apsw
 
-from buffer.outbox import STORE_NAME, Outbox
+from buffer.opening import STORE_NAME
+from buffer.outbox import Outbox
 from buffer.sqlite import Synchronous, open_store
 from buffer.words import Limits, Sealed
 from protocols import envelope

@@ -32,6 +32,8 @@ class Trouble(apsw.VFS):
         self.operations = 0
         """Operations that would have failed, had the trouble been at its beginning."""
         self.hit = 0
+        self.file = ""
+        """What the name of a file begins with that is concerned."""
         self._failure = "none"
         self._at = 0
         self._lasting = False
@@ -47,7 +49,7 @@ class Trouble(apsw.VFS):
 
     def concern(self, operation: str, path: str) -> None:
         """Count an operation, and fail it if it is its turn."""
-        if self._failure == "none" or Path(path).parent != self.directory:
+        if self._failure == "none" or Path(path).parent != self.directory or not Path(path).name.startswith(self.file):
             return
         operations, error = FAILURES[self._failure]
         if operation not in operations:
