@@ -2,7 +2,8 @@
 
 A worker is a process of its own with its own connection, and takes the batches of one gateway that has a backlog, as
 many as it is given; the server is Debian's, with `fsync` and `synchronous_commit` on. A worker and its server process
-take turns, so that one worker uses one core; two workers are two gateways' backlogs at once.
+take turns, so that one worker uses one core; two are two gateways' backlogs at once. `by_processor_time` is what the
+second would bring if nothing else ran: it says so on a busy machine too.
 """
 
 import multiprocessing
@@ -47,7 +48,7 @@ def run(batches: int = 60, meters: int = 100, rounds: int = 2) -> Iterator[Figur
     yield Figure(
         bench="landing", what="two workers against one", figure=2 * one[0] / two[0], unit="times",
         at_least=TIMES_MIN if cores > 1 else None,
-        more={"cores": cores, "at_most_by_processor_time": round(cores * one[0] / sum(one[1:]), 2)},
+        more={"cores": cores, "by_processor_time": round(min(cores, 2) * 2 * sum(one[1:]) / sum(two[1:]), 2)},
     )  # fmt: skip
 
 
