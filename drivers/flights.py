@@ -49,7 +49,7 @@ class Flights:
         """None is given up before this (loop time)."""
         self._flying: dict[int, Flight] = {}
         self._past: OrderedDict[int, None] = OrderedDict()
-        self._deframer = TcpReplies()
+        self._deframer = TcpReplies(self._asked)
         self._stalled_at = float("inf")
         """When a reply of which only a part came is given up (loop time)."""
         self._now_ms = now_ms
@@ -72,7 +72,7 @@ class Flights:
 
     def connected(self) -> None:
         """A fresh connection: nothing of the last one is left in it."""
-        self._deframer = TcpReplies()
+        self._deframer = TcpReplies(self._asked)
         self._stalled_at = float("inf")
 
     def put(self, flight: Flight) -> None:
@@ -115,6 +115,13 @@ class Flights:
         if ended_at:
             self._wake()
 
+    def _asked(self, begin: bytes) -> bool:
+        """See TcpReplies."""
+        if len(begin) < 2:
+            return any(transaction >> 8 == begin[0] for transaction in self._flying)
+        transaction = int.from_bytes(begin, "big")
+        return transaction in self._flying or transaction in self._past
+
     def _stalled(self) -> None:
         """What is held back will not be made whole any more."""
         self._stalled_at = float("inf")
@@ -123,9 +130,11 @@ class Flights:
 
     def overdue(self, now: float) -> None:
         """Those whose time is over land in silence."""
-        if self._stalled_at <= now:
+        over = [item for item in self._flying.items() if item[1].ends <= now]
+        if self._stalled_at <= now or (over and self._deframer.pending):
             self._stalled()
-        for transaction, flight in [item for item in self._flying.items() if item[1].ends <= now]:
+            over = [item for item in over if item[0] in self._flying]
+        for transaction, flight in over:
             del self._flying[transaction]
             self._past[transaction] = None
             if len(self._past) > PAST_MAX:

@@ -292,6 +292,29 @@ def test_the_window_opens_again_after_a_while_and_closes_for_longer() -> None:
     assert all(outcome.values is not None for outcome in hall.ended.values())
 
 
+@pytest.mark.parametrize("cut_at", range(1, 10))  # a last byte alone may be the first one of another answer
+def test_answers_that_come_in_pieces_are_found_by_their_time_out_at_the_latest(cut_at: int) -> None:
+    """Some gateways send the header and the rest apart; TCP sends the rest again when it was lost."""
+
+    def answer(frame: Frame, n: int) -> Said:
+        whole = right(frame)
+        begins = 0.05 + 0.03 * (n % 2)  # one after the other, as there is one stream
+        return [(begins, whole[:cut_at]), (begins + 0.01, whole[cut_at:])]
+
+    hall = Hall(FarEnd(answer), replace(ENTRY, pipeline=2))
+    many = meters(4)
+
+    async def script() -> None:
+        for n in range(6):
+            for one in many:
+                hall.ask(one, n, name=f"{one.entry.address} {n}")
+            await asyncio.sleep(2.0)
+
+    serve(hall, script, for_s=10.0)
+    assert all(hall.plain(f"{unit} {n}") == [str(unit << 8 | n)] for unit in range(1, 5) for n in range(6))
+    assert hall.bus.counters.fell_silent == 0 and hall.bus.counters.retries <= 8
+
+
 def test_a_late_answer_is_neither_taken_nor_held_against_the_far_end() -> None:
     def answer(frame: Frame, n: int) -> Said:
         return [(0.9 if n == 0 else 0.02, right(frame))]

@@ -7,14 +7,15 @@ what stands in it and behind it shows this.
 """
 
 import re
+from collections.abc import Callable
 
 from protocols.modbus.frame import _MBAP, _MBAP_BEGINS, _MBAP_HEADER, Frame, _found, _mbap_consistent
 
 _SWALLOWED = re.compile(rb"(?s)\0\0\0([\x03-\xfe]).([\x01-\x04\x17\x81-\x84\x97])(.?)")
 """The header of a reply to a read, from behind its transaction to the byte behind the function, where that came."""
 _NEAR = 2048
-"""Transactions of questions that are on their way together are hardly further from each other: so many are asked in
-some seconds, by all buses of a gateway."""
+"""Transactions of questions whose answers may meet are hardly further from each other: so many are asked in some
+seconds, by all buses of a gateway."""
 _LENGTH_MAX = 254
 """Unit, function and the longest data; the shortest is an exception's, of 3 bytes. [TCP] §3.1.3."""
 _HEADER = _MBAP.size
@@ -31,9 +32,12 @@ class TcpReplies:
     Unlike other deframers it does not find a reply with garbage behind it: there is none on TCP, but after a slip.
     """
 
-    __slots__ = ("_buffer", "_pieces", "skipped")
+    __slots__ = ("_asked", "_buffer", "_pieces", "skipped")
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Callable[[bytes], bool] | None = None) -> None:
+        """asked: whether these two bytes are the transaction of a question that may still be answered, or this one byte
+        its first; without it, three bytes that may be the beginning of a header count as such."""
+        self._asked = asked
         self._buffer = b""
         self._pieces: list[int] = []
         """Where in the buffer pieces begin, but for the first."""
@@ -92,7 +96,7 @@ class TcpReplies:
             if size > end or self._pieces:  # one that came alone and in one piece was not cut short
                 inside = [at for at in self._pieces if start < at < end]
                 waits = size > end or (inside and inside[-1] - start > _HEADER and start < earlier)
-                slipped = any(_begins_another(buffer, at, transaction) for at in inside)
+                slipped = any(self._begins_another(buffer[at : at + 5], transaction) for at in inside)
                 if not slipped and waits and size - end < _HEADER:
                     break
                 if slipped or (size > end and not _header_at(buffer, end)):
@@ -106,6 +110,15 @@ class TcpReplies:
             self._pieces = [at - position for at in self._pieces if at > position]
         return frames
 
+    def _begins_another(self, begin: bytes, transaction: int) -> bool:
+        """Whether a piece that begins so (5 bytes, or what came) may be another reply than the one of this number."""
+        if any(begin[2:]):
+            return False
+        if self._asked is not None:
+            return self._asked(begin[:2])
+        number = int.from_bytes(begin[:2], "big")
+        return len(begin) > 2 and (number - transaction + _NEAR) & 0xFFFF <= 2 * _NEAR
+
 
 def _header_at(buffer: bytes, at: int) -> bool:
     """Whether a reply begins here, as far as the byte behind its function tells. There are as many bytes."""
@@ -115,14 +128,6 @@ def _header_at(buffer: bytes, at: int) -> bool:
         and 3 <= length <= _LENGTH_MAX
         and _mbap_consistent("replies", function, length, buffer[at + 8 : at + 9])
     )
-
-
-def _begins_another(buffer: bytes, at: int, transaction: int) -> bool:
-    """Whether what begins here may be a reply to a question of about the same time, as far as it came."""
-    begin = buffer[at : at + 5]
-    if len(begin) == 1:
-        return begin[0] == transaction >> 8
-    return (int.from_bytes(begin[:2], "big") - transaction + _NEAR) & 0xFFFF <= 2 * _NEAR and not any(begin[2:])
 
 
 def _swallows(body: bytes) -> bool:
