@@ -12,7 +12,7 @@ from bench.figure import Bench
 
 NAMES = (
     "uplink", "body", "decode", "append", "wear", "chain", "landing", "utilisation", "modbus_cpu", "fleet", "start",
-    "daemon",
+    "metered", "daemon",
 )  # fmt: skip
 """Modules of this package; those that need a quiet machine least come first."""
 

@@ -19,8 +19,8 @@ ROUND_S = 10.0
 """Between two rounds: watchdog, floor of the clock."""
 PURGE_EVERY_S = 60.0
 """Between two steps of letting settled history go."""
-PUBLISH_EVERY_S = {"prompt": 300.0, "metered": 3600.0}
-"""Between two health messages, by the uplink's profile: some kB each, so 1 to 2 MB a month on a metered link."""
+PUBLISH_EVERY_S = {"prompt": 300.0, "metered": 6 * 3600.0}
+"""Between two health messages, by the uplink's profile: some kB each, so half a megabyte a month on a metered link."""
 CLOCK_FLOOR = "clock.floor"
 """The fact under which the floor of the clock is kept."""
 

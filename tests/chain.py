@@ -74,7 +74,7 @@ class Chain:
 
     def _open_landing(self) -> Landing:
         return Landing(
-            self.sink, centre=self.centre, gateways=GatewayTrust.of(self.identity.public), now_ms=now_ms,
+            self.sink, centre=self.centre, gateways=GatewayTrust.of(self.identity.public), now_ms=self.now_ms,
             random=self._random.randbytes,
         )  # fmt: skip
 

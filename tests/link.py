@@ -20,13 +20,14 @@ from gateway import uplink
 from gateway.daemon import Daemon
 from gateway.session import SessionFactory, mqtt_sessions
 from protocols.capture import Event
-from simulators.describe import uniform
+from simulators.describe import SitePlan, uniform
 from simulators.site import wall_ms
-from tests.broker import Broker
+from tests.broker import CENTRE, Broker
 from tests.chain import GATEWAY, Chain
 from tests.proxy import Proxy, Weather
 
 SECOND = TaskEntry(name="second", every_s=1, items=("energy.active.import.total", "voltage.a"))
+SMALL = uniform(buses=1, meters_per_bus=2)
 JOIN_S_MAX = 20.0
 DRAIN_S_MAX = 60.0
 SESSION_BYTES = 4096
@@ -38,14 +39,21 @@ class Link(Chain):
     """A chain whose gateway reaches a real broker through a proxy. Make it in a running loop, in real time."""
 
     def __init__(
-        self, directory: Path, broker: Broker, proxy: Proxy, tasks: Sequence[TaskEntry], profile: UplinkProfile
-    ) -> None:
+        self, directory: Path, broker: Broker, proxy: Proxy, plan: SitePlan, tasks: Sequence[TaskEntry],
+        profile: UplinkProfile,
+    ) -> None:  # fmt: skip
         self._real = broker
         self._entry = UplinkEntry(url=proxy.url, profile=profile)
+        self._centre_entry = BrokerEntry(url=broker.url)
+        if broker.certificates is not None:
+            mine, theirs = broker.certificates.client(GATEWAY), broker.certificates.client(CENTRE)
+            ca, url = broker.certificates.ca, f"mqtts://127.0.0.1:{proxy.port}"
+            self._entry = UplinkEntry(url=url, profile=profile, ca=ca, certificate=mine.certificate, key=mine.key)
+            self._centre_entry = BrokerEntry(url=broker.url, ca=ca, certificate=theirs.certificate, key=theirs.key)
         self._subscriber: Subscriber | None = None
         self._thread: threading.Thread | None = None
         self.proxy = proxy
-        super().__init__(directory, uniform(buses=1, meters_per_bus=2), tasks, profile=profile, now_ms=wall_ms)
+        super().__init__(directory, plan, tasks, profile=profile, now_ms=wall_ms)
         self.writer = "thread"
 
     def sessions(self) -> SessionFactory:
@@ -61,7 +69,7 @@ class Link(Chain):
     def connect_centre(self) -> None:
         """Run a subscriber in a thread; returns when it has subscribed."""
         ready = threading.Event()
-        self._subscriber = Subscriber(BrokerEntry(url=self._real.url), self.landing, ready=ready.set)
+        self._subscriber = Subscriber(self._centre_entry, self.landing, ready=ready.set)
         self._thread = threading.Thread(target=self._subscriber.run, name="centre")
         self._thread.start()
         assert ready.wait(JOIN_S_MAX)
@@ -80,6 +88,7 @@ async def linked(
     directory: Path,
     broker: Broker,
     *,
+    plan: SitePlan = SMALL,
     tasks: Sequence[TaskEntry] = (SECOND,),
     profile: UplinkProfile = "prompt",
     weather: Weather | None = None,
@@ -87,7 +96,7 @@ async def linked(
 ) -> AsyncIterator[Link]:
     """The chain on this broker, without a gateway yet; ended at the end."""
     async with Proxy(broker.port, seed=seed, weather=weather) as proxy:
-        link = Link(directory, broker, proxy, tasks, profile)
+        link = Link(directory, broker, proxy, plan, tasks, profile)
         try:
             yield link
         finally:
