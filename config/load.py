@@ -35,8 +35,10 @@ GATEWAY = (
     Key("zone", zone, "Asia/Shanghai", "The civil time of the site: slots and days are aligned to it."),
 )
 CLOCK = (
-    Key("trust", choice("kernel", "always"), "kernel",
-        "When the clock counts as right: kernel (the kernel says it is synchronised) or always.", "clock_trust"),
+    Key("trust", choice("kernel", "centre", "always"), "kernel",
+        "When time counts as right: kernel (it says that its clock is synchronised), centre (it told the time) or "
+        "always.",
+        "clock_trust"),
 )  # fmt: skip
 STORE = (
     Key("path", path, "/var/lib/meterwire", "The directory of the outbox, the evidence and what was learned.", "store"),

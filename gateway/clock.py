@@ -1,15 +1,24 @@
-"""Is the gateway's time to be trusted? While it is not, nothing is scheduled (see docs/decisions/001)."""
+"""Is the gateway's time to be trusted? While it is not, nothing is scheduled (see docs/decisions/001).
+
+With `clock.trust = centre` it is the centre's time, heard in the reply to each hello: this machine's clock, which may
+be wrong by years, and what it is off by. That is a lower trust than the kernel's word (see docs/decisions/063).
+"""
 
 import ctypes
+import logging
 import os
 from collections.abc import Callable
 
 from config.model import ClockTrust
 
+log = logging.getLogger(__name__)
+
 STA_UNSYNC = 0x0040
 """Status bit of adjtimex(2): the clock is not synchronised."""
 TIME_ERROR = 5
 """Return value of adjtimex(2): the same, as seen by ntp_adjtime."""
+CENTRE_OFF_MS_MAX = 2_000
+"""The centre's time is taken anew when ours differs by more: less than that is spent on the way."""
 FLOOR_STEP_MS = 600_000
 """How far time moves before the floor is stored again: what a dead clock battery may hide after a power cut."""
 
@@ -53,15 +62,35 @@ class Clock:
         floor: int = 0,
         synchronised: Callable[[], bool] = kernel_synchronised,
     ) -> None:
-        if trust not in ("kernel", "always"):
-            raise ValueError(f"expected clock.trust kernel or always, got {trust}")
-        self._trust = trust
-        self._now_ms = now_ms
+        if trust not in ("kernel", "always", "centre"):
+            raise ValueError(f"expected clock.trust kernel, always or centre, got {trust}")
+        self.source: ClockTrust = trust
+        """Whose word is taken for the time."""
+        self.off_ms = 0
+        """What is added to this machine's clock; 0 unless the centre is believed."""
+        self._own_ms = now_ms
         self._synchronised = synchronised
         self._vouched = False
         self.floor = floor
         self.reason = ""
         """Why time is not trusted, for people; empty while it is."""
+
+    def now_ms(self) -> int:
+        """The time, in UTC milliseconds."""
+        return self._own_ms() + self.off_ms
+
+    def heard(self, centre_ms: int) -> None:
+        """The centre says, just now and in answer to us, that this is the time. Taken only where it is to be believed.
+
+        A time below the floor is an old answer that is played again, or a centre whose own clock is wrong.
+        """
+        if self.source != "centre" or centre_ms < self.floor:
+            return
+        off_ms = centre_ms - self._own_ms()
+        if not self._vouched or abs(off_ms - self.off_ms) > CENTRE_OFF_MS_MAX:
+            log.info("time taken from the centre off_ms=%d before=%d", off_ms, self.off_ms)
+            self.off_ms = off_ms
+        self._vouched = True
 
     def trusted(self) -> bool:
         """Whether time is to be trusted now. `reason` says why not.
@@ -69,9 +98,11 @@ class Clock:
         The kernel's word is asked for once in a run: a clock that was right and then hears from no server for some
         hours drifts by seconds, while a gateway that stopped reading for it would lose days.
         """
-        now = self._now_ms()
-        if self._trust == "always":
+        now = self.now_ms()
+        if self.source == "always":
             self.reason = ""
+        elif self.source == "centre" and not self._vouched:
+            self.reason = "the centre has not told the time yet"
         elif now < self.floor:
             self.reason = f"the clock says {now} ms, but it was {self.floor} ms already"
         elif not self._vouched:
@@ -89,7 +120,7 @@ class Clock:
 
     def floor_moved(self) -> int | None:
         """A new floor to store, when time is trusted and has moved on far enough since the last one; else None."""
-        now = self._now_ms()
+        now = self.now_ms()
         if now - self.floor < FLOOR_STEP_MS or not self.trusted():
             return None
         self.floor = now

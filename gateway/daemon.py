@@ -88,7 +88,7 @@ class Daemon:
         )
         async with outbox:
             parts = Parts(site, self.world, outbox)
-            snapshot = Snapshot(parts, now_ms=self.world.now_ms)
+            snapshot = Snapshot(parts, now_ms=parts.clock.now_ms)
             socket = StatusSocket(site.socket, snapshot)
             if self._serve_status:
                 await socket.open()
@@ -105,7 +105,7 @@ class Daemon:
             log.error("store damaged detail=%r", damage)
         health = HealthWatch(
             self.site, outbox=parts.outbox, clock=parts.clock, parts=snapshot.counters, facts=snapshot.facts,
-            say=parts.uplink.say, progressing=parts.progress, now_ms=self.world.now_ms,
+            say=parts.uplink.say, progressing=parts.progress, now_ms=parts.clock.now_ms,
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             buses = [group.create_task(bus.run(), name=f"bus:{name}") for name, bus in parts.buses.items()]

@@ -53,16 +53,16 @@ class Parts:
     """Everything that a gateway is made of, around its open outbox."""
 
     def __init__(self, site: Site, world: World, outbox: Outbox) -> None:
-        now_ms = world.now_ms
         self.site = site
         self.world = world
         self.outbox = outbox
         self.clock = Clock(
             site.clock_trust,
-            now_ms=now_ms,
+            now_ms=world.now_ms,
             floor=int(outbox.fact(CLOCK_FLOOR) or 0),
             synchronised=kernel_synchronised,
         )
+        now_ms = self.clock.now_ms
         self.evidence = Evidence(site.store / "evidence", megabytes=site.evidence_mb) if site.evidence_mb else None
         self.buses = {
             entry.name: bus_for(
@@ -108,6 +108,7 @@ class Parts:
             profile=site.uplink.profile,
             now_ms=now_ms,
             random=world.jitter,
+            heard_time=self.clock.heard,
             settle_on=world.settle_on,
         )
         self.manifests = Manifests(

@@ -43,7 +43,12 @@ class Snapshot:
             "epoch": parts.outbox.epoch,
             "at": now,
             "started_at": self._started_at,
-            "clock": {"trusted": not parts.schedule.waiting, "reason": parts.schedule.waiting},
+            "clock": {
+                "trusted": not parts.schedule.waiting,
+                "reason": parts.schedule.waiting,
+                "source": parts.clock.source,
+                "off_ms": parts.clock.off_ms,
+            },
             "stalled": parts.progress.reason,
             "today": {
                 "captured": captured,

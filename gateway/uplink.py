@@ -41,6 +41,8 @@ KEY_AGAIN_S = 5.0
 """A key record that the centre asks for is sent at most this often: asked for sooner, it is sent when it may be."""
 SIZE_MIN = 256
 """Bytes: hardly any batch is shorter, so a look into the store for what fits finds no more than these."""
+TIME_S_MAX = 10.0
+"""The first receipt after a hello tells the centre's time, unless it took longer than this."""
 FAREWELL_S = 3.0
 """What a clean stop spends on saying that the gateway goes offline."""
 
@@ -87,6 +89,7 @@ class Uplink:
         profile: UplinkProfile,
         now_ms: Callable[[], int],
         random: Random,
+        heard_time: Callable[[int], None] = lambda _: None,
         settle_on: Literal["receipt", "puback"] = "receipt",
     ) -> None:
         self.counters = UplinkCounters()
@@ -102,6 +105,7 @@ class Uplink:
         self._profile: UplinkProfile = profile
         self._now_ms = now_ms
         self._random = random
+        self._heard_time = heard_time
         self._settle_on = settle_on
         self._offers = Offers(random)
         self._pace = Pace()
@@ -115,6 +119,8 @@ class Uplink:
         self._fruitful = False
         """Whether a receipt came in this session."""
         self._began_at = 0.0
+        self._hello_at: float | None = None
+        """When the hello was sent that has no answer yet."""
         self._lost_because = ""
 
     @property
@@ -247,6 +253,7 @@ class Uplink:
         behind a month of keys."""
         await self._ship(session, "state", self._state(online=True), retain=True)
         await self._send_keys(session, {(await self._sealer.data_key()).kid})
+        self._hello_at = asyncio.get_running_loop().time()
         await self._ship(session, "hello", self._hello())
 
     def _up(self, name: str) -> str:
@@ -383,6 +390,10 @@ class Uplink:
         self.counters.receipts += 1
         self._fruitful = True
         self._keys_wanted = frozenset(receipt.need_key)
+        if self._hello_at is not None:
+            if asyncio.get_running_loop().time() - self._hello_at <= TIME_S_MAX:
+                self._heard_time(receipt.sent_at)
+            self._hello_at = None
         await self._settle(receipt)
 
     async def _settle(self, receipt: Receipt) -> None:

@@ -118,6 +118,10 @@ class Chain:
         self.accepted(records)
         self.events += [record for record in records if isinstance(record, Event)]
 
+    def gateway_ms(self) -> int:
+        """What the gateway's own clock says."""
+        return self.now_ms()
+
     def sessions(self) -> SessionFactory:
         """What the gateway reaches its broker by."""
         return self.broker.sessions(GATEWAY)
@@ -129,7 +133,7 @@ class Chain:
             sessions=self.sessions(),
             identity=self.identity,
             trust=self.trust,
-            now_ms=self.now_ms,
+            now_ms=self.gateway_ms,
             open_line=self.simulated.open_line,
             random=self.draw,
             jitter=self._random,

@@ -1,8 +1,16 @@
 """When the gateway's time is trusted."""
 
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from gateway.clock import FLOOR_STEP_MS, Clock, kernel_synchronised
+from config.model import TaskEntry
+from gateway.clock import CENTRE_OFF_MS_MAX, FLOOR_STEP_MS, Clock, kernel_synchronised
+from simulators import virtual
+from simulators.describe import uniform
+from tests.chain import START, Chain
 
 NOW = 1_790_000_000_000
 
@@ -65,3 +73,66 @@ def test_a_kernel_that_must_not_be_asked_vouches_for_nothing() -> None:
     clock = Clock("kernel", now_ms=lambda: NOW, synchronised=forbidden)
     assert not clock.trusted()
     assert "adjtimex" in clock.reason
+
+
+def test_the_centres_time_is_taken_where_it_is_to_be_believed() -> None:
+    clock = Clock("centre", now_ms=lambda: 1_000, floor=NOW)
+    assert not clock.trusted()
+    assert clock.floor_moved() is None
+    clock.heard(NOW - 1)  # an old answer, played again
+    assert not clock.trusted()
+    clock.heard(NOW + FLOOR_STEP_MS)
+    assert clock.trusted()
+    assert clock.now_ms() == NOW + FLOOR_STEP_MS
+    assert clock.floor_moved() == NOW + FLOOR_STEP_MS
+
+
+def test_the_centres_time_is_taken_anew_only_when_it_is_another() -> None:
+    clock = Clock("centre", now_ms=lambda: NOW)
+    clock.heard(NOW + 3_600_000)
+    clock.heard(NOW + 3_600_000 + CENTRE_OFF_MS_MAX)
+    assert clock.off_ms == 3_600_000
+    clock.heard(NOW + 3_600_000 + CENTRE_OFF_MS_MAX + 1)
+    assert clock.off_ms == 3_600_000 + CENTRE_OFF_MS_MAX + 1
+
+
+@pytest.mark.parametrize("trust", ["kernel", "always"])
+def test_nobody_else_listens_to_it(trust: str) -> None:
+    clock = Clock(trust, now_ms=lambda: NOW, synchronised=lambda: False)  # type: ignore[arg-type]
+    clock.heard(NOW + 3_600_000)
+    assert clock.now_ms() == NOW
+    assert clock.trusted() is (trust == "always")
+
+
+def test_a_gateway_whose_clock_is_years_off_polls_by_the_centres(tmp_path: Path) -> None:
+    """It waits for the centre's word, and what it reads then lands under its true time."""
+
+    class Astray(Chain):
+        def gateway_ms(self) -> int:
+            return self.now_ms() - START
+
+    async def scenario() -> None:
+        task = TaskEntry(name="minute", every_s=60, items=("energy.active.import.total", "voltage.a"))
+        chain = Astray(tmp_path, uniform(buses=1, meters_per_bus=2), [task])
+        chain.site = replace(chain.site, clock_trust="centre")
+        chain.broker.away = True
+        async with chain.running() as daemon:
+            assert daemon.parts is not None
+            await asyncio.sleep(60)
+            assert daemon.parts.schedule.counters.asked == 0
+            assert daemon.parts.schedule.waiting == "the centre has not told the time yet"
+            chain.broker.away = False
+            await asyncio.sleep(300)
+            chain.broker.away = True  # it goes on by its own clock
+            await asyncio.sleep(300)
+            chain.broker.away = False
+            assert abs(daemon.parts.clock.off_ms - START) < 100
+            await chain.drain(daemon)
+        truth = chain.truth()
+        assert truth.different == truth.missing == truth.duplicate == 0, truth.examples
+        slots = {row.slot for row in chain.sink.readings() if row.slot is not None}
+        assert len(slots) >= 9
+        assert all(START <= slot <= START + 700_000 and slot % 60_000 == 0 for slot in slots)
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
