@@ -4,16 +4,27 @@ A control has to lose data where the real gateway loses nothing.
 """
 
 import sys
+from collections.abc import Mapping
 from functools import partial
+from typing import Any, cast
 
 import buffer.sqlite
 import gateway.daemon
 from field.main import main
+from gateway.commands import Commands, _Answer
 
 
 def settle_on_puback() -> None:
-    """Batches are settled when the broker has taken them, as other gateways do."""
+    """Batches are settled when the broker has taken them, as other gateways do, which do not send again either.
+
+    With the history that ours keeps, the centre would ask for what it never saw, and get it.
+    """
     vars(gateway.daemon)["Daemon"] = partial(gateway.daemon.Daemon, settle_on="puback")
+
+    async def refused(self: Commands, arguments: Mapping[str, str | int]) -> _Answer:
+        return _Answer("refused", "no history")
+
+    cast(Any, Commands)._send_again = refused
 
 
 def sync_normal() -> None:
