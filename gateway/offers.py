@@ -17,6 +17,9 @@ EARLY_S = 0.001
 """What is due this soon is due: a timer may fire a rounding error early."""
 UNRECEIPTED_MAX = 256
 """Batches that may wait for their receipt; with so many, nothing more is offered until one comes or is due again."""
+HOLE_S = 2.0
+"""A batch that the broker had so much earlier than one with a receipt, and has none itself, is lost: the broker or a
+worker of the centre forgot it. It is offered again at once, the first time."""
 BACKFILL_MAX = 8
 """Of these, batches that are not live: what stands before live data at a centre that lands slower than we send. With a
 receipt a second it is still 8 batches, some 40,000 values, a second."""
@@ -29,6 +32,7 @@ class Offers:
         self._random = random
         self._in_flight: set[Key] = set()
         self._again_at: dict[Key, float] = {}
+        self._acknowledged_at: dict[Key, float] = {}
         self._tries: dict[Key, int] = {}
         """How often each was offered since the last `at_once`."""
 
@@ -72,6 +76,7 @@ class Offers:
         tries = self._tries.get(key)
         if tries is not None:  # else its receipt was faster
             wait = min(AGAIN_S * 2 ** min(tries - 1, 16), AGAIN_S_MAX)
+            self._acknowledged_at[key] = now
             self._again_at[key] = now + wait * (1 + JITTER * (2 * self._random.random() - 1))
 
     def lost(self) -> None:
@@ -88,11 +93,16 @@ class Offers:
         self._tries = dict.fromkeys(self._tries, 0)
 
     def receipted(self, receipt: Receipt) -> int:
-        """Forget what the receipt covers; returns how many batches those were."""
+        """Forget what the receipt covers, and find the holes in it; returns how many batches are covered."""
         covered = [key for key in self._tries if key[0] == receipt.epoch and _covers(receipt, key[1])]
+        newest = max((self._acknowledged_at.get(key, 0.0) for key in covered), default=0.0)
         for key in covered:
             del self._tries[key]
             self._again_at.pop(key, None)
+            self._acknowledged_at.pop(key, None)
+        for key, tries in self._tries.items():
+            if key[0] == receipt.epoch and tries == 1 and self._acknowledged_at.get(key, newest) < newest - HOLE_S:
+                self._again_at.pop(key, None)
         return len(covered)
 
 

@@ -74,6 +74,22 @@ def test_what_a_receipt_covers_is_forgotten_and_nothing_else() -> None:
     assert offers.waiting(1.0) == {(7, 3), (7, 6), (6, 2)}
 
 
+def test_a_hole_in_a_receipt_is_offered_again_at_once_the_first_time() -> None:
+    offers = Offers(Random(1))
+    for seq, at in ((1, 0.0), (2, 0.5), (3, 4.0), (4, 4.1)):
+        offers.begin((7, seq))
+        offers.acknowledged((7, seq), now=at)
+    offers.receipted(receipt(0, ranges=((4, 4),)))
+    assert offers.waiting(5.0) == {(7, 3)}, "3 was acknowledged only just before 4: it may still be on its way"
+    for seq in (1, 2):
+        offers.begin((7, seq))
+        offers.acknowledged((7, seq), now=5.0)
+    offers.begin((7, 5))
+    offers.acknowledged((7, 5), now=9.0)
+    offers.receipted(receipt(0, ranges=((4, 5),)))
+    assert offers.waiting(10.0) == {(7, 1), (7, 2)}, "3 is a hole now; 1 and 2 were offered again already"
+
+
 def test_no_more_is_under_way_than_the_broker_and_the_bounds_allow() -> None:
     offers = Offers(Random(1))
     assert offers.room(16, 0.0) == 16
