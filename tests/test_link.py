@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -198,4 +199,18 @@ async def test_another_client_under_our_id_loses_nothing_and_makes_no_storm(brok
             assert link.proxy.most_in(60) <= 9
             assert await receipted(daemon, within_s=60) < 60
             await drained(link, daemon)
+        told(link)
+
+
+@pytest.mark.parametrize(("resets", "spoken"), [((), "p5"), ((0,), "p2")], ids=["5", "3.1.1"])
+async def test_the_chain_is_the_same_in_both_versions_of_mqtt(
+    mosquitto: None, broker: Broker, tmp_path: Path, resets: tuple[int, ...], spoken: str
+) -> None:
+    """A broker that hangs up on the first attempt is spoken to in 3.1.1; mosquitto's log says which it was."""
+    async with linked(tmp_path, broker, weather=Weather(resets=deque(resets))) as link:
+        async with link.running() as daemon:
+            await receipted(daemon, within_s=20)
+            await asyncio.sleep(3)
+            await drained(link, daemon)
+        assert f"as {GATEWAY} ({spoken}" in broker.log.read_text()
         told(link)
