@@ -377,6 +377,7 @@ class Schedule:
         since = known if known is not None or first is None else first - 1
         if since is not None and since < current:
             slots += self._slots.between(task.every_s, since, current)
+        series.asked = max(series.asked, self._slots.current(task.every_s, current - 1))
         records: list[Record] = []
         if len(slots) > CATCH_UP_SLOTS_MAX:
             older, slots = slots[:-CATCH_UP_SLOTS_MAX], slots[-CATCH_UP_SLOTS_MAX:]
@@ -402,6 +403,9 @@ class Schedule:
         due: dict[tuple[str, int], list[Series]] = defaultdict(list)
         for series in behind:
             slot = self._slots.current(series.task.every_s, now - series.task.offset_s * 1000)
+            if series.asked < self._slots.current(series.task.every_s, slot - 1):  # others passed during the commit
+                self._catch_up_wanted.set()
+                continue
             series.ready = True
             if self._known(series, slot):
                 series.asked = max(slot, series.asked)

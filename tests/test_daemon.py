@@ -1,6 +1,7 @@
 """The gateway as a whole, in virtual time: what meters served is what landed, whatever happens in between."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from drivers.line import Line, PortLost
 from drivers.meter import Meter
 from drivers.profile import load_profile
 from gateway.daemon import Daemon
+from gateway.intake import Intake
 from gateway.schedule import CATCH_UP_SLOTS_MAX
 from gateway.snapshot import Snapshot
 from gateway.status import StatusSocket, ask
-from protocols.capture import Fault
+from protocols.capture import Fault, Gap, Record
 from simulators import virtual
 from simulators.describe import BusPlan, MeterGroup, SitePlan, uniform
 from simulators.virtual import now_ms
@@ -47,6 +49,31 @@ def test_all_that_was_accepted_lands_once_across_a_broker_outage(tmp_path: Path)
         chain.close()
 
     virtual.run(half_an_hour(), start_ms=START)
+
+
+@pytest.mark.parametrize("commit_s", [0.0, 1.0, 30.0])
+def test_a_slot_that_passes_while_the_missed_ones_are_committed_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commit_s: float
+) -> None:
+    accept = Intake.accept
+
+    async def slowly(self: Intake, records: Sequence[Record], *, urgent: bool = False) -> None:
+        await asyncio.sleep(commit_s if urgent and isinstance(records[0], Gap) else 0.0)
+        await accept(self, records, urgent=urgent)
+
+    async def scenario() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=2), [MINUTE])
+        await chain.run(150)
+        await asyncio.sleep(209.5)  # it starts again half a second before a slot
+        monkeypatch.setattr(Intake, "accept", slowly)
+        async with chain.running() as daemon:
+            await asyncio.sleep(200)
+            await chain.drain(daemon)
+        truth = chain.truth()
+        assert truth.passed, truth.examples
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
 
 
 def test_slots_that_the_gateway_was_down_for_become_gaps_and_the_current_one_is_read_late(tmp_path: Path) -> None:
