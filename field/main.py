@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": "field.demo",
     "doctor": "field.doctor",
     "keys": "field.keys",
+    "offline": "field.offline",
     "plan": "field.plan",
     "probe": "field.probe",
     "read": "field.read",

@@ -117,6 +117,7 @@ class Daemon:
                 group.create_task(health.run(), name="health"),
                 group.create_task(parts.learned.run(), name="learned"),
                 group.create_task(parts.manifests.run(), name="manifests"),
+                group.create_task(parts.carried.run(), name="carried"),
                 group.create_task(_check(parts), name="check"),
             ]
             self.parts = parts

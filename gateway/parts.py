@@ -20,6 +20,7 @@ from gateway.health import CLOCK_FLOOR
 from gateway.intake import Intake, Observer
 from gateway.learned import Learned
 from gateway.manifest import Manifests
+from gateway.offline import CarriedReceipts
 from gateway.progress import Progress
 from gateway.schedule import Schedule
 from gateway.sealer import Sealer
@@ -137,6 +138,7 @@ class Parts:
             clock=self.clock,
             now_ms=now_ms,
         )
+        self.carried = CarriedReceipts(site.store, gateway=site.gateway, settle=self.uplink.settle_carried)
         self.progress = Progress(self.buses, self.intake)
 
 

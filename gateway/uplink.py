@@ -386,8 +386,7 @@ class Uplink:
                 self.counters.requests += 1
                 self.requests.put_nowait(payload)
             return
-        receipt = verified(Receipt, payload, gateway=self._identity.gateway, verify=self._trust.verify)
-        self.counters.receipts += 1
+        receipt = self._receipt(payload)
         self._fruitful = True
         self._keys_wanted = frozenset(receipt.need_key)
         if self._hello_at is not None:
@@ -395,6 +394,15 @@ class Uplink:
                 self._heard_time(receipt.sent_at)
             self._hello_at = None
         await self._settle(receipt)
+
+    async def settle_carried(self, payload: bytes) -> None:
+        """A receipt that came by another way than a session. Raises Malformed, OutboxError."""
+        await self._settle(self._receipt(payload))
+
+    def _receipt(self, payload: bytes) -> Receipt:
+        receipt = verified(Receipt, payload, gateway=self._identity.gateway, verify=self._trust.verify)
+        self.counters.receipts += 1
+        return receipt
 
     async def _settle(self, receipt: Receipt) -> None:
         try:

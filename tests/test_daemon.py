@@ -281,6 +281,8 @@ def test_without_trusted_time_nothing_is_read_and_the_slots_become_clock_gaps(
             assert Snapshot(daemon.parts, now_ms=now_ms)()["clock"] == {
                 "trusted": False,
                 "reason": "the kernel's clock is not synchronised",
+                "source": "kernel",
+                "off_ms": 0,
             }
             synchronised = True
             await asyncio.sleep(60)

@@ -1,0 +1,59 @@
+"""Receipts carried here by hand: `meterwire offline settle` lays them down, and they settle like any other."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+from protocols import transfer
+from protocols.errors import Malformed
+
+log = logging.getLogger(__name__)
+
+DIRECTORY = "receipts"
+"""Below the store's directory."""
+ROUND_S = 10.0
+"""Between two looks into the directory."""
+
+
+class CarriedReceipts:
+    """Settles what lies in the directory and takes it away."""
+
+    def __init__(self, store: Path, *, gateway: str, settle: Callable[[bytes], Awaitable[None]]) -> None:
+        """settle: takes a signed receipt as it is; raises Malformed where it is not truly one for us."""
+        self.settled = 0
+        """Receipts since the start."""
+        self._directory = store / DIRECTORY
+        self._gateway = gateway
+        self._settle = settle
+
+    async def run(self) -> None:
+        """For ever. Raises OutboxError."""
+        while True:
+            for path in sorted(self._directory.glob(f"*{transfer.SUFFIXES['down']}")):
+                await self._take(path)
+            await asyncio.sleep(ROUND_S)
+
+    async def _take(self, path: Path) -> None:
+        try:
+            for payload in self._receipts(path):
+                await self._settle(payload)
+                self.settled += 1
+            log.info("carried receipts settled file=%s", path.name)
+        except (Malformed, OSError) as error:
+            log.warning("carried receipts refused file=%s detail=%r", path.name, str(error))
+        _remove(path)
+
+    def _receipts(self, path: Path) -> Iterator[bytes]:
+        with path.open("rb") as file:
+            of = transfer.head(file.read)
+            if (of.gateway, of.direction) != (self._gateway, "down"):
+                raise Malformed(f"{of.direction} {of.gateway}, expected down {self._gateway}")
+            yield from (payload for name, payload in transfer.messages(of, file.read) if name == "receipt")
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError as error:  # a directory that cannot be written: a receipt may come twice
+        log.warning("carried receipts stay file=%s detail=%r", path.name, str(error))
