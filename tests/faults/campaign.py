@@ -93,18 +93,20 @@ class CarelessMeter(Meter):
 
 def weather(rng: Random, family: Family) -> Faults:
     """What goes wrong in a chapter: everything now and then, and of each kind of noise sometimes much. No noise reaches
-    what comes over TCP, and nothing echoes."""
+    what comes over TCP, and nothing echoes; replies break off there, or bytes come that nobody asked for. Both together,
+    bytes missing and as many others in their place, is damage to the payload, of which there is enough."""
     tcp = over_tcp(family)
 
     def often(*rates: float) -> float:
         return rng.choice((0.0, *rates))
 
     if tcp:
+        more = rng.random() < 0.5
         return Faults(
-            glitch=often(0.003), truncate=often(0.01, 0.03), silent=often(0.01, 0.05), late=often(0.01, 0.05),
-            late_ms=(20.0, 900.0), foreign=often(0.01, 0.1), tail=often(0.003), twice=often(0.01, 0.05),
-            other=often(0.01, 0.1), pause=often(0.05, 0.3), pause_ms=rng.choice((15.0, 200.0)),
-            babble=often(0.003),
+            glitch=more * often(0.003), tail=more * often(0.003), babble=more * often(0.003),
+            truncate=(not more) * often(0.01, 0.03), silent=often(0.01, 0.05), late=often(0.01, 0.05),
+            late_ms=(20.0, 900.0), foreign=often(0.01, 0.1), twice=often(0.01, 0.05), other=often(0.01, 0.1),
+            pause=often(0.05, 0.3), pause_ms=rng.choice((15.0, 200.0)),
         )  # fmt: skip
 
     return Faults(
