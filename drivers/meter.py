@@ -48,7 +48,7 @@ USUAL_OVER = 16
 
 _TELLING = (
     Fault.INTERNAL, Fault.BUS, Fault.CLOCK, Fault.GARBLED, Fault.SILENT, Fault.IMPLAUSIBLE, Fault.REFUSED,
-    Fault.ABSENT, Fault.MISSED,
+    Fault.ABSENT, Fault.MISSED, Fault.DROPPED,
 )  # fmt: skip
 """Of several reasons why a slot has nothing, the first of these is the reason of the slot."""
 

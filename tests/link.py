@@ -52,6 +52,7 @@ class Link(Chain):
             self._centre_entry = BrokerEntry(url=broker.url, ca=ca, certificate=theirs.certificate, key=theirs.key)
         self._subscriber: Subscriber | None = None
         self._thread: threading.Thread | None = None
+        self._ran = False
         self.proxy = proxy
         super().__init__(directory, plan, tasks, profile=profile, now_ms=wall_ms)
         self.writer = "thread"
@@ -59,6 +60,14 @@ class Link(Chain):
     def sessions(self) -> SessionFactory:
         """With the real broker, through the proxy."""
         return mqtt_sessions(self._entry, GATEWAY)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Daemon]:
+        """As in virtual time; in real time a slot may pass before the first gateway plans, which nobody promised."""
+        async with super().running() as daemon:
+            if not self._ran:
+                self._ran, self.started_at = True, wall_ms()
+            yield daemon
 
     async def drain(self, daemon: Daemon) -> None:
         """As in virtual time, but for the slot that was due at that very moment: it may not be planned any more."""
