@@ -18,6 +18,21 @@ NO_SKIP = os.environ.get("MW_NO_SKIP") == "1"
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than a quarter of a second of work")
     config.stash[SUBSTITUTED] = []
+    os.environ.pop("COLUMNS", None)  # what is printed does not depend on the terminal of whoever runs the tests
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes that share the tests tells the first of what stood in."""
+    told: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["substituted"] = session.config.stash[SUBSTITUTED]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a process told when it ended; nothing, if it was killed."""
+    told = getattr(node, "workeroutput", {})
+    node.config.stash[SUBSTITUTED] += [tuple(one) for one in told.get("substituted", ())]
 
 
 def _refuse(report: pytest.TestReport | pytest.CollectReport) -> None:
