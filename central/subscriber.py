@@ -119,6 +119,7 @@ class Subscriber:
             self._version = MQTTProtocolVersion.MQTTv311 if five else MQTTProtocolVersion.MQTTv5
             return None
         connection = _Connection(self._client(), self._version)
+        connection.client.user_data_set(connection)  # before the first packet: its failure is told to it already
         try:
             if five:
                 wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -131,7 +132,6 @@ class Subscriber:
         except (OSError, ValueError) as error:  # no listener, no route, TLS refused: the version is not the reason
             log.warning("broker=%s away: %s", self._broker.url, error)
             return None
-        connection.client.user_data_set(connection)
         connection.client.loop_start()
         if not connection.ready.wait(CONNECT_S_MAX):
             connection.lose(f"no answer within {CONNECT_S_MAX} s")

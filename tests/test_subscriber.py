@@ -10,7 +10,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from central.config import BrokerEntry
 from central.connection import tls_context
@@ -220,6 +220,24 @@ def test_the_broker_may_be_killed_and_come_back(broker: Broker, sink: FickleSink
             client.publish(gateway.batch(2, [capture(2)]))
             client.receipt(2)
     assert stamps(sink) == [1, 2]
+
+
+def test_a_connection_that_breaks_as_it_greets_is_made_anew(
+    broker: Broker, sink: FickleSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """paho tells of it from inside `connect`, before that returns."""
+    greet, broken = mqtt.Client._send_connect, list[bool]()
+
+    def breaking(self: mqtt.Client, keepalive: int) -> MQTTErrorCode:
+        if not broken:
+            broken.append(True)
+            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        return greet(self, keepalive)
+
+    monkeypatch.setattr(mqtt.Client, "_send_connect", breaking)
+    with running(broker, sink) as run:
+        run.connected()
+        assert broken
 
 
 def test_receipts_to_one_gateway_are_coalesced(broker: Broker, sink: FickleSink) -> None:
