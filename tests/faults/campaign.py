@@ -93,8 +93,8 @@ class CarelessMeter(Meter):
 
 def weather(rng: Random, family: Family) -> Faults:
     """What goes wrong in a chapter: everything now and then, and of each kind of noise sometimes much. No noise reaches
-    what comes over TCP, and nothing echoes; replies break off there, or bytes come that nobody asked for. Both together,
-    bytes missing and as many others in their place, is damage to the payload, of which there is enough."""
+    what comes over TCP, and nothing echoes; replies break off there, or bytes come that nobody asked for. Both
+    together, bytes missing and as many others in their place, is damage to the payload, of which there is enough."""
     tcp = over_tcp(family)
 
     def often(*rates: float) -> float:
