@@ -43,7 +43,7 @@ system-packages:
 	@deploy/test-packages
 
 test: $(VENV)/.dev system-packages  ## the whole suite; installs Debian packages where it may
-	$(BIN)/pytest -q tests -n 2 --dist loadfile
+	$(BIN)/pytest -q tests -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev  ## format, lint, types, layers, docs
 	$(BIN)/ruff format --check .

@@ -88,10 +88,11 @@ class Sealer:
         self._outbox.more.set()
 
     def live_from(self, now: float) -> tuple[int, int]:
-        """(epoch, seq) of the first live batch, or of the next one that will be sealed."""
+        """(epoch, seq) of the first live batch; beyond all numbers when none is, so that one that is being sealed just
+        now counts as live only when it is known to be."""
         while self._lately and self._lately[0][0] < now - LIVE_S:
             self._lately.popleft()
-        return self._outbox.epoch, self._lately[0][1] if self._lately else self._outbox.next_seq
+        return (self._outbox.epoch, self._lately[0][1]) if self._lately else (self._outbox.epoch + 1, 0)
 
     async def run(self) -> None:
         """Seal what becomes due, for ever. Raises OutboxError."""
