@@ -36,7 +36,7 @@ from protocols.topics import bucket, topic
 FILE: Final = Path(__file__).parent.parent / "docs" / "wire-vectors.json"
 ABOUT: Final = (
     "Test vectors for docs/wire.md. Bytes are hex. The private keys are published: never trust them. "
-    "tests/test_wire_vectors.py keeps this file true; python -m tests.wire_vectors writes it."
+    "tests/protocols/test_wire_vectors.py keeps this file true; python -m tests.wire_vectors writes it."
 )
 GATEWAY: Final = "gw-0001"
 EPOCH: Final = (3 << 32) | 0x5EED
