@@ -7,20 +7,20 @@ import click
 from field.usage import SpokenGroup
 
 COMMANDS = {
-    "central": "field.central",
+    "central": "field.central.command",
     "config": "field.config",
-    "decode": "field.decode",
+    "decode": "field.decode.command",
     "demo": "field.demo",
-    "doctor": "field.doctor",
-    "keys": "field.keys",
+    "doctor": "field.diagnosis.doctor",
+    "keys": "field.keys.command",
     "offline": "field.offline",
     "plan": "field.plan",
-    "probe": "field.probe",
+    "probe": "field.diagnosis.probe",
     "read": "field.read",
     "run": "field.run",
-    "scan": "field.scan",
+    "scan": "field.diagnosis.scan",
     "sim": "field.sim",
-    "sniff": "field.sniff",
+    "sniff": "field.diagnosis.sniff",
     "status": "field.status",
 }
 """Each module holds a click command or group called `command`. Loaded lazily: the daemon must not pay for the rest."""

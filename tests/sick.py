@@ -7,9 +7,9 @@ from typing import Any
 from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings
 from drivers.line import Line
 from drivers.profile import load_profile
-from field.examination import Evidence, examine
-from field.findings import Finding, findings
-from field.questions import Subject, subject
+from field.diagnosis.examination import Evidence, examine
+from field.diagnosis.findings import Finding, findings
+from field.diagnosis.questions import Subject, subject
 from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.modbus.frame import Frame as ModbusFrame
 from simulators import virtual

@@ -36,9 +36,9 @@ SPEAKERS = [
     "drivers/line_tcp.py",
     "identity/files.py", "identity/gateway.py", "identity/public.py", "identity/private.py",
     "identity/rotation.py", "identity/token.py", "identity/wrapping.py", "identity/trust.py", "identity/client.py",
-    "central/gaps.py", "protocols/dlt645/frame.py", "field/decode.py", "field/decode_modbus.py", "field/read.py",
-    "field/port.py", "field/doctor.py", "field/scan.py", "buffer/outbox.py", "central/sinks/sqlite.py",
-    "central/sinks/postgres.py",
+    "central/gaps.py", "protocols/dlt645/frame.py", "field/decode/command.py", "field/decode/modbus.py",
+    "field/read.py", "field/diagnosis/port.py", "field/diagnosis/doctor.py", "field/diagnosis/scan.py",
+    "buffer/outbox.py", "central/sinks/sqlite.py", "central/sinks/postgres.py",
 ]  # fmt: skip
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-import field
 from config.model import ProtocolName, SerialSettings
 from drivers.profile import load_profile, profile_names
-from field.examination import duration_s
-from field.findings import findings, standing
-from field.voices import voices
+from field import diagnosis
+from field.diagnosis.examination import duration_s
+from field.diagnosis.findings import findings, standing
+from field.diagnosis.voices import voices
 from protocols.capture import Value
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.frame import Frame as Dlt645Frame
@@ -307,7 +307,7 @@ def test_every_model_has_three_questions_that_cannot_be_taken_for_each_other() -
 
 
 def test_each_finding_is_said_in_both_languages() -> None:
-    words = tomllib.loads((Path(field.__file__).parent / "findings.toml").read_text(encoding="utf-8"))
+    words = tomllib.loads((Path(diagnosis.__file__).parent / "findings.toml").read_text(encoding="utf-8"))
     for key, texts in words.items():
         assert set(texts) == {"en", "zh"}, key
         assert all(ord(c) < 128 for c in texts["en"]), key

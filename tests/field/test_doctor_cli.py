@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from config.model import BusEntry, SerialSettings
 from drivers.port import open_line
-from field import examination
-from field import port as ports
+from field.diagnosis import examination
+from field.diagnosis import port as ports
 from field.main import main
 from gateway.status import StatusSocket
 from simulators.endpoints import ModbusTcpEndpoint, PtyEndpoint, TcpEndpoint

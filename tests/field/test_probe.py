@@ -14,7 +14,7 @@ from config.load import load_site
 from config.model import BusEntry, SerialSettings
 from drivers.line import Line
 from drivers.profile import load_profile
-from field.fitting import (
+from field.diagnosis.fitting import (
     FINALISTS,
     Answers,
     Fit,
@@ -28,10 +28,10 @@ from field.fitting import (
     place_of,
     telling_places,
 )
+from field.diagnosis.probe import meters_csv, site_toml
+from field.diagnosis.probing import Probed, Way, duration_s, probe, ways
+from field.diagnosis.settings import usual
 from field.main import main
-from field.probe import meters_csv, site_toml
-from field.probing import Probed, Way, duration_s, probe, ways
-from field.settings import usual
 from protocols.dlt645.codes import Edition
 from protocols.modbus.frame import Frame, read_request
 from simulators import virtual

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.line import Line
+from field.diagnosis.progress import Progress
+from field.diagnosis.scan import Way, duration_s, scan, units_of
+from field.diagnosis.scanning import Seen
+from field.diagnosis.search import CHILDREN, Came, Found, search
 from field.main import main
 from field.output import Output
-from field.progress import Progress
-from field.scan import Way, duration_s, scan, units_of
-from field.scanning import Seen
-from field.search import CHILDREN, Came, Found, search
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.frame import ANY_METER
 from simulators import virtual

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from config.model import BusEntry, SerialSettings
 from drivers.line import Line
 from drivers.port import open_line
+from field.diagnosis.overheard import PAUSE_S, PAUSE_S_LONG, Overhearing, Piece
+from field.diagnosis.sniffing import Summary, overheard, said
 from field.main import main
-from field.overheard import PAUSE_S, PAUSE_S_LONG, Overhearing, Piece
-from field.sniffing import Summary, overheard, said
 from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.modbus.frame import Frame as ModbusFrame
 from protocols.modbus.frame import read_request, rtu_frame_at

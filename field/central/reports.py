@@ -11,7 +11,7 @@ import click
 
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
-from field.central_options import Day, Moment, config_option, load_site
+from field.central.options import Day, Moment, config_option, load_site
 from field.output import Exit, Output
 
 ACCOUNTS_ZH = {"agrees": "一致", "differs": "不一致", "none": "无"}

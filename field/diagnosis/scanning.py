@@ -8,9 +8,9 @@ from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings
 from drivers.meter import MARGIN_S, MARGIN_S_TCP, Meter
 from drivers.plan import TRANSACTIONS
 from drivers.profile import load_profile
-from field.asking import Asker, Chunk, Heard
-from field.hearing import Role, Taken, take_apart
-from field.search import Came, Found, search
+from field.diagnosis.asking import Asker, Chunk, Heard
+from field.diagnosis.hearing import Role, Taken, take_apart
+from field.diagnosis.search import Came, Found, search
 from protocols.bcd import low_first
 from protocols.dialogue import Ask, Reply, Silence
 from protocols.dlt645.frame import ANY_METER, BROADCAST, OVERHEAD

@@ -12,7 +12,7 @@ from central.connection import BrokerAway
 from central.sinks import open_sink
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
-from field.central_options import Day, Moment, config_option, iso, load_site
+from field.central.options import Day, Moment, config_option, iso, load_site
 from field.output import Exit, Output, words
 from identity.centre import Centre, GatewayTrust
 from identity.files import IdentityError

@@ -7,10 +7,10 @@ from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.line import OpenLine
 from drivers.plan import TRANSACTIONS
 from drivers.port import open_line
-from field.asking import Asker
-from field.fitting import FINALISTS, Fit, Place, all_places, best, candidates, fit, telling_places
-from field.scanning import PREAMBLE, Scan, identity_of
-from field.settings import usual
+from field.diagnosis.asking import Asker
+from field.diagnosis.fitting import FINALISTS, Fit, Place, all_places, best, candidates, fit, telling_places
+from field.diagnosis.scanning import PREAMBLE, Scan, identity_of
+from field.diagnosis.settings import usual
 from protocols.bcd import low_first
 from protocols.capture import Value
 from protocols.dialogue import Dialogue, Reply, Silence

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from field.asking import Chunk, Heard
+from field.diagnosis.asking import Chunk, Heard
 from protocols.dialogue import Deframer
 from protocols.dlt645.frame import PREAMBLE
 from protocols.dlt645.frame import Frame as Dlt645Frame

@@ -1,4 +1,4 @@
-"""A bus under examination: meters asked by turns, with long listening; everything that came, for `field.findings`."""
+"""A bus under examination: meters asked by turns, with long listening; everything that came, for `findings`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,11 +8,11 @@ from config.model import BusEntry, SerialSettings
 from drivers.line import OpenLine, ParityCheck
 from drivers.meter import Meter
 from drivers.port import open_line
-from field.asking import Asker, Chunk, Heard
-from field.hearing import Accepts, Role, Taken, role_of, take_apart
-from field.overheard import Overhearing, Piece
-from field.questions import Question, Subject
-from field.settings import others_than
+from field.diagnosis.asking import Asker, Chunk, Heard
+from field.diagnosis.hearing import Accepts, Role, Taken, role_of, take_apart
+from field.diagnosis.overheard import Overhearing, Piece
+from field.diagnosis.questions import Question, Subject
+from field.diagnosis.settings import others_than
 from protocols.capture import Value
 from protocols.dialogue import Ask
 

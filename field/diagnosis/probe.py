@@ -12,10 +12,10 @@ from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.line import PortLost
 from drivers.profile import load_profile
 from field import output
-from field import port as ports
+from field.diagnosis import port as ports
+from field.diagnosis.probing import Probed, duration_s, probe, ways
+from field.diagnosis.progress import Progress
 from field.output import Exit, Output
-from field.probing import Probed, duration_s, probe, ways
-from field.progress import Progress
 from field.read import PROTOCOLS
 
 _COLUMNS = ("meter", "bus", "address", "profile", "protocol", "serial")

@@ -8,8 +8,8 @@ from statistics import median
 from config.model import BusEntry
 from drivers.line import OpenLine, PortLost
 from drivers.port import open_line
-from field import annotate, decode_modbus
-from field.overheard import PAUSE_S, Overhearing, Piece
+from field.decode import dlt645, modbus
+from field.diagnosis.overheard import PAUSE_S, Overhearing, Piece
 from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.dlt645.message import explain, find
 
@@ -27,10 +27,10 @@ def said(piece: Piece) -> tuple[str, str]:
     known = _KNOWN
     if isinstance(piece.frame, Dlt645Frame):
         message = explain(piece.frame)
-        rows = annotate.annotate(find(piece.raw), message)
+        rows = dlt645.annotate(find(piece.raw), message)
         known = (*_KNOWN, "identifier") if message.values else _KNOWN  # values say what they are
     else:
-        rows = decode_modbus.annotate(decode_modbus.take_apart(piece.raw, piece.protocol))
+        rows = modbus.annotate(modbus.take_apart(piece.raw, piece.protocol))
     news = [(_bare(row.en, _SIDES), _bare(row.zh, _SIDES_ZH)) for row in rows if not row.en.startswith(known)]
     return "; ".join(en for en, _ in news), "；".join(zh for _, zh in news)
 

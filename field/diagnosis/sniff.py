@@ -10,10 +10,10 @@ from config.mistake import ConfigError
 from config.model import BusEntry
 from drivers.line import PortLost
 from field import output
-from field import port as ports
+from field.diagnosis import port as ports
+from field.diagnosis.overheard import Piece
+from field.diagnosis.sniffing import Summary, overheard, said
 from field.output import Exit, Output
-from field.overheard import Piece
-from field.sniffing import Summary, overheard, said
 
 TEXT_MAX = 110
 """Characters of a frame's words for people; --hex and --json have all of it."""

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from field.annotate import Row
 from field.chinese import chinese
+from field.decode.dlt645 import Row
 from protocols.checksum import crc16_modbus, lrc8
 from protocols.errors import Malformed
 from protocols.modbus.frame import ERROR_BIT, EXCEPTIONS, IDENTIFY

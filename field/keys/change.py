@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from field import output
-from field.keys_told import ROLES, directory_option, each_key, now_ms, tell
+from field.keys.told import ROLES, directory_option, each_key, now_ms, tell
 from field.output import Exit, Output, words
 from identity import rotation
 from identity.files import IdentityError

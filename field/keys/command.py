@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from field import keys_change, output
-from field.keys_told import PLACES, ROLES, USES, directory_option, each_key, now_ms, tell, tell_revoked
+from field import output
+from field.keys import change
+from field.keys.told import PLACES, ROLES, USES, directory_option, each_key, now_ms, tell, tell_revoked
 from field.output import Exit, Output, words
 from field.usage import SpokenGroup
 from identity.centre import Centre
@@ -167,5 +168,5 @@ def _take_one(out: Output, file: Path, directory: Path, *, replace: bool) -> boo
     return True
 
 
-for _each in (init, show, take, keys_change.rotate, keys_change.withdraw):
+for _each in (init, show, take, change.rotate, change.withdraw):
     command.add_command(_each)

@@ -10,10 +10,10 @@ from math import log
 from statistics import median
 from typing import Literal
 
-from field.examination import Evidence, Exchange
-from field.hearing import Role
-from field.questions import Subject
-from field.voices import voices
+from field.diagnosis.examination import Evidence, Exchange
+from field.diagnosis.hearing import Role
+from field.diagnosis.questions import Subject
+from field.diagnosis.voices import voices
 
 Severity = Literal["ok", "warn", "bad"]
 
@@ -49,7 +49,7 @@ class Finding:
 
 @cache
 def _words() -> dict[str, dict[str, str]]:
-    return tomllib.loads(files("field").joinpath("findings.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(files("field.diagnosis").joinpath("findings.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

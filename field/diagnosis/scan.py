@@ -12,13 +12,13 @@ from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.line import OpenLine, PortLost
 from drivers.port import open_line
 from field import output
-from field import port as ports
-from field.asking import Asker
+from field.diagnosis import port as ports
+from field.diagnosis.asking import Asker
+from field.diagnosis.progress import Progress
+from field.diagnosis.scanning import LAST_S, Scan, Seen, identity_of, question_s, scan_dlt645, scan_modbus
+from field.diagnosis.search import CHILDREN
 from field.output import Exit, Output
-from field.progress import Progress
 from field.read import PROTOCOLS
-from field.scanning import LAST_S, Scan, Seen, identity_of, question_s, scan_dlt645, scan_modbus
-from field.search import CHILDREN
 
 UNITS = (1, 247)
 _RANGE = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from field import decode_modbus, output
-from field.annotate import Row, annotate
+from field import output
+from field.decode import modbus
+from field.decode.dlt645 import Row, annotate
 from field.output import Exit, Output
 from protocols.capture import Value
 from protocols.dlt645.codes import Edition
@@ -110,22 +111,22 @@ def _dlt645(out: Output, line: str, edition: Edition | None) -> Malformed | None
 def _modbus(out: Output, line: str, protocol: str) -> Malformed | None:
     """Show one line of Modbus; what is wrong with it."""
     try:
-        data = decode_modbus.from_line(line, protocol)
-        parts = decode_modbus.take_apart(from_hex(line) if data is None else data, protocol)
+        data = modbus.from_line(line, protocol)
+        parts = modbus.take_apart(from_hex(line) if data is None else data, protocol)
     except Malformed as error:
-        parts = decode_modbus.Parts(raw=b"", protocol=protocol, error=error)
+        parts = modbus.Parts(raw=b"", protocol=protocol, error=error)
     if out.as_json:
-        out.object(decode_modbus.as_object(parts))
+        out.object(modbus.as_object(parts))
         return parts.error
     kind = {"request": out.say("request", "请求"), "response": out.say("response", "应答"), None: ""}[parts.direction]
-    _print(out, f"{protocol} {kind}".rstrip(), decode_modbus.annotate(parts), parts.error)
+    _print(out, f"{protocol} {kind}".rstrip(), modbus.annotate(parts), parts.error)
     return parts.error
 
 
 @output.command("decode")
 @click.option(
     "--protocol",
-    type=click.Choice([*(edition.value for edition in Edition), *decode_modbus.MODBUS]),
+    type=click.Choice([*(edition.value for edition in Edition), *modbus.MODBUS]),
     help="Default: DL/T 645, its edition told from the control code.",
 )
 @click.argument("frames", nargs=-1, metavar="[HEX ...]")
@@ -143,7 +144,7 @@ def command(out: Output, protocol: str | None, frames: Sequence[str]) -> Exit:
         out.error("frames in hex, one a line; ends with Ctrl-D", "请输入十六进制报文，每行一帧，以 Ctrl-D 结束")
     good = bad = 0
     for line in lines_of(frames, sys.stdin.buffer):
-        if protocol in decode_modbus.MODBUS:
+        if protocol in modbus.MODBUS:
             error = _modbus(out, line, protocol)
         else:
             error = _dlt645(out, line, Edition(protocol) if protocol else None)

@@ -1,7 +1,7 @@
 """A line asked by hand: one question at a time, and everything that comes is kept, with its time.
 
 A bus passes over what answers nothing; who diagnoses one looks for just that. Frames are found afterwards
-(`field.hearing`), so that nothing of what came is lost in between.
+(`field.diagnosis.hearing`), so that nothing of what came is lost in between.
 """
 
 import asyncio

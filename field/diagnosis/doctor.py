@@ -12,15 +12,15 @@ from config.model import BusEntry, MeterEntry, ProtocolName
 from drivers.line import PortLost
 from drivers.profile import profile_names
 from field import output
-from field import port as ports
 from field.config import site_option
-from field.examination import Evidence, duration_s, examine
-from field.findings import Finding, Standing, findings, standing
+from field.diagnosis import port as ports
+from field.diagnosis.examination import Evidence, duration_s, examine
+from field.diagnosis.findings import Finding, Standing, findings, standing
+from field.diagnosis.progress import Progress
+from field.diagnosis.questions import Subject, subject
+from field.diagnosis.scan import UNITS, scan, ways
 from field.output import Exit, Output
-from field.progress import Progress
-from field.questions import Subject, subject
 from field.read import PROTOCOLS
-from field.scan import UNITS, scan, ways
 
 _SEVERITY = {"ok": ("ok  ", "正常"), "warn": ("WARN", "注意"), "bad": ("BAD ", "故障")}
 _PROFILE = {"dlt645-2007": "dlt645-2007-3p", "dlt645-1997": "dlt645-1997"}

@@ -7,7 +7,7 @@ import click
 
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
-from field.central_options import config_option, load_site
+from field.central.options import config_option, load_site
 from field.output import Exit, Output, words
 
 

@@ -12,8 +12,9 @@ import click
 
 from central.config import worker as read_worker
 from central.sinks.base import SinkAway, SinkUnfit
-from field import central_import, central_reports, central_upkeep, output
-from field.central_options import Moment, config_option, iso, load_site
+from field import output
+from field.central import carried, reports, upkeep
+from field.central.options import Moment, config_option, iso, load_site
 from field.output import Exit, Output, words
 from field.usage import SpokenGroup
 
@@ -184,5 +185,5 @@ def command(lang: str | None) -> None:
 
 command.add_command(run)
 command.add_command(gaps)
-for each in (*central_reports.COMMANDS, *central_upkeep.COMMANDS, *central_import.COMMANDS):
+for each in (*reports.COMMANDS, *upkeep.COMMANDS, *carried.COMMANDS):
     command.add_command(each)

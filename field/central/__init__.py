@@ -1,0 +1,1 @@
+"""`meterwire central`: what the central engineer runs and asks."""

@@ -1,0 +1,1 @@
+"""`meterwire decode`: frames taken apart, a protocol a module."""

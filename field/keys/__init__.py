@@ -1,0 +1,1 @@
+"""`meterwire keys`: identity and trust."""
