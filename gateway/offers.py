@@ -19,7 +19,7 @@ UNRECEIPTED_MAX = 256
 """Batches that may wait for their receipt; with so many, nothing more is offered until one comes or is due again."""
 HOLE_S = 2.0
 """A batch that the broker had so much earlier than one with a receipt, and has none itself, is lost: the broker or a
-worker of the centre forgot it. It is offered again at once, the first time."""
+worker of the centre forgot it. It is offered again at once; the second time when it is twice as much, and so on."""
 BACKFILL_MAX = 8
 """Of these, batches that are not live: what stands before live data at a centre that lands slower than we send. With a
 receipt a second it is still 8 batches, some 40,000 values, a second."""
@@ -75,7 +75,7 @@ class Offers:
         self._in_flight.discard(key)
         tries = self._tries.get(key)
         if tries is not None:  # else its receipt was faster
-            wait = min(AGAIN_S * 2 ** min(tries - 1, 16), AGAIN_S_MAX)
+            wait = min(_grown(AGAIN_S, tries), AGAIN_S_MAX)
             self._acknowledged_at[key] = now
             self._again_at[key] = now + wait * (1 + JITTER * (2 * self._random.random() - 1))
 
@@ -101,9 +101,14 @@ class Offers:
             self._again_at.pop(key, None)
             self._acknowledged_at.pop(key, None)
         for key, tries in self._tries.items():
-            if key[0] == receipt.epoch and tries == 1 and self._acknowledged_at.get(key, newest) < newest - HOLE_S:
+            if key[0] == receipt.epoch and self._acknowledged_at.get(key, newest) < newest - _grown(HOLE_S, tries):
                 self._again_at.pop(key, None)
         return len(covered)
+
+
+def _grown(seconds: float, tries: int) -> float:
+    """Doubled for each time that it was offered beyond the first. `at_once` sets the count to nought."""
+    return seconds * 2.0 ** min(max(tries - 1, 0), 16)
 
 
 def _covers(receipt: Receipt, seq: int) -> bool:

@@ -39,6 +39,8 @@ REQUESTS_MAX = 16
 """Requests that may wait to be obeyed; a further one is counted and dropped, and its sender asks again."""
 KEY_AGAIN_S = 5.0
 """A key record that the centre asks for is sent at most this often: asked for sooner, it is sent when it may be."""
+HELLO_AGAIN_S = 60.0
+"""The same for a hello that a centre is sent which has forgotten what it gave receipts for."""
 SIZE_MIN = 256
 """Bytes: hardly any batch is shorter, so a look into the store for what fits finds no more than these."""
 TIME_S_MAX = 10.0
@@ -121,6 +123,10 @@ class Uplink:
         self._began_at = 0.0
         self._hello_at: float | None = None
         """When the hello was sent that has no answer yet."""
+        self._hello_again_at = 0.0
+        self._centre_behind = False
+        """Whether the latest receipt says less than what was settled: a database was restored from a backup. Only a
+        hello shows the centre what it has lost."""
         self._lost_because = ""
 
     @property
@@ -230,6 +236,7 @@ class Uplink:
         self._events_under_way = 0
         self._keys_sent.clear()
         self._keys_wanted = frozenset()
+        self._centre_behind = False
         if self._profile == "prompt":
             self._offers.at_once()
         self._lost_because = ""
@@ -254,6 +261,11 @@ class Uplink:
         await self._ship(session, "state", self._state(online=True), retain=True)
         await self._send_keys(session, {(await self._sealer.data_key()).kid})
         self._hello_at = asyncio.get_running_loop().time()
+        await self._say_hello(session)
+
+    async def _say_hello(self, session: Session) -> None:
+        self._hello_again_at = asyncio.get_running_loop().time() + HELLO_AGAIN_S
+        self._centre_behind = False
         await self._ship(session, "hello", self._hello())
 
     def _up(self, name: str) -> str:
@@ -285,6 +297,8 @@ class Uplink:
         while True:
             self._wake.clear()
             await self._send_wanted_keys(session)
+            if self._centre_behind and loop.time() >= self._hello_again_at - EARLY_S:
+                await self._say_hello(session)
             now = loop.time()
             for sealed in self._found(session.in_flight_max, now):
                 if not self._fits(sealed):
@@ -293,6 +307,7 @@ class Uplink:
                     await self._send_keys(session, {sealed.kid})
                 group.create_task(self._offer(session, sealed), name=f"uplink:batch {sealed.seq}")
             timers = [self._key_due(kid) for kid in self._keys_wanted]
+            timers += [self._hello_again_at] * self._centre_behind
             if (offer_at := self._offers.next_after(now)) is not None:
                 timers.append(offer_at)
             try:
@@ -358,7 +373,7 @@ class Uplink:
             renewal = await self._sealer.keys.renew(frozenset(due))
             await self._send_keys(session, set(renewal.send))
             if renewal.resealed:  # so that the centre closes the numbers that will not come
-                await self._ship(session, "hello", self._hello())
+                await self._say_hello(session)
 
     def _key_due(self, kid: bytes) -> float:
         """From when on, in loop time, the key record may be sent if it is asked for."""
@@ -394,6 +409,8 @@ class Uplink:
                 self._heard_time(receipt.sent_at)
             self._hello_at = None
         await self._settle(receipt)
+        if receipt.epoch == self._outbox.epoch:
+            self._centre_behind = max(receipt.contiguous_upto, 0) < self._outbox.first_unsettled - 1
 
     async def settle_carried(self, payload: bytes) -> None:
         """A receipt that came by another way than a session. Raises Malformed, OutboxError."""

@@ -83,8 +83,8 @@ class Chain:
         with closing(sqlite3.connect(self.database)) as source, closing(sqlite3.connect(to)) as target:
             source.backup(target)
 
-    def restore(self, backup: Path) -> None:
-        """The centre's database is lost, and a backup takes its place; sessions break, as its machine is a new one."""
+    def restore(self, backup: Path, *, sessions_last: bool = False) -> None:
+        """The centre's database is lost, and a backup takes its place; sessions break, unless the broker lives on."""
         self.disconnect_centre()
         self.sink.close()
         for file in self.database.parent.glob(f"{self.database.name}*"):
@@ -92,8 +92,9 @@ class Chain:
         shutil.copyfile(backup, self.database)
         self.sink = SqliteSink(self.database)
         self.landing = self._open_landing()
-        self.broker.away = True
-        self.broker.away = False
+        if not sessions_last:
+            self.broker.away = True
+            self.broker.away = False
         self.connect_centre()
 
     def connect_centre(self) -> None:

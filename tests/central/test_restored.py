@@ -22,7 +22,7 @@ CURVE = TaskEntry(name="curve", every_s=900, items=("voltage.a", "energy.active.
 HOUR_S = 3600
 
 
-async def lose_two_hours(directory: Path, *, one_epoch: bool) -> Chain:
+async def lose_two_hours(directory: Path, *, one_epoch: bool, sessions_last: bool = False) -> Chain:
     """A site whose centre loses the third and fourth hour of five to a backup that is restored."""
     plan = uniform(buses=2, meters_per_bus=3, profile="acrel-dtsd1352", serial=SerialSettings(baud=9600, parity="E"))
     chain = Chain(directory, plan, [CURVE])
@@ -32,23 +32,24 @@ async def lose_two_hours(directory: Path, *, one_epoch: bool) -> Chain:
         chain.back_up(backup)
         await asyncio.sleep(2 * HOUR_S)
         if one_epoch:
-            chain.restore(backup)
+            chain.restore(backup, sessions_last=sessions_last)
             await asyncio.sleep(HOUR_S)
             await chain.drain(daemon)
     if not one_epoch:
         async with chain.running() as daemon:  # a new epoch, part of which is lost too
             await asyncio.sleep(HOUR_S)
-            chain.restore(backup)
+            chain.restore(backup, sessions_last=sessions_last)
             await asyncio.sleep(HOUR_S)
             await chain.drain(daemon)
     return chain
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sessions_last", [False, True], ids=["sessions break", "sessions last"])
 @pytest.mark.parametrize("one_epoch", [True, False], ids=["one epoch", "two epochs"])
-def test_a_centre_restored_from_a_backup_ends_complete(tmp_path: Path, one_epoch: bool) -> None:
+def test_a_centre_restored_from_a_backup_ends_complete(tmp_path: Path, one_epoch: bool, sessions_last: bool) -> None:
     async def run() -> None:
-        chain = await lose_two_hours(tmp_path, one_epoch=one_epoch)
+        chain = await lose_two_hours(tmp_path, one_epoch=one_epoch, sessions_last=sessions_last)
         assert chain.landing.counters["requests"] == 1
         truth = chain.truth()
         assert truth.passed, truth
@@ -66,6 +67,27 @@ def test_without_asking_again_it_stays_incomplete(tmp_path: Path, monkeypatch: p
     async def run() -> None:
         chain = await lose_two_hours(tmp_path, one_epoch=True)
         assert not chain.truth().passed
+        chain.close()
+
+    virtual.run(run(), start_ms=START)
+
+
+def test_it_is_complete_within_seconds_of_the_next_batch_also_while_sessions_last(tmp_path: Path) -> None:
+    async def run() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=2), [CURVE])
+        backup = tmp_path / "backup.db"
+        async with chain.running() as daemon:
+            await asyncio.sleep(600)
+            chain.back_up(backup)
+            await asyncio.sleep(4 * 900)
+            assert daemon.parts is not None
+            chain.restore(backup, sessions_last=True)
+            assert chain.truth().missing == 2 * 4
+            await asyncio.sleep(900 + 30)
+            assert daemon.parts.uplink.counters.sessions == 1
+            assert chain.truth().missing == 0
+            await asyncio.sleep(HOUR_S)
+            assert chain.landing.counters["hellos"] == 1, "and once is enough"
         chain.close()
 
     virtual.run(run(), start_ms=START)

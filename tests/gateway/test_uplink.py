@@ -74,7 +74,7 @@ def test_what_a_receipt_covers_is_forgotten_and_nothing_else() -> None:
     assert offers.waiting(1.0) == {(7, 3), (7, 6), (6, 2)}
 
 
-def test_a_hole_in_a_receipt_is_offered_again_at_once_the_first_time() -> None:
+def test_a_hole_in_a_receipt_is_offered_again_at_once_and_each_time_later() -> None:
     offers = Offers(Random(1))
     for seq, at in ((1, 0.0), (2, 0.5), (3, 4.0), (4, 4.1)):
         offers.begin((7, seq))
@@ -87,7 +87,11 @@ def test_a_hole_in_a_receipt_is_offered_again_at_once_the_first_time() -> None:
     offers.begin((7, 5))
     offers.acknowledged((7, 5), now=9.0)
     offers.receipted(receipt(0, ranges=((4, 5),)))
-    assert offers.waiting(10.0) == {(7, 1), (7, 2)}, "3 is a hole now; 1 and 2 were offered again already"
+    assert offers.waiting(10.0) == {(7, 1), (7, 2)}, "3 is a hole now; 1 and 2, offered again, must be 4 s earlier"
+    offers.begin((7, 6))
+    offers.acknowledged((7, 6), now=9.1)
+    offers.receipted(receipt(0, ranges=((4, 6),)))
+    assert offers.waiting(10.0) == frozenset()
 
 
 def test_no_more_is_under_way_than_the_broker_and_the_bounds_allow() -> None:
