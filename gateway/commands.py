@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from buffer.errors import StoreAway
 from buffer.outbox import Outbox
 from drivers.bus import Bus, Job, Lane, Outcome
 from drivers.meter import Meter
@@ -107,7 +108,8 @@ class Commands:
             except Malformed as error:
                 self.counters.malformed += 1
                 log.warning("request refused detail=%r", str(error))
-            except IdentityError as error:  # a token that does not sign just now: what was read is kept all the same
+            # A token that does not sign, or a store that takes no key, just now: what was read is kept all the same.
+            except (IdentityError, StoreAway) as error:
                 log.warning("no reply detail=%r", str(error))
 
     async def take(self, payload: bytes) -> None:
@@ -116,7 +118,10 @@ class Commands:
         if request.request in self._taken:
             self.counters.repeated += 1
             return
-        answer = await self._obey(request)
+        try:
+            answer = await self._obey(request)
+        except StoreAway as error:
+            answer = _Answer("failed", f"the store cannot be written just now, ask again later: {error}")
         obeyed = answer.status in ("done", "part")
         self.counters.obeyed += obeyed
         self.counters.refused += not obeyed

@@ -17,6 +17,7 @@ from hashlib import sha256
 from zlib import crc32
 
 from buffer import account
+from buffer.errors import StoreAway
 from buffer.outbox import Outbox
 from config.model import Site
 from gateway.clock import Clock
@@ -114,8 +115,12 @@ class Manifests:
         """For ever. Raises OutboxError."""
         while True:
             await asyncio.sleep(ROUND_S)
-            if self._clock.trusted():
+            if not self._clock.trusted():
+                continue
+            try:
                 await self._look()
+            except StoreAway as error:
+                log.error("account put off detail=%r", str(error))  # noqa: TRY400
 
     async def verdict(self, day: int, part: int, parts: int, *, agrees: bool) -> str:
         """What the centre says of a part of a day; says what is done about it, for people."""
@@ -125,8 +130,8 @@ class Manifests:
         if agrees:
             now.agreed.add(part)
             if len(now.agreed) >= parts:
-                self.counters.agreed += 1
                 await self._close(now)
+                self.counters.agreed += 1
             return "noted"
         self.counters.differed += 1
         if now.again >= SENT_AGAIN_MAX:

@@ -31,15 +31,18 @@ class Obeyed:
         return request in self._until
 
     async def take(self, request: bytes, *, expires_at: int, now_ms: int) -> str | None:
-        """Remember it until it has expired; or the reason why it is not to be obeyed. Raises OutboxError."""
+        """Remember it until it has expired; or the reason why it is not to be obeyed.
+
+        Raises OutboxError; then it is not remembered, and may come again.
+        """
         if expires_at < now_ms:
             return "expired"
         if expires_at > now_ms + AHEAD_MS_MAX:
             return f"expires more than {AHEAD_MS_MAX // 86_400_000} days ahead"
-        self._until = {known: until for known, until in self._until.items() if until >= now_ms}
-        if len(self._until) >= KEPT_MAX:
+        kept = {known: until for known, until in self._until.items() if until >= now_ms}
+        if len(kept) >= KEPT_MAX:
             return f"{KEPT_MAX} requests have not expired yet"
-        self._until[request] = expires_at
-        text = " ".join(f"{known.hex()}:{until}" for known, until in self._until.items())
-        await self._facts.set_fact(FACT, text)
+        kept[request] = expires_at
+        await self._facts.set_fact(FACT, " ".join(f"{known.hex()}:{until}" for known, until in kept.items()))
+        self._until = kept
         return None

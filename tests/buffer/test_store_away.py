@@ -10,9 +10,10 @@ import pytest
 from config.model import SerialSettings, TaskEntry
 from gateway import intake
 from protocols.capture import Record
+from protocols.messages import Reply, Request, signed, topic, verified
 from simulators import virtual
 from simulators.describe import BusPlan, MeterGroup, SitePlan
-from tests.chain import START, Chain
+from tests.chain import GATEWAY, START, Chain
 from tests.crash.trouble import Trouble
 
 TASKS = (TaskEntry(name="curve", every_s=60, items=("voltage.a", "energy.active.import.total")),)
@@ -101,3 +102,53 @@ def test_what_memory_does_not_hold_becomes_gaps_with_their_reason(
     chain, _ = live(tmp_path, disk, "full")
     assert 4 * 8 <= len(chain.accepted.gaps) <= 4 * 11
     assert asked(chain) < ALL, "the control: without memory the cadence is not kept"
+
+
+def test_a_request_that_comes_while_the_store_is_away_is_answered_and_obeyed_when_it_comes_again(
+    tmp_path: Path, disk: Trouble
+) -> None:
+    """The disk fails within a minute of the start: nor does the account that begins then end the gateway."""
+
+    async def scenario() -> None:
+        chain = Watched(tmp_path)
+        replies: list[Reply] = []
+
+        def hear(name: str, payload: bytes) -> None:
+            if name.endswith("/reply"):
+                replies.append(verified(Reply, payload, gateway=GATEWAY, verify=chain.identity.public.verify))
+            chain.landing.receive(name, payload)
+
+        def ask(number: int, action: str, **arguments: str | int) -> None:
+            now = virtual.now_ms()
+            request = Request(
+                gateway=GATEWAY, request=number.to_bytes(16, "big"), action=action, arguments=arguments, sent_at=now,
+                expires_at=now + 3_600_000,
+            )  # fmt: skip
+            payload = signed(request, kid=chain.centre.kid, sign=chain.centre.sign)
+            chain.broker.deliver(topic(GATEWAY, "down", "request"), payload)
+
+        def ask_all() -> None:
+            ask(1, "read_now", meter=chain.site.meters[0].id, items="frequency")
+            ask(2, "send_again", since=START, until=START + 60_000)
+            ask(3, "manifest", day=1, part=0, parts=1, agrees=1)
+
+        chain.broker.attach(hear)
+        async with chain.running() as daemon:
+            await asyncio.sleep(20)
+            disk.begin("readonly", lasting=True)
+            ask_all()
+            await asyncio.sleep(120)
+            disk.relieve()
+            assert [reply.status for reply in replies] == ["failed"] * 3
+            assert all("ask again" in reply.detail for reply in replies)
+            await asyncio.sleep(30)
+            ask_all()
+            await asyncio.sleep(30)
+            assert [reply.status for reply in replies[3:]] == ["done"] * 3
+            assert replies[3].sealed
+            await chain.drain(daemon)
+        truth = chain.truth()
+        assert truth.passed, dict(truth.examples)
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
