@@ -50,7 +50,10 @@ LETTER_BYTES_MAX = 256 * 1024
 DUE_MAX = 100_000
 """Epochs for which a receipt is waiting to be fetched."""
 MISSING_MAX = 16
-"""Keys that one gateway is asked for at a time."""
+"""Keys that one gateway is asked for at a time: those of the batches that came last."""
+MISSING_MS = 3_600_000
+"""A gateway that has a session offers a batch again within 18 minutes. A key of which none has come for this long opens
+batches that were given up: it is not asked for any more, unless one comes after all."""
 TOPIC_MAX, DETAIL_MAX = 256, 1024
 _LOG_EVERY_MS = 60_000
 """Between two lines in the log on messages set aside for one reason; each one counts and is in dead_letter."""
@@ -169,10 +172,11 @@ class Landing:
 
     def _receipt(self, gateway: str, epoch: int) -> bytes:
         said = epoch_state(self._sink, gateway, epoch).said()
-        missing = self._sink.held_kids(gateway, Reason.UNKNOWN_KEY.value, MISSING_MAX)
+        now = self._now_ms()
+        missing = self._sink.held_kids(gateway, Reason.UNKNOWN_KEY.value, MISSING_MAX, since=now - MISSING_MS)
         receipt = Receipt(
             gateway=gateway, epoch=epoch, contiguous_upto=said.upto, ranges=said.ranges, rejected=said.rejected,
-            need_key=tuple(missing), sent_at=self._now_ms(),
+            need_key=tuple(missing), sent_at=now,
         )  # fmt: skip
         return signed(receipt, kid=self._centre.kid, sign=self._centre.sign)
 

@@ -197,8 +197,11 @@ class Sink(Protocol):
         """The messages kept aside for this reason and key, oldest first."""
         ...
 
-    def held_kids(self, gateway: str, reason: str, limit: int) -> list[bytes]:
-        """The keys for which messages are kept aside for this reason, at most so many."""
+    def held_kids(self, gateway: str, reason: str, limit: int, *, since: int) -> list[bytes]:
+        """The keys for which messages are kept aside for this reason, at most so many: those of the latest messages.
+
+        Only keys of which a message came since then, for the first time or again.
+        """
         ...
 
     def release(self, ids: Sequence[int]) -> None:

@@ -233,11 +233,12 @@ class SqlSink(AskingSink, ABC):
         )
         return [Held(id=number, topic=topic, payload=bytes(payload)) for number, topic, payload in rows]
 
-    def held_kids(self, gateway: str, reason: str, limit: int) -> list[bytes]:
+    def held_kids(self, gateway: str, reason: str, limit: int, *, since: int) -> list[bytes]:
         """See Sink."""
         rows = self._all(
-            "SELECT kid FROM dead_letter WHERE gateway = ? AND reason = ? GROUP BY kid ORDER BY min(id) LIMIT ?",
-            (gateway, reason, limit),
+            "SELECT kid FROM dead_letter WHERE gateway = ? AND reason = ? AND last_at >= ?"
+            " GROUP BY kid ORDER BY max(last_at) DESC, max(id) DESC LIMIT ?",
+            (gateway, reason, self._time(since), limit),
         )
         return [bytes(kid) for (kid,) in rows]
 

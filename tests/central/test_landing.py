@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from central.landing import LETTERS_MAX, Landing
+from central.landing import LETTERS_MAX, MISSING_MAX, MISSING_MS, Landing
 from central.numbers import Numbers
 from central.sinks.base import Arrival, Landed, SinkAway
 from central.sinks.sqlite import SqliteSink
@@ -165,6 +165,24 @@ def test_a_batch_before_its_key_is_held_and_the_key_asked_for(landing: Landing, 
     assert (said.epoch, said.contiguous_upto, said.need_key) == (gateway.epoch, 1, ())
     assert stamps(sink) == [0]
     assert letters(sink) == {}
+
+
+def test_keys_of_batches_that_were_given_up_do_not_crowd_out_those_that_still_come(sink: SqliteSink) -> None:
+    now = [NOW]
+    landing = Landing(sink, centre=centre(), gateways=trust("gw-0001"), now_ms=lambda: now[0])
+    given_up = [Gateway(seed=n, epoch=n << 32) for n in range(2, 2 + MISSING_MAX)]
+    alive = Gateway()
+    receive(landing, alive.batch(1, [capture()]), *(gateway.batch(1, [capture()]) for gateway in given_up))
+    assert alive.data_key.kid not in receipt(landing, alive).need_key
+    now[0] += 18 * 60_000
+    receive(landing, alive.batch(1, [capture()]))  # offered again, as those that were given up are not
+    asked = receipt(landing, alive).need_key
+    assert asked[0] == alive.data_key.kid and len(asked) == MISSING_MAX
+    now[0] += MISSING_MS - 18 * 60_000 + 1
+    receive(landing, alive.hello())
+    assert receipts(landing, alive)[alive.epoch].need_key == (alive.data_key.kid,)
+    receive(landing, given_up[0].batch(1, [capture()]), given_up[0].key())
+    assert stamps(sink) == [0], "one that comes after all is not lost"
 
 
 def test_a_held_batch_outlives_a_restart(landing: Landing, sink: SqliteSink) -> None:

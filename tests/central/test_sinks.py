@@ -278,8 +278,9 @@ def test_dead_letters_are_bounded_for_each_gateway_and_reason(sink: Sink) -> Non
     held = sink.held(GATEWAY, b"k" * 8, "unknown_key")
     assert [one.payload for one in held] == [b"2", b"3", b"4"]
     assert sink.held(GATEWAY, b"other kid", "unknown_key") == []
-    assert sink.held_kids(GATEWAY, "unknown_key", 9) == [b"k" * 8]
-    assert sink.held_kids(GATEWAY, "unknown_key", 0) == sink.held_kids("gw-0002", "unknown_key", 9) == []
+    assert sink.held_kids(GATEWAY, "unknown_key", 9, since=SLOT + 4) == [b"k" * 8]
+    for gateway, limit, since in ((GATEWAY, 0, SLOT), (GATEWAY, 9, SLOT + 5), ("gw-0002", 9, SLOT)):
+        assert sink.held_kids(gateway, "unknown_key", limit, since=since) == []
     sink.release([one.id for one in held])
     assert rows(sink, "SELECT count(*) FROM dead_letter") == [(4,)]
 
