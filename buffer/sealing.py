@@ -7,7 +7,7 @@ the next call.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import apsw
 
@@ -54,7 +54,11 @@ class _Chosen:
         self.unreadable = [bad for bad in self.unreadable if bad[0] < self.ids[-1]]
 
 
-_ALL_ROWS = (1 << 63) - 1
+_ALL_ROWS: Final = (1 << 63) - 1
+FULL_PERCENT: Final = 95
+"""Of the bytes that a batch may have: as full it is made, by what the last one's values took."""
+SHORTER_PERCENT: Final = 80
+"""The same where that was too much: fewer values take more bytes each."""
 
 
 def seal(store: Store, connection: apsw.Connection, encrypt: Encrypt, *, again: bool = True) -> Sealed | None:
@@ -96,36 +100,51 @@ def _ranges(store: Store, connection: apsw.Connection, *, again: bool) -> Iterat
 
 def _choose(store: Store, connection: apsw.Connection, lane: _Range) -> tuple[_Chosen, bytes | None]:
     """The rows that fit into one batch, and its body (None when not one of them decodes)."""
-    chosen, values = _Chosen(), 0
-    values_max = max(1, store.limits.seal_values >> lane.attempts)
-    cursor = connection.execute(
-        f"SELECT id, body FROM {TABLES[lane.kind]} WHERE id BETWEEN ? AND ? ORDER BY id", (lane.first, lane.last)
-    )
-    for number, packed in cursor:
-        try:
-            record = from_row(packed)
-        except Malformed as error:
-            chosen.unreadable.append((number, str(error)))
-            continue
-        values += max(1, held(record))
-        if values > VALUES_MAX and chosen.records:
-            break
-        chosen.ids.append(number)
-        chosen.records.append(record)
-        if values >= values_max or len(chosen.records) == RECORDS_MAX:
-            break
-    cursor.close()
+    fit = store.fit.get(lane.kind, store.limits.seal_values)
+    chosen, full = _gather(connection, lane, max(1, min(fit, store.limits.seal_values >> lane.attempts)))
     if not chosen.records:
         return chosen, None
+    bytes_max = store.limits.seal_bytes
     while True:
         try:
             body = encode(chosen.records)
         except TooMuch:
             chosen.shorten(len(chosen.records) // 2)  # never of one record: what was packed fits into a body
             continue
-        if len(body) <= store.limits.seal_bytes or len(chosen.records) == 1:
+        if full or len(body) > bytes_max:
+            store.fit[lane.kind] = sum(map(_weight, chosen.records)) * bytes_max * FULL_PERCENT // (len(body) * 100)
+        if len(body) <= bytes_max or len(chosen.records) == 1:
             return chosen, body
-        chosen.shorten(max(1, len(chosen.records) * store.limits.seal_bytes * 9 // (len(body) * 10)))
+        chosen.shorten(max(1, len(chosen.records) * bytes_max * SHORTER_PERCENT // (len(body) * 100)))
+
+
+def _gather(connection: apsw.Connection, lane: _Range, values_max: int) -> tuple[_Chosen, bool]:
+    """The next rows of a lane, up to about so many values, and whether there are as many."""
+    chosen, values = _Chosen(), 0
+    cursor = connection.execute(
+        f"SELECT id, body FROM {TABLES[lane.kind]} WHERE id BETWEEN ? AND ? ORDER BY id", (lane.first, lane.last)
+    )
+    try:
+        for number, packed in cursor:
+            try:
+                record = from_row(packed)
+            except Malformed as error:
+                chosen.unreadable.append((number, str(error)))
+                continue
+            values += _weight(record)
+            if values > VALUES_MAX and chosen.records:
+                return chosen, True
+            chosen.ids.append(number)
+            chosen.records.append(record)
+            if values >= values_max or len(chosen.records) == RECORDS_MAX:
+                return chosen, True
+    finally:
+        cursor.close()
+    return chosen, False
+
+
+def _weight(record: Record) -> int:
+    return max(1, held(record))
 
 
 def _pass_over(store: Store, connection: apsw.Connection, lane: _Range, chosen: _Chosen) -> None:

@@ -98,6 +98,8 @@ class Store:
         self._refused = 0
         """Appends in a row that found no room."""
         self.walks: dict[Hashable, Walk] = {}
+        self.fit: dict[BatchKind, int] = {}
+        """How many values make a batch of a lane full, by the last one that was."""
         self.epoch = 0
         self.boot = 0
         self.next_seq = 1

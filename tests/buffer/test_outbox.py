@@ -2,22 +2,27 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
 
+from buffer import sealing
 from buffer.errors import OutboxError, StoreBusy
 from buffer.history import History
 from buffer.opening import STORE_NAME
 from buffer.outbox import Outbox
 from buffer.words import Limits
+from protocols import batch, envelope
 from protocols.batch import decode
-from protocols.capture import Event, Fault, Gap, Record
+from protocols.capture import Capture, Event, Fault, Gap, Record
 from protocols.envelope import BatchKind
 from simulators import virtual
 from tests.crash.scenario import NOW, capture
 from tests.outbox import Sealer, open_outbox, settle
+from tests.records import reference_load
 
 SLOT = NOW + 900_000
 
@@ -245,6 +250,34 @@ async def test_a_batch_keeps_to_its_bytes_and_one_long_record_goes_alone(tmp_pat
         assert sealer.open(outbox.offers(1_000)) == records
         long = [body for body in bodies if len(body) > 300]
         assert [len(decode(body)) for body in long] == [1]
+
+
+async def test_a_backlog_is_encoded_once_a_batch_and_its_batches_are_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its records change: those of some hours have 20 values each, those of others one, or four."""
+    encoded: list[int] = []
+
+    def encode(records: Sequence[Record]) -> bytes:
+        encoded.append(len(records))
+        return batch.encode(records)
+
+    monkeypatch.setattr(sealing, "encode", encode)
+    hours = [record for record in reference_load(snapshots=12) if isinstance(record, Capture)]
+    records: list[Record] = [
+        replace(record, values=record.values[:width]) for width in (20, 1, 4, 20) for record in hours
+    ]  # fmt: skip
+    async with open_outbox(tmp_path) as outbox:
+        await outbox.append(records, urgent=True)
+        sealer = Sealer(outbox)
+        batches = await sealer.all()
+        assert sealer.open(batches) == records
+    assert len(batches) > 12
+    assert len(encoded) <= len(batches) + 4, "the first, and where the records change"
+    sizes = [len(one.message) for one in batches]
+    bytes_max = Limits().seal_bytes + envelope.ADDED_MAX
+    assert max(sizes) <= bytes_max
+    assert sum(size < 0.85 * bytes_max for size in sizes) <= 4, sizes
 
 
 async def test_sealing_without_a_committed_key_record_is_refused_and_spends_no_number_twice(tmp_path: Path) -> None:
