@@ -1,8 +1,8 @@
 """Why a batch has its row in the inbox, in one transaction with its values: a centre that dies, and its controls.
 
 A value is unique by (meter, quantity, stamp, source), so a batch that lands twice doubles no reading, gap or event.
-What the row alone tells is that the batch came. Receipts are made of these rows: without them nothing is ever settled, a
-batch lands again whenever it comes, and other bytes under a number that has landed are taken for something new. A row
+What the row alone tells is that the batch came. Receipts are made of these rows: without them nothing is ever settled,
+a batch lands again whenever it comes, and other bytes under a number that has landed are taken for something new. A row
 that is committed before its values loses them, as the batch that comes again is taken for a repeat.
 """
 
