@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check bench soak fuzz format docs lock clean prerequisites system-packages
+.PHONY: help demo test check bench soak fuzz format docs lock clean prerequisites system-packages soak-packages
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -42,6 +42,9 @@ demo: $(VENV)/.sim  ## the whole chain on simulated meters, about a minute; ends
 system-packages:
 	@deploy/test-packages
 
+soak-packages:
+	@deploy/test-packages soak
+
 test: $(VENV)/.dev system-packages  ## the whole suite; installs Debian packages where it may
 	$(BIN)/pytest -q tests -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -55,7 +58,7 @@ check: $(VENV)/.dev  ## format, lint, types, layers, docs
 bench: $(VENV)/.dev  ## the benchmarks, each printing its figure as one JSON line
 	$(BIN)/python -m bench
 
-soak: $(VENV)/.dev system-packages  ## long campaigns; MINUTES=40 by default, resumable
+soak: $(VENV)/.dev soak-packages  ## long campaigns; MINUTES=40 by default, resumable
 	$(BIN)/python -m tests.soak --minutes $${MINUTES:-40}
 
 fuzz: $(VENV)/.dev  ## every decoder against damaged bytes, along its coverage; MINUTES=40 by default, resumable

@@ -1,7 +1,7 @@
 """The whole chain over brokers of several makes, each killed in mid-run: what was accepted lands, and lands once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -11,7 +11,7 @@ from field.truth import Truth
 from tests import kills
 from tests.broker import Broker
 from tests.clusters import NODES, Cluster
-from tests.kills import Stage
+from tests.kills import Stage, told, wait_for_slot_after
 
 TASK = TaskEntry(name="curve", every_s=2, items=kills.TASK.items)
 UP_S, DOWN_S = (4.0, 8.0), (1.0, 4.0)
@@ -29,7 +29,7 @@ def over_broker(directory: Path, broker: Broker, *, seed: int, deaths: int = 2) 
             broker.kill()
             time.sleep(random.uniform(*DOWN_S))
             broker.start()
-        return _verdict(stage.chain, lambda: stage.wait_for_slot_after(wall_ms()))
+        return _verdict(stage.chain)
     except BaseException:
         print(stage.logs())
         raise
@@ -37,29 +37,44 @@ def over_broker(directory: Path, broker: Broker, *, seed: int, deaths: int = 2) 
         stage.close()
 
 
-def over_cluster(directory: Path, make: Callable[[Path], Cluster], *, seed: int) -> Truth:
-    """Over a cluster whose nodes are killed one after the other; the gateway calls one node and the centre another."""
+def over_cluster(
+    directory: Path,
+    make: Callable[[Path], Cluster],
+    *,
+    seed: int,
+    deaths: int = NODES,
+    program: Sequence[str] = (),
+) -> Truth:
+    """Over a cluster whose nodes are killed one after the other, each started again before the next dies; then, while
+    the centre is away, the cluster loses all that it has acknowledged. The gateway calls one node, the centre another.
+
+    deaths: how many nodes are killed alone. program: of the gateway, where it is not the real one.
+    """
     random = Random(seed)
     (directory / "cluster").mkdir()
     cluster = make(directory / "cluster")
     chain = None
     try:
         cluster.start()
-        time.sleep(5.0)  # until its nodes have agreed on a leader they take connections and answer nothing
         chain = Chain(directory, sim=kills.site(1), tasks=[TASK], uplink=UplinkEntry(url=cluster.url(0)))
         central = directory / "central.toml"
         central.write_text(central.read_text(encoding="utf-8").replace(cluster.url(0), cluster.url(1)), "utf-8")
+        chain.gateway.program = list(program) or chain.gateway.program
         chain.start()
-        for node in random.sample(range(NODES), NODES):
+        for node in random.sample(range(NODES), deaths):
             time.sleep(random.uniform(*UP_S))
             cluster.kill_node(node)
-            time.sleep(random.uniform(*DOWN_S))
+            down_s = random.uniform(*DOWN_S)
+            print(f"node {node} killed, down {down_s:.1f} s", flush=True)
+            time.sleep(down_s)
             cluster.start_node(node)
-            cluster.wait(node)
-        return _verdict(chain, lambda: time.sleep(2 * TASK.every_s))
+            cluster.agree()
+        _forget(chain, cluster)
+        return _verdict(chain)
     except BaseException:
         for file in sorted(directory.glob("*.log")):
             print(f"--- {file.name}\n{file.read_text(errors='replace')[-4000:]}")
+        print(cluster.logs())
         raise
     finally:
         if chain is not None:
@@ -67,8 +82,20 @@ def over_cluster(directory: Path, make: Callable[[Path], Cluster], *, seed: int)
         cluster.close()
 
 
-def _verdict(chain: Chain, polled: Callable[[], None]) -> Truth:
-    polled()
+def _forget(chain: Chain, cluster: Cluster) -> None:
+    """The cluster takes batches that nobody fetches, and forgets them."""
+    kills.until("a batch that has landed", lambda: told(chain).get("receipts", 0) > 0, within_s=kills.DRAIN_S_MAX)
+    chain.centre.end()
+    before = told(chain)["acknowledged"]
+    kills.until("three PUBACKs", lambda: told(chain).get("acknowledged", 0) >= before + 3, within_s=kills.DRAIN_S_MAX)
+    cluster.forget()
+    print("all nodes killed, and what they had saved is gone", flush=True)
+    cluster.start()
+    chain.centre.start()
+
+
+def _verdict(chain: Chain) -> Truth:
+    wait_for_slot_after(chain, wall_ms())
     chain.drain(within_s=kills.DRAIN_S_MAX)
     chain.stop()
     return chain.truth()

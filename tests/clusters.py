@@ -8,14 +8,20 @@ import shutil
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from queue import Empty
 from typing import Final
 
+from central.config import BrokerEntry
+from central.connection import BrokerAway, Talk, Version
 from tests.processes import accepts, free_port
 
 NODES: Final = 3
 READY_S_MAX: Final = 120.0
+HEAR_S_MAX: Final = 5.0
+"""For a message from one node to the others."""
 RABBITMQ: Final = next(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"), None)
 NATS: Final = shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 
@@ -33,11 +39,10 @@ class Cluster(ABC):
         return f"mqtt://127.0.0.1:{self.ports[node]}"
 
     def start(self) -> None:
-        """Start all nodes; returns when each accepts connections."""
+        """Start all nodes; returns when they agree."""
         for node in range(NODES):
             self.start_node(node)
-        for node in range(NODES):
-            self.wait(node)
+        self.agree()
 
     def start_node(self, node: int) -> None:
         """Start a node, or start it again with what it had saved; does not wait."""
@@ -54,19 +59,63 @@ class Cluster(ABC):
         os.killpg(process.pid, 9)
         process.wait()
 
-    def wait(self, node: int) -> None:
-        """Return when the node accepts connections. Raises RuntimeError with the end of its log."""
+    def forget(self) -> None:
+        """Kill all nodes at once, and take away all that they had saved: the disks of a cluster are gone."""
+        self.close()
+        for node in range(NODES):
+            shutil.rmtree(self.store(node))
+
+    def listens(self, node: int) -> None:
+        """Return when the node takes connections. Raises RuntimeError with the logs."""
+        self._wait(lambda: accepts(self.ports[node]), f"node {node} did not listen")
+
+    def agree(self) -> None:
+        """Return when what is published at any node is heard at every other. Raises RuntimeError with the logs.
+
+        A node takes connections before it has found the others, and answers nothing while they have no leader.
+        """
+        for node in range(NODES):
+            self.listens(node)
+        self._wait(self._hears_all, "the nodes did not agree")
+
+    def _wait(self, ready: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + READY_S_MAX
-        while not accepts(self.ports[node]):
-            if time.monotonic() > deadline or self._processes[node].poll() is not None:
-                said = (self.directory / f"node-{node}.log").read_text(errors="replace")[-3000:]
-                raise RuntimeError(f"node {node} was not ready within {READY_S_MAX:g} s\n{said}")
-            time.sleep(0.1)  # another process's port has no event to wait on
+        while not ready():
+            ended = [node for node, process in self._processes.items() if process.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                why = f"nodes {ended} ended" if ended else f"within {READY_S_MAX:g} s"
+                raise RuntimeError(f"{otherwise}: {why}\n{self.logs()}")
+            time.sleep(0.1)  # other processes have no event to wait on
+
+    def _hears_all(self) -> bool:
+        try:
+            with ExitStack() as stack:
+                talks = [
+                    stack.enter_context(Talk(BrokerEntry(url=self.url(n)), None, Version.MQTTv311, f"agree-{n}"))
+                    for n in range(NODES)
+                ]
+                for talk in talks:
+                    talk.subscribe("agree")
+                for node, talk in enumerate(talks):
+                    talk.publish("agree", bytes([node]))
+                heard = [{talk.messages.get(timeout=HEAR_S_MAX)[1] for _ in talks} for talk in talks]
+        except (BrokerAway, Empty):
+            return False
+        return all(len(messages) == NODES for messages in heard)
+
+    def logs(self) -> str:
+        """The end of what each node said."""
+        files = [self.directory / f"node-{node}.log" for node in range(NODES)]
+        return "\n".join(f"--- {file.name}\n{file.read_text(errors='replace')[-3000:]}" for file in files)
 
     def close(self) -> None:
         """End all nodes, at once."""
         for node in list(self._processes):
             self.kill_node(node)
+
+    def store(self, node: int) -> Path:
+        """The directory of all that a node saves."""
+        return self.directory / f"node-{node}"
 
     @abstractmethod
     def command(self, node: int) -> tuple[list[str], Mapping[str, str]]:
@@ -84,7 +133,7 @@ class NatsCluster(Cluster):
         for node in range(NODES):
             (directory / f"node-{node}.conf").write_text(
                 f"server_name: node-{node}\nlisten: 127.0.0.1:{self._clients[node]}\n"
-                f'jetstream {{ store_dir: "{directory}/node-{node}" }}\n'
+                f'jetstream {{ store_dir: "{self.store(node)}" }}\n'
                 f"cluster {{ name: meterwire, listen: 127.0.0.1:{self._routes[node]}, routes: [{routes}] }}\n"
                 f"mqtt {{ listen: 127.0.0.1:{self.ports[node]} }}\n",
                 encoding="utf-8",
@@ -118,11 +167,16 @@ class RabbitCluster(Cluster):
             )
 
     def start(self) -> None:
-        """See Cluster."""
+        """See Cluster: one after the other."""
         environment = {**os.environ, "ERL_EPMD_ADDRESS": "127.0.0.1"}
         epmd = ["epmd", "-port", str(self._epmd_port)]
         self._epmd = subprocess.Popen(epmd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
-        super().start()
+        for node in range(
+            NODES
+        ):  # new nodes that start together may each find no other, and found a cluster of its own
+            self.start_node(node)
+            self.listens(node)
+        self.agree()
 
     def close(self) -> None:
         """See Cluster."""
@@ -137,16 +191,15 @@ class RabbitCluster(Cluster):
 
     def command(self, node: int) -> tuple[list[str], Mapping[str, str]]:
         """See Cluster."""
-        directory = self.directory / f"node-{node}"
         return [str(RABBITMQ)], {
             "HOME": str(self.directory),
             "RABBITMQ_NODENAME": self._name(node),
             "RABBITMQ_DIST_PORT": str(self._distribution[node]),
             "RABBITMQ_CONFIG_FILE": str(self.directory / f"node-{node}.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "plugins"),
-            "RABBITMQ_MNESIA_BASE": str(directory),
-            "RABBITMQ_LOG_BASE": str(directory),
-            "RABBITMQ_PID_FILE": str(directory / "pid"),
+            "RABBITMQ_MNESIA_BASE": str(self.store(node)),
+            "RABBITMQ_LOG_BASE": str(self.store(node)),
+            "RABBITMQ_PID_FILE": str(self.store(node) / "pid"),
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
         }

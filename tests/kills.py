@@ -4,8 +4,10 @@
 `meterwire sim`, `run`, `central run`, and mosquitto with TLS, client certificates and an ACL.
 """
 
+import asyncio
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,6 +15,7 @@ from random import Random
 from config.model import TaskEntry, UplinkEntry
 from field.chain import Chain, Part, wall_ms
 from field.truth import Truth, read_accepted
+from gateway.status import ask
 from tests.broker import CENTRE, Broker, Certificates, make_certificates
 
 EVERY_S = 5
@@ -64,6 +67,8 @@ def site(count: int) -> str:
     return _SITE.format(count=count)
 
 
+SETTLES_ON_PUBACK = [sys.executable, "-P", str(Path(__file__).parent / "gateway_process.py"), "settle_on_puback"]
+"""The program of a gateway that believes the broker: the control, which has to lose data."""
 PAUSE_S = (0.1, 2.0)
 """Between one kill and the next: the shortest and the longest."""
 DOWN_S_MAX = 2.0
@@ -102,6 +107,39 @@ def draw_kills(random: Random, kills: int, parts: Sequence[str]) -> list[Kill]:
     return drawn
 
 
+def wait_for_slot_after(chain: Chain, moment: int, *, within_s: float = AGREE_S_MAX) -> None:
+    """Return when a capture of a slot after this moment (UTC ms) is accepted: the gateway polls."""
+    deadline = time.monotonic() + within_s
+    while _latest_slot(chain) <= moment:
+        assert time.monotonic() < deadline, f"no capture of a slot after {moment} within {within_s:g} s"
+        time.sleep(0.1)  # a file tells nobody that it has grown
+
+
+def _latest_slot(chain: Chain) -> int:
+    if not chain.accepted.exists():
+        return 0
+    return max((capture.slot or 0 for capture in read_accepted(chain.accepted)), default=0)
+
+
+def told(chain: Chain) -> dict[str, int]:
+    """The counters of the gateway's uplink; none while it does not answer."""
+    try:
+        uplink = asyncio.run(ask(chain.site.socket))["uplink"]
+    except OSError:
+        return {}
+    assert isinstance(uplink, dict)
+    counters: dict[str, int] = uplink["counters"]
+    return counters
+
+
+def until(what: str, true: Callable[[], bool], *, within_s: float) -> None:
+    """Return when it is true. Raises AssertionError when it takes too long."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
+        time.sleep(0.05)  # other processes' states have no event to wait on
+
+
 class Stage:
     """The broker and the chain around it, in one directory."""
 
@@ -128,18 +166,9 @@ class Stage:
         for name, part in {"sim": self.chain.sim, **self.parts}.items():
             assert part.running, f"{name} ended by itself"
 
-    def latest_slot(self) -> int:
-        """The newest slot of which a capture was accepted, in UTC milliseconds."""
-        if not self.chain.accepted.exists():
-            return 0
-        return max((capture.slot or 0 for capture in read_accepted(self.chain.accepted)), default=0)
-
     def wait_for_slot_after(self, moment: int, *, within_s: float = AGREE_S_MAX) -> None:
-        """Return when a capture of a later slot is accepted: the gateway polls."""
-        deadline = time.monotonic() + within_s
-        while self.latest_slot() <= moment:
-            assert time.monotonic() < deadline, f"no capture of a slot after {moment} within {within_s:g} s"
-            time.sleep(0.1)  # a file tells nobody that it has grown
+        """See `wait_for_slot_after`."""
+        wait_for_slot_after(self.chain, moment, within_s=within_s)
 
     def logs(self) -> str:
         """What every part said, for the reader of a failure."""

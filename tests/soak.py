@@ -93,11 +93,14 @@ def backlog(seed: int) -> str:
 
 
 def cluster(make: Callable[[Path], Cluster], seed: int) -> str:
-    """Three nodes, killed one after the other."""
+    """Three nodes, killed one after the other, then all they had saved; a gateway that believes them loses data."""
     with tempfile.TemporaryDirectory(prefix="meterwire-") as name:
         truth = over_cluster(Path(name), make, seed=seed)
-    assert truth.passed, dict(truth.examples)
-    return f"{truth.accepted} captures accepted, {truth.gaps} gaps"
+    assert truth.passed, (truth, dict(truth.examples))
+    with tempfile.TemporaryDirectory(prefix="meterwire-") as name:
+        control = over_cluster(Path(name), make, seed=seed, deaths=0, program=kills.SETTLES_ON_PUBACK)
+    assert control.missing > 0, control
+    return f"{truth.accepted} captures accepted, {truth.gaps} gaps; the control lost {control.missing} captures"
 
 
 def crash(seed: int) -> str:

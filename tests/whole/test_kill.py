@@ -1,9 +1,6 @@
 """Parts are killed, the broker or the database goes away: what was accepted lands once, and no slot is left unsaid."""
 
-import asyncio
 import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +11,9 @@ import pytest
 from config.model import TaskEntry
 from field.chain import wall_ms
 from field.truth import Truth, read_accepted
-from gateway.status import ask
 from tests import kills
 from tests.broker import Broker, Certificates
-from tests.kills import Stage, campaign
+from tests.kills import Stage, campaign, told
 from tests.postgres import Postgres
 
 KILLS = 60
@@ -25,7 +21,6 @@ SEED = "MW_KILL_SEED"
 """The environment variable that repeats a campaign."""
 FAST = TaskEntry(name="curve", every_s=2, items=kills.TASK.items)
 """Every seal of the prompt profile has something to carry."""
-CONTROL = [sys.executable, "-P", str(Path(__file__).parents[1] / "gateway_process.py"), "settle_on_puback"]
 STEP_S_MAX = 30.0
 
 
@@ -40,23 +35,12 @@ def test_sixty_kills_of_gateway_broker_and_subscriber_lose_nothing(
     assert truth.passed, (seed, truth)
 
 
-def told(stage: Stage) -> dict[str, int]:
-    """The counters of the gateway's uplink; all zero while it does not answer."""
-    try:
-        uplink = asyncio.run(ask(stage.chain.site.socket))["uplink"]
-    except OSError:
-        return {}
-    assert isinstance(uplink, dict)
-    counters: dict[str, int] = uplink["counters"]
-    return counters
-
-
 def until(stage: Stage, what: str, true: Callable[[], bool]) -> None:
     """Return when it is true. Raises AssertionError with the logs when it takes too long."""
-    deadline = time.monotonic() + STEP_S_MAX
-    while not true():
-        assert time.monotonic() < deadline, f"not within {STEP_S_MAX:g} s: {what}\n{stage.logs()}"
-        time.sleep(0.05)  # other processes' states have no event to wait on
+    try:
+        kills.until(what, true, within_s=STEP_S_MAX)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{stage.logs()}") from None
 
 
 @contextmanager
@@ -84,18 +68,18 @@ def test_a_broker_that_forgets_what_it_acknowledged_costs_data_with_pubacks_and_
 ) -> None:
     with staged(tmp_path, tls_broker) as stage:
         if settle_on == "puback":
-            stage.chain.gateway.program = CONTROL
+            stage.chain.gateway.program = kills.SETTLES_ON_PUBACK
         stage.chain.start()
-        until(stage, "a receipt", lambda: told(stage).get("receipts", 0) > 0)
+        until(stage, "a receipt", lambda: told(stage.chain).get("receipts", 0) > 0)
         stage.chain.centre.end()
-        before = told(stage)["acknowledged"]
-        until(stage, "three PUBACKs", lambda: told(stage)["acknowledged"] >= before + 3)
+        before = told(stage.chain)["acknowledged"]
+        until(stage, "three PUBACKs", lambda: told(stage.chain)["acknowledged"] >= before + 3)
         tls_broker.kill()  # its autosave is 1800 s, mosquitto's default
         # The subscriber first: what a fresh broker takes before anybody has subscribed waits 30 s for its next offer.
         stage.chain.centre.start()
         until(stage, "a subscriber that calls", lambda: " away: " in stage.chain.centre.said())
         tls_broker.start()
-        until(stage, "a session", lambda: told(stage)["sessions"] >= 2)
+        until(stage, "a session", lambda: told(stage.chain)["sessions"] >= 2)
         truth = verdict(stage)
     assert truth.duplicate == truth.different == 0
     assert truth.passed is (settle_on == "receipt"), (truth, stage.logs())
@@ -106,7 +90,7 @@ def test_a_broker_that_forgets_what_it_acknowledged_costs_data_with_pubacks_and_
 def test_polling_goes_on_while_the_broker_is_away_and_everything_lands_later(tmp_path: Path, broker: Broker) -> None:
     with staged(tmp_path, broker) as stage:
         stage.chain.start()
-        until(stage, "a receipt", lambda: told(stage).get("receipts", 0) > 0)
+        until(stage, "a receipt", lambda: told(stage.chain).get("receipts", 0) > 0)
         broker.stop()
         gone = wall_ms()
         stage.wait_for_slot_after(gone + 8_000)
@@ -124,7 +108,7 @@ def test_polling_goes_on_while_the_database_is_away_and_everything_lands_later(
 ) -> None:
     with staged(tmp_path, broker, database=postgres_cluster.create()) as stage:
         stage.chain.start()
-        until(stage, "a receipt", lambda: told(stage).get("receipts", 0) > 0)
+        until(stage, "a receipt", lambda: told(stage.chain).get("receipts", 0) > 0)
         postgres_cluster.stop()
         try:
             gone = wall_ms()
