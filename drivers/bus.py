@@ -16,7 +16,7 @@ from drivers.account import Account
 from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
 from drivers.job import Job, Lane
 from drivers.late import Latecomers
-from drivers.outcome import Outcome
+from drivers.outcome import MOMENT_S, Outcome
 from drivers.port import OpenLine, Port, PortLost, open_line
 from drivers.queue import Queue
 from drivers.reopen import Reopening
@@ -34,10 +34,6 @@ QUEUE_MAX = 4096
 
 GIVE_UP_AFTER = 2
 """Questions in a row without an answer, after which the rest of the job is not asked."""
-
-COHERENT_S = 2.0
-"""The values of a short read belong to one moment: when a repeated question would come this long after the first
-answer, the whole read starts over instead."""
 
 DOUBLED_MIN = 5
 """So many bytes behind an answer may be an answer again (the shortest, a Modbus exception): one that comes twice."""
@@ -379,7 +375,7 @@ class Bus:
         """Ask once more when the late window is over; a short read whose values would drift apart starts over."""
         self.counters.retries += 1
         age_s = now - run.first_reply
-        drifts = run.replies > 0 and age_s <= COHERENT_S < run.standing.quiet_until - run.first_reply
+        drifts = run.replies > 0 and age_s <= MOMENT_S < run.standing.quiet_until - run.first_reply
         if drifts and run.restarts < run.standing.meter.attempts - 1:
             run.restarts += 1
             self.counters.restarts += 1

@@ -4,7 +4,7 @@ The sum of a DL/T 645 frame lets one reply in a thousand of a bad line pass dama
 replies that are damaged to the same number come about once in as many squared.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence, Set
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
@@ -54,7 +54,8 @@ def confirmed(
         return first
     settled: dict[int, Value] = {}
     while len(settled) < len(wanted) and len(readings) < READINGS_MAX and not _silent(readings[-1][0]):
-        before, again = readings[-1][0], (yield from _timed(dialogue(), pause_s=APART_S))
+        known = frozenset(first[place].quantity.name for place in settled)
+        before, again = readings[-1][0], (yield from _timed(dialogue(), pause_s=APART_S, known=known))
         readings.append(again)
         for place in wanted:
             if place not in settled and _same(before[place], again[0][place]):
@@ -66,14 +67,19 @@ def confirmed(
     return values
 
 
-def _timed(dialogue: Dialogue[Any], *, pause_s: float = 0.0) -> Generator[Ask[Any], Answer[Any], Reading]:
-    """Run a dialogue to its end, pause_s after whatever was asked before, and note when its last answer came."""
+def _timed(
+    dialogue: Dialogue[Any], *, pause_s: float = 0.0, known: Set[str] = frozenset()
+) -> Generator[Ask[Any], Answer[Any], Reading]:
+    """Run a dialogue to its end, pause_s after whatever was asked before, and note when its last answer came. known:
+    quantities whose Values stay those of a reading before, and of its moment."""
     at = 0
     try:
         ask = next(dialogue)
         if pause_s > ask.pause_s:
             ask = replace(ask, pause_s=pause_s)
         while True:
+            if known:
+                ask = replace(ask, wants=tuple(quantity for quantity in ask.wants if quantity.name not in known))
             answer = yield ask
             if isinstance(answer, Reply):
                 at = answer.ended_at

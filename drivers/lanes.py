@@ -7,8 +7,9 @@ from drivers.job import URGENT, Lane
 from drivers.run import Run
 
 PASSED_OVER_MAX = 16
-"""How often in a row a lane with work is passed over for higher ones; then it has one turn, unless somebody waits for
-an urgent answer. So no lane starves, and the highest keeps at least 10 turns of 16 when all are full."""
+"""How often in a row a lane with work is passed over for jobs of higher ones; then a job of it has its turn, unless
+somebody waits for an urgent answer. So no lane starves, and the highest keeps at least 10 turns of 16 when all are
+full."""
 
 _NEVER = float("inf")
 
@@ -20,11 +21,16 @@ def _key(run: Run) -> tuple[bool, float, int]:
 class Lanes:
     """Waiting jobs. A higher lane goes first; within a lane, jobs that have begun, then the earliest deadline.
 
-    The urgent lanes go before all others, always: their jobs are few, as somebody waits for each.
+    The urgent lanes go before all others, always: their jobs are few, as somebody waits for each. Behind them, a
+    reading that has begun is brought to its end before any lane is looked at: values that belong together are read in
+    a row, and not a few seconds apart for each job that comes between them.
     """
 
     def __init__(self) -> None:
         self._lanes: tuple[list[Run], ...] = tuple([] for _ in Lane)
+        self._midway: list[Run] = []
+        """Jobs of all lanes but the urgent ones, in the midst of a reading."""
+        self._all = (*self._lanes, self._midway)
         self._passed = [0] * len(Lane)
         self.soonest = _NEVER
         """No deadline is earlier than this (loop time)."""
@@ -32,12 +38,12 @@ class Lanes:
         """Jobs in all lanes."""
 
     def __iter__(self) -> Iterator[Run]:
-        for lane in self._lanes:
-            yield from lane
+        for queue in self._all:
+            yield from queue
 
     def put(self, run: Run) -> None:
         """Queue a job, or a job whose next question is due."""
-        insort(self._lanes[run.job.lane], run, key=_key)
+        insort(self._midway if run.midway and not run.urgent else self._lanes[run.job.lane], run, key=_key)
         if run.job.deadline < self.soonest:
             self.soonest = run.job.deadline
         self.waiting += 1
@@ -48,25 +54,27 @@ class Lanes:
 
     def take_patient(self, ready: Callable[[Run], bool]) -> Run | None:
         """The same when no urgent one is ready."""
+        if self._midway and (run := self._first(self._midway, ready)) is not None:
+            return run
         for lane, passed in enumerate(self._passed):
-            if passed >= PASSED_OVER_MAX and (run := self._first(lane, ready)) is not None:
+            if passed >= PASSED_OVER_MAX and (run := self._turn(lane, ready)) is not None:
                 return run
         for lane, queue in enumerate(self._lanes):
-            if queue and (run := self._first(lane, ready)) is not None:
+            if queue and (run := self._turn(lane, ready)) is not None:
                 return run
         return None
 
     def take_urgent(self, ready: Callable[[Run], bool]) -> Run | None:
         """The same among the urgent lanes alone."""
         for lane in URGENT:
-            if self._lanes[lane] and (run := self._first(lane, ready)) is not None:
+            if self._lanes[lane] and (run := self._turn(lane, ready)) is not None:
                 return run
         return None
 
     def remove(self, unwanted: Callable[[Run], bool]) -> list[Run]:
         """Remove and return all jobs for which this holds."""
         removed: list[Run] = []
-        for queue in self._lanes:
+        for queue in self._all:
             found = [run for run in queue if unwanted(run)]
             if found:
                 removed += found
@@ -83,16 +91,20 @@ class Lanes:
         self.soonest = min((run.job.deadline for run in self), default=_NEVER)
         return gone
 
-    def _first(self, lane: int, ready: Callable[[Run], bool]) -> Run | None:
-        queue = self._lanes[lane]
+    def _turn(self, lane: int, ready: Callable[[Run], bool]) -> Run | None:
+        run = self._first(self._lanes[lane], ready)
+        if run is not None:
+            self._passed[lane] = 0
+            for lower in range(lane + 1, len(self._lanes)):
+                if self._lanes[lower]:
+                    self._passed[lower] += 1
+        return run
+
+    def _first(self, queue: list[Run], ready: Callable[[Run], bool]) -> Run | None:
         for index, run in enumerate(queue):
             if ready(run):
                 del queue[index]
                 self._gone(1)
-                self._passed[lane] = 0
-                for lower in range(lane + 1, len(self._lanes)):
-                    if self._lanes[lower]:
-                        self._passed[lower] += 1
                 return run
         return None
 

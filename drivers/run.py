@@ -8,6 +8,7 @@ from drivers.meter import Meter
 from drivers.outcome import Outcome, make_outcome
 from protocols.capture import Fault, Value
 from protocols.dialogue import Answer, Ask, Dialogue, Garbled, Reply, Silence
+from protocols.quantity import Quantity
 
 FRAMES_MAX = 16
 """Exchanges of a job that are kept for evidence: those of a confirmed read of several blocks."""
@@ -76,8 +77,8 @@ class Run:
     """A job, its dialogue and the question in hand. `start` and `answer` raise whatever the dialogue raises."""
 
     __slots__ = (
-        "_dialogue", "_given_up", "ask", "attempts", "bare", "began", "first_reply", "frames", "heard", "job", "key",
-        "last_fault", "read_at", "replies", "restarts", "standing", "started_at", "unanswered", "urgent",
+        "_answers", "_dialogue", "_given_up", "ask", "attempts", "bare", "began", "first_reply", "frames", "heard",
+        "job", "key", "last_fault", "read_at", "replies", "restarts", "standing", "started_at", "unanswered", "urgent",
     )  # fmt: skip
 
     def __init__(self, job: Job, standing: Standing, order: int) -> None:
@@ -108,14 +109,22 @@ class Run:
         """Why the last question was not answered; None once one is."""
         self.started_at: int | None = None
         self.read_at: int | None = None
+        self._answers: list[tuple[tuple[Quantity, ...], int]] = []
         self._given_up = 0
         self._dialogue: Dialogue[Any] | None = None
+
+    @property
+    def midway(self) -> bool:
+        """Whether some of a reading is answered, and the rest is to follow. Where the dialogue itself leaves the meter
+        alone for a while, as between two readings, it is not."""
+        return self.replies > 0 and self.ask is not None and not self.ask.pause_s
 
     def start(self) -> list[Value] | None:
         """Come to the first question. Returns the values of a dialogue that has none."""
         self._dialogue = self.job.dialogue()
         self.replies = self.attempts = self.unanswered = self._given_up = 0
         self.started_at = self.read_at = None
+        self._answers.clear()
         return self._next(None)
 
     def drop(self) -> None:
@@ -152,6 +161,8 @@ class Run:
             if self.replies == 1:
                 self.started_at, self.first_reply = answer.sent_at, now
             self.read_at = answer.ended_at
+            if self.ask is not None:
+                self._answers.append((self.ask.wants, answer.ended_at))
         elif not (isinstance(answer, Garbled) and answer.too_long):
             self.unanswered += 1
             self._given_up += 1
@@ -186,8 +197,9 @@ class Run:
 
     def outcome(self, values: list[Value]) -> Outcome:
         """The outcome of a dialogue that came to its end."""
-        frames = tuple(self.frames)
-        return make_outcome(tuple(values), self.started_at, self.read_at, frames)
+        return make_outcome(
+            tuple(values), self.started_at, self.read_at, tuple(self._answers), tuple(self.frames)
+        )  # fmt: skip
 
     def _next(self, answer: Answer[Any] | None) -> list[Value] | None:
         assert self._dialogue is not None

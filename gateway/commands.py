@@ -194,11 +194,15 @@ class Commands:
         outcome = await ended
         if not outcome.values or outcome.read_at is None:
             return _Answer("failed", f"{outcome.fault.value if outcome.fault else 'silent'}: {outcome.detail or ''}")
-        capture = Capture(
-            meter=meter.id, point=meter.entry.point, task=TASK, slot=None, stamp=outcome.read_at,
-            read_at=outcome.read_at, time_state=TimeState.TRUSTED, clock_error_ms=None, source=Source.METER_LIVE,
-            ct=meter.entry.ct, pt=meter.entry.pt, values=tuple(outcome.values),
-        )  # fmt: skip
-        await self._intake.accept([capture], urgent=True)
-        failed = sum(value.fault is not None for value in capture.values)
-        return _Answer("part" if failed else "done", f"{failed} items failed" if failed else "", [capture])
+        captures = [
+            Capture(
+                meter=meter.id, point=meter.entry.point, task=TASK, slot=None, stamp=moment.read_at,
+                read_at=moment.read_at, time_state=TimeState.TRUSTED, clock_error_ms=None, source=Source.METER_LIVE,
+                ct=meter.entry.ct, pt=meter.entry.pt, values=moment.values,
+            )
+            for moment in outcome.moments()
+            if moment.values and moment.read_at is not None
+        ]  # fmt: skip
+        await self._intake.accept(captures, urgent=True)
+        failed = sum(value.fault is not None for value in outcome.values)
+        return _Answer("part" if failed else "done", f"{failed} items failed" if failed else "", captures)

@@ -306,7 +306,21 @@ class Schedule:
             self.counters.gaps += 1
             self.counters.missed += record.fault is Fault.MISSED
         self._today.take(record, self._now_ms())
-        self._intake.add(record)
+        for part in self._parts(series, slot, outcome, record):
+            self._intake.add(part)
+
+    def _parts(self, series: Series, slot: int, outcome: Outcome, record: Capture | Gap) -> Sequence[Capture | Gap]:
+        """The record of a slot; a capture of values that were read over more than a moment is several, each with its
+        own `read_at`. They are added together, so that a store has all of them or none."""
+        if isinstance(record, Gap):
+            return [record]
+        moments = replace(outcome, values=record.values).moments()
+        if len(moments) == 1 and moments[0].read_at == record.read_at:
+            return [record]
+        return [
+            series.meter.capture(series.task, slot, moment, now_ms=self._now_ms(), zone=self._zone)
+            for moment in moments
+        ]
 
     def _keep_evidence(self, series: Series, capture: Capture, outcome: Outcome) -> None:
         """Keep what was on the wire of readings that bills are made of, and of such as cannot quite be true."""

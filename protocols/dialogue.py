@@ -6,6 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from protocols.capture import Value
 from protocols.made import maker
+from protocols.quantity import Quantity
 
 FrameT = TypeVar("FrameT")
 
@@ -20,7 +21,8 @@ class Ask(Generic[FrameT]):
     other question may go to this meter in between (follow-up frames); other meters may be asked. pause_s: how long the
     meter is to be left alone before this question (it said that it is busy); other meters may be asked. speaks_for:
     whether an accepted frame says that the meter did not answer (a gateway speaks for it): that counts as its silence.
-    divisible: whether the dialogue can ask for less at a time, when told that so much would not come whole.
+    divisible: whether the dialogue can ask for less at a time, when told that so much would not come whole. wants: the
+    quantities that its answer gives, where that is known: their Values are of the moment at which it came.
     """
 
     data: bytes
@@ -31,6 +33,7 @@ class Ask(Generic[FrameT]):
     pause_s: float = 0.0
     speaks_for: Callable[[FrameT], bool] | None = None
     divisible: bool = False
+    wants: tuple[Quantity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,9 @@ class Reply(Generic[FrameT]):
     ended_at: int
 
 
-make_ask: Callable[..., Ask[Any]] = maker(Ask, "data", "reply_max", "accepts", "pause_s", "speaks_for", "divisible")
+make_ask: Callable[..., Ask[Any]] = maker(
+    Ask, "data", "reply_max", "accepts", "pause_s", "speaks_for", "divisible", "wants"
+)
 make_reply: Callable[[Any, int, int], Reply[Any]] = maker(Reply, "frame", "sent_at", "ended_at")
 
 

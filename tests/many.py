@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings
 from drivers.bus import Bus, Job, Lane, Outcome
+from drivers.confirm import confirmed
 from drivers.line import Line
 from drivers.meter import Meter
 from drivers.plan import ReadPlan, plan
@@ -99,6 +100,11 @@ class ManyBus:
             Job(meter=self.meters[n], dialogue=(read or self.plans[n]).dialogue, lane=lane, deadline=deadline,
                 done=done or partial(self._done, n))
         )  # fmt: skip
+
+    def billed(self, n: int) -> ReadPlan:
+        """What is read of the meter of this number, read until two readings agree."""
+        read = self.plans[n]
+        return replace(read, dialogue=partial(confirmed, read.dialogue))
 
     def _done(self, n: int, outcome: Outcome) -> None:
         self.outcomes.append((n, outcome))

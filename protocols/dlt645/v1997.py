@@ -51,6 +51,7 @@ def _read(address: str, item: ReadItem, preamble: int) -> Dialogue[Frame]:
             repeatable=not follow_up,
             holds_meter=bool(follow_up),
             divisible=item.divisible and not follow_up,
+            wants=item.wants,
         )
         if not isinstance(answer, Reply):
             return failed(item, Edition.E1997, answer, f"follow-up frame {follow_up}" if follow_up else None)

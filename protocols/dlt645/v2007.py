@@ -69,6 +69,7 @@ def _read(address: str, item: ReadItem, preamble: int, which: bytes = b"") -> Di
         reply_max=reply_max(item.di, preamble=preamble, tariffs=item.tariffs),
         accepts=accepts,
         divisible=item.divisible,
+        wants=item.wants,
     )
     if not isinstance(answer, Reply):
         return failed(item, Edition.E2007, answer)
@@ -85,6 +86,7 @@ def _read(address: str, item: ReadItem, preamble: int, which: bytes = b"") -> Di
             reply_max=preamble + _FOLLOW_UP_REPLY_MAX,
             accepts=_follow_up(address, di, sequence),
             holds_meter=True,
+            wants=item.wants,
         )
         if not isinstance(answer, Reply):
             return failed(item, Edition.E2007, answer, f"follow-up frame {sequence}")

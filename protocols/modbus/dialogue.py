@@ -59,7 +59,7 @@ class Block:
     """
 
     __slots__ = ("_ascii", "_ask", "_at", "_data", "_decoders", "_divisible", "_plain", "_unpack", "_values",
-                 "_words", "address", "count", "function", "in_order", "items", "places", "unit")  # fmt: skip
+                 "_wants", "_words", "address", "count", "function", "in_order", "items", "places", "unit")  # fmt: skip
 
     def __init__(
         self, unit: int, items: Sequence[Item], places: Sequence[int] | None = None, *, as_ascii: bool = False
@@ -89,6 +89,7 @@ class Block:
             (at[0], items[at[0]].quantity) if len(at) == 1 and items[at[0]].format.plain else None for at in self._at
         ]
         """Of each register that is the number of one item just as it stands: which item, and its quantity."""
+        self._wants = tuple(item.quantity for item in items)
         self._divisible = len({item.address for item in items}) > 1
         self.in_order = self.places == tuple(range(len(items)))
         self._aim(unit)
@@ -105,7 +106,7 @@ class Block:
         request = read_request(unit, self.function, self.address, self.count, as_ascii=self._ascii).encode()
         reply_max = 11 + 4 * self.count if self._ascii else 5 + 2 * self.count
         self._ask: Ask[Frame] = Ask(data=request, reply_max=reply_max, accepts=self._accepts, speaks_for=speaks_for,
-                                    divisible=self._divisible)  # fmt: skip
+                                    divisible=self._divisible, wants=self._wants)  # fmt: skip
         self._words: tuple[int, ...] = ()
         self._values: list[Value] = []
 
@@ -118,7 +119,7 @@ class Block:
             return frame.transaction == transaction and self._accepts(frame)
 
         data = transaction.to_bytes(2, "big") + self._data
-        return make_ask(data, 9 + 2 * self.count, accepts, pause_s, speaks_for, self._divisible)
+        return make_ask(data, 9 + 2 * self.count, accepts, pause_s, speaks_for, self._divisible, self._wants)
 
     def _accepts(self, frame: Frame) -> bool:
         return answers(frame, self.unit, self.function, self.count)

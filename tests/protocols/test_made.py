@@ -79,6 +79,6 @@ def test_the_words_of_a_read_are_those_that_their_classes_make() -> None:
     assert stated(clock, "2026-01-01", None) == Value(quantity=clock, time="2026-01-01")
     assert stated(clock, None, "unknown") == Value(quantity=clock, text="unknown")
     assert make_reply(b"frame", 1, 2) == Reply(frame=b"frame", sent_at=1, ended_at=2)
-    assert make_ask(b"?", 9, bool, 0.5, None, True) == Ask(
+    assert make_ask(b"?", 9, bool, 0.5, None, True, ()) == Ask(
         data=b"?", reply_max=9, accepts=bool, pause_s=0.5, divisible=True
     )  # fmt: skip

@@ -1,0 +1,129 @@
+"""What is read at one moment: a reading is brought to its end once it has begun, and a record says when it was read."""
+
+import asyncio
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from config.model import SerialSettings, TaskEntry
+from drivers.bus import Lane
+from drivers.outcome import MOMENT_S, Outcome
+from field.truth import Truth
+from protocols.capture import Fault, Value, faulty
+from protocols.quantity import by_name
+from simulators import virtual
+from simulators.describe import BusPlan, MeterGroup, SitePlan
+from simulators.noise import QUIET, Faults
+from tests.chain import START, Chain
+from tests.many import ENERGIES, ManyBus, Model, until
+
+METERS: Final = 34
+VOLTAGES: Final = ("voltage.a", "voltage.b", "voltage.c")
+CURVE: Final = (*VOLTAGES, "current.a", "current.b", "current.c", "power.active.total")
+BILL: Final = (*ENERGIES, "energy.active.export.total", "demand.active.import.total")
+THREE: Final = Model(profile="dlt645-2007-3p", protocol="dlt645-2007", items=CURVE)
+
+
+def test_a_reading_that_has_begun_is_brought_to_its_end_before_others_begin() -> None:
+    many = ManyBus(METERS, baud=2400, parity="N", models=[THREE])
+    spans: dict[Lane, list[float]] = {Lane.BILLING: [], Lane.CURVE: []}
+
+    def done(lane: Lane, outcome: Outcome) -> None:
+        assert outcome.read_at is not None
+        assert outcome.started_at is not None
+        spans[lane].append((outcome.read_at - outcome.started_at) / 1000)
+
+    async def script() -> None:
+        """Bills and curves are due at once, more than the bus can do in half a minute."""
+        for n in range(METERS):
+            for lane in spans:
+                many.read(n, lane=lane, read=many.billed(n) if lane is Lane.BILLING else None, done=partial(done, lane))
+        await until(lambda: all(len(ended) == METERS for ended in spans.values()))
+
+    many.run(script)
+    alone_s = many.plans[0].cost_ms / 1000
+    assert many.plans[0].exchanges == 3
+    assert max(spans[Lane.CURVE]) < alone_s + 0.1, "of three exchanges, with none of others between them"
+    assert max(spans[Lane.BILLING]) < 4 * alone_s, "between its readings at most one reading of another"
+
+
+def dated(*answers: tuple[str, int]) -> Outcome:
+    """An outcome with a value for each of these quantities, answered so many milliseconds from the first."""
+    given = tuple(((by_name(name),), 1_000_000 + at) for name, at in answers)
+    values = tuple(Value(quantity=quantity, number=Decimal(n)) for n, ((quantity,), _) in enumerate(given))
+    return Outcome(values=values, started_at=999_900, read_at=max(at for _, at in given), answers=given)
+
+
+def told(outcome: Outcome) -> list[tuple[int, list[str]]]:
+    return [
+        ((part.read_at or 0) - 1_000_000, [value.quantity.name for value in part.values or ()])
+        for part in outcome.moments()
+    ]
+
+
+def test_what_was_read_within_a_moment_stays_one_record() -> None:
+    outcome = dated(("voltage.a", 0), ("voltage.b", 700), ("voltage.c", round(1000 * MOMENT_S)))
+    assert outcome.moments() == (outcome,)
+
+
+def test_what_was_read_over_more_than_a_moment_is_told_apart() -> None:
+    outcome = dated(("voltage.a", 0), ("voltage.b", 900), ("voltage.c", 1800), ("current.a", 4000))
+    assert told(outcome) == [(0, ["voltage.a"]), (1800, ["voltage.b", "voltage.c"]), (4000, ["current.a"])]
+
+
+def test_the_last_answer_counts_and_what_was_not_given_comes_last() -> None:
+    outcome = dated(("voltage.a", 0), ("voltage.b", 100), ("voltage.a", 5000))
+    assert outcome.values is not None
+    outcome = Outcome(
+        values=(outcome.values[2], faulty(by_name("current.a"), Fault.SILENT), outcome.values[1]),
+        read_at=outcome.read_at, answers=outcome.answers,
+    )  # fmt: skip
+    assert told(outcome) == [(100, ["voltage.b"]), (5000, ["voltage.a", "current.a"])]
+
+
+def test_the_share_of_a_task_is_of_the_moment_at_which_its_own_values_were_read() -> None:
+    outcome = dated(("voltage.a", 0), ("voltage.b", 300), ("current.a", 9000))
+    assert outcome.values is not None
+    share = Outcome(values=outcome.values[:2], read_at=outcome.read_at, answers=outcome.answers)
+    assert told(share) == [(300, ["voltage.a", "voltage.b"])]
+
+
+def first_slots(directory: Path, faults: Faults) -> Truth:
+    """What a gateway makes of its first slots: bills and curves of a bus on which all of them are due at once."""
+    group = MeterGroup(profile="dlt645-2007-3p", address="000000000001", count=METERS)
+    bus = BusPlan(name="b", serial=SerialSettings.parse("2400-8N1"), meters=(group,), faults=faults)
+    tasks = [
+        TaskEntry(name="bill", every_s=3600, items=BILL, lane="billing"),
+        TaskEntry(name="curve", every_s=900, items=CURVE),
+    ]
+    truths: list[Truth] = []
+
+    async def some_minutes() -> None:
+        chain = Chain(directory, SitePlan(buses=(bus,)), tasks)
+        async with chain.running() as daemon:
+            await asyncio.sleep(120)
+            await chain.drain(daemon)
+        truths.append(chain.truth())
+        chain.close()
+
+    virtual.run(some_minutes(), start_ms=START)
+    return truths[0]
+
+
+@pytest.mark.parametrize("faults", [QUIET, Faults(late=0.05)], ids=["quiet", "late"])
+def test_each_value_is_of_the_moment_that_its_record_says(tmp_path: Path, faults: Faults) -> None:
+    truth = first_slots(tmp_path, faults)
+    assert truth.landed >= METERS * (len(BILL) + len(CURVE))
+    assert truth.passed, truth.examples
+
+
+def test_one_record_for_a_reading_that_late_answers_stretch_would_say_wrong_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Outcome, "moments", lambda outcome: (outcome,))
+    truth = first_slots(tmp_path, Faults(late=0.05))
+    assert truth.different > 0
+    assert set(truth.examples) == {"not served"}
