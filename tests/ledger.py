@@ -1,7 +1,8 @@
 """Campaigns that go on where they stopped: seeds counted up for each, and a ledger of what has been done with them.
 
-The ledger is a file of JSON lines below var/, which git ignores. A seed that failed does not stop the others; it is
-told how to be repeated, and the run ends with exit code 1.
+The ledger is a file of JSON lines below var/, which git ignores. The campaign that has waited longest is next, in this
+run or the one before. A seed that failed does not stop the others; it is told how to be repeated, and the run ends
+with exit code 1. A seed that was interrupted is not noted, and comes again.
 """
 
 import argparse
@@ -9,8 +10,9 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 VAR = Path(__file__).resolve().parent.parent / "var"
@@ -45,38 +47,47 @@ class Ledger:
         return [Entry(**json.loads(line)) for line in lines if line.endswith("\n")]
 
     def add(self, entry: Entry) -> None:
-        """Note it and print it, as the same line."""
+        """Note it."""
         line = json.dumps(asdict(entry), ensure_ascii=False)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)  # a line that a kill cut short makes room
             file.write(line.encode() + b"\n")
-        print(line, flush=True)
+
+    def of(self, name: str) -> list[Entry]:
+        """The entries of one campaign."""
+        return [entry for entry in self.entries() if entry.name == name]
 
     def next_seed(self, name: str, first: int) -> int:
         """The seed after the highest that was tried."""
-        return max((entry.seed for entry in self.entries() if entry.name == name), default=first - 1) + 1
+        return max((entry.seed for entry in self.of(name)), default=first - 1) + 1
+
+    def next_campaign(self, names: Iterable[str]) -> str:
+        """The one that has waited longest: never tried before tried, and then in the order given."""
+        tried = {entry.name: number for number, entry in enumerate(self.entries())}
+        return min(names, key=lambda name: tried.get(name, -1))
 
 
 def run(campaigns: Mapping[str, Campaign], ledger: Ledger, *, minutes: float, first: int = 1) -> int:
-    """Try the campaigns in turn, each with its next seed, until the time is over; how many failed.
+    """Try one campaign after the other, each with its next seed, until the time is over; how many failed.
 
-    A campaign that began is ended. Each is tried at least once.
+    A campaign that began is ended. One at least is tried.
     """
     ends = time.monotonic() + minutes * 60
-    failed = rounds = 0
-    while rounds == 0 or time.monotonic() < ends:
-        for name, campaign in campaigns.items():
-            if rounds and time.monotonic() >= ends:
-                break
-            failed += not attempt(name, campaign, ledger.next_seed(name, first), ledger)
-        rounds += 1
-    return failed
+    failed = 0
+    while True:
+        name = ledger.next_campaign(campaigns)
+        failed += not attempt(name, campaigns[name], ledger.next_seed(name, first), ledger)
+        if time.monotonic() >= ends:
+            return failed
 
 
 def attempt(name: str, campaign: Campaign, seed: int, ledger: Ledger) -> bool:
-    """Try one seed and note what came of it; whether it passed."""
+    """Try one seed, say what it is and what came of it, and note it; whether it passed."""
+    before = ledger.of(name)
+    last = f" ({before[-1].seconds:.0f} s the last time)" if before else ""
+    print(f"{name}, seed {seed}{last}: {_what(campaign)}", flush=True)
     began, seen, verdict = time.monotonic(), "", "pass"
     try:
         seen = campaign(seed)
@@ -85,7 +96,16 @@ def attempt(name: str, campaign: Campaign, seed: int, ledger: Ledger) -> bool:
         verdict = f"fail: {type(error).__name__}: {error}"[:500]
     seconds = round(time.monotonic() - began, 3)
     ledger.add(Entry(name=name, seed=seed, seconds=seconds, verdict=verdict, seen=seen))
+    told = f"passed: {seen}" if verdict == "pass" else verdict
+    print(f"{name}, seed {seed}, after {seconds:.0f} s: {told}", flush=True)
     return verdict == "pass"
+
+
+def _what(campaign: Campaign) -> str:
+    """The first line of what its author wrote of it."""
+    while isinstance(campaign, partial):
+        campaign = campaign.func
+    return (campaign.__doc__ or "").partition("\n")[0]
 
 
 def main(
@@ -107,18 +127,23 @@ def main(
     ledger = Ledger(options.ledger)
     chosen = {name: campaigns[name] for name in ([options.only] if options.only else campaigns)}
     before = len(ledger.entries())
-    if options.seed is not None:
-        failed = int(not attempt(options.only, campaigns[options.only], options.seed, ledger))
-    else:
-        failed = run(chosen, ledger, minutes=options.minutes)
+    stopped = False
+    try:
+        if options.seed is not None:
+            attempt(options.only, campaigns[options.only], options.seed, ledger)
+        else:
+            print(f"{len(chosen)} campaigns; none is begun after {options.minutes:g} minutes, what has begun is ended")
+            run(chosen, ledger, minutes=options.minutes)
+    except KeyboardInterrupt:
+        stopped = True
+        print("interrupted: this seed is not noted, and comes again", file=sys.stderr)
     entries = ledger.entries()
     done = entries[before:]
-    for entry in done:
-        if entry.verdict != "pass":
-            print(
-                f"failed: repeat it with: python -m {module} --only {entry.name} --seed {entry.seed}", file=sys.stderr
-            )
-    print(f"{module}: {len(done)} seeds, {failed} failed; {ledger.path}", file=sys.stderr)
+    failed = [entry for entry in done if entry.verdict != "pass"]
+    for entry in failed:
+        print(f"failed: repeat it with: python -m {module} --only {entry.name} --seed {entry.seed}", file=sys.stderr)
+    print(f"{len(done)} seeds in this run, {len(failed)} failed; next: {ledger.next_campaign(campaigns)}")
     if summary is not None:
-        print(f"{module}: {summary(entries)}", file=sys.stderr)
-    return 1 if failed else 0
+        print(summary(entries))
+    print(f"noted in {ledger.path}")
+    return 1 if failed or stopped else 0
