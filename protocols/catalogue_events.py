@@ -47,6 +47,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "0E": ("terminal_cover_opened", "开端钮盒"),
 }
 """DI1 of 0330."""
+CLOCK_SET = "04"
 COVERS = frozenset({"0D", "0E"})
 """Nobody signs for these: their records have no operator."""
 EXTENSIONS: dict[str, tuple[str, str]] = {
@@ -133,6 +134,8 @@ def _rows() -> Iterator[Quantity]:
         for f, field in enumerate(("count", "start", "detail", "operator")):
             if field != "operator" or code not in COVERS:
                 yield _row(1310 + 5 * n + f, stem, zh, field)
+    # Of a clock that was set: `start` is what it showed before, `end` what after. Its `detail` is withdrawn.
+    yield _row(1334, "clock_set", "校时", "end")
     for n, code in enumerate(("1D", "1E", "1F", "20", "21", "22", "23")):
         yield _row(1390 + n, *EXTENSIONS[code], "count")
 

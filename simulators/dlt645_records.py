@@ -227,11 +227,11 @@ def _operation(di: str, nth: int, load: Load, at_ms: int) -> Written | None:
     if nth > times:
         return None
     values: dict[str, str] = {}
-    start = _span(stem, nth, load, at_ms, values)[:6]
-    del values[f"{stem}.end.record_{nth}"]
-    operator = bytes.fromhex("78563412") if clock else b""
-    rest = start + start if clock else bytes(54)
+    span = _span(stem, nth, load, at_ms, values)
     if clock:
         values[f"{stem}.operator.record_{nth}"] = "12345678"
-    values[f"{stem}.detail.record_{nth}"] = rest[::-1].hex().upper()
-    return Written(start + operator + rest, values)
+        return Written(bytes.fromhex("78563412") + span, values)
+    del values[f"{stem}.end.record_{nth}"]
+    rest = bytes(54)
+    values[f"{stem}.detail.record_{nth}"] = rest.hex()
+    return Written(span[:6] + rest, values)

@@ -7,10 +7,13 @@
 
 Of a record only the first fields are decoded, as far as sources agree on them. Records of total voltage loss to
 current imbalance (0305 to 030A) differ behind their first moment. Voltage classes have 131 bytes (one implementation).
+That of setting the clock (0330 04) is the only one that begins with the operator: C0 to C3, the time before, the time
+after (four implementations agree).
 """
 
 from protocols.catalogue_events import (
     BY_PHASE,
+    CLOCK_SET,
     COVERS,
     EXTENSIONS,
     OF_METER,
@@ -114,5 +117,7 @@ def _operation(di: str, which: str, nth: int) -> Stand | None:
         return single(di, [f"{stem}.count"], COUNT)
     if nth > RECORDS_MAX:
         return None
+    if which == CLOCK_SET:
+        return _record(di, stem, ("operator", "start", "end"), nth, None)
     fields = ("start", "detail") if which in COVERS else ("start", "operator", "detail")
     return _record(di, stem, fields, nth, _LENGTHS.get(which))

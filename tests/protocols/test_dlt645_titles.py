@@ -42,7 +42,7 @@ def test_every_recorded_identifier_has_a_name(vector: dict[str, Any]) -> None:
         ("05060001", "record.time.daily_1", "上1次日冻结记录时间"),
         ("0001FF00", "energy.active.import.total and on", "正向有功总电能等"),
         ("0506FF01", "freeze daily, block", "日冻结数据块"),
-        ("03300401", "event.clock_set.start.record_1 and on", "上1次校时发生时刻等"),
+        ("03300401", "event.clock_set.operator.record_1 and on", "上1次校时操作者代码等"),
         ("1D010001", "event trip, grid extension", "跳闸事件（扩展）"),
         ("B660", "frequency or total apparent power, by maker", "频率或总视在功率（依厂家）"),
     ],
