@@ -3,16 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from central.landing import Landing
-from central.sinks.base import Arrival, Landed
 from central.sinks.sqlite import SqliteSink
 from field.main import main
-from protocols.capture import Capture
 
 Patch = Callable[[type, str, object], None]
 """Puts another function in the place of a method."""
@@ -36,10 +34,10 @@ def row_first(patch: Patch = setattr) -> None:
     """The control: the row of a batch is committed, and only then are its values landed."""
     real = SqliteSink._land_readings
 
-    def apart(self: SqliteSink, cursor: Any, captures: Sequence[Capture], arrival: Arrival) -> Landed:
+    def apart(self: SqliteSink, cursor: Any, *what: Any) -> Any:
         cursor.execute("COMMIT")
         cursor.execute("BEGIN IMMEDIATE")
-        return real(self, cursor, captures, arrival)
+        return real(self, cursor, *what)
 
     patch(SqliteSink, "_land_readings", apart)
 
@@ -60,9 +58,9 @@ def dies_before_values(patch: Patch = setattr) -> None:
     """SIGKILL when a batch is known to be new, and none of its values has landed."""
     real, die = SqliteSink._land_readings, _second()
 
-    def dying(self: SqliteSink, cursor: Any, captures: Sequence[Capture], arrival: Arrival) -> Landed:
+    def dying(self: SqliteSink, *what: Any) -> Any:
         die()
-        return real(self, cursor, captures, arrival)
+        return real(self, *what)
 
     patch(SqliteSink, "_land_readings", dying)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from simulators.noise import Faults
-from tests import days, kills, nonces, power, power_cuts
+from tests import days, images, kills, nonces, power, power_cuts
 from tests.backlog import drain
 from tests.broker import MOSQUITTO, running_broker
 from tests.broker_matrix import over_cluster
@@ -43,6 +43,8 @@ CRASH_IMAGES = 1_000
 ORDEAL_STEP = 8
 EXCHANGES = 100_000
 RESTORES = 2_000
+LIVES = 100
+"""Of a whole gateway, each on an image of an earlier one."""
 RESET_STEP = 64
 
 
@@ -115,11 +117,16 @@ def crash(seed: int) -> str:
 
 
 def restore(seed: int) -> str:
-    """A gateway's disk images, restored two thousand times."""
+    """A gateway's disk images, restored two thousand times to seal, and a hundred times to read on and send."""
     with scratch(10) as directory:
         seen = nonces.campaign(directory, count=RESTORES, seed=seed)
     assert seen.reused == 0
-    return f"{RESTORES} restores, {len(seen.pairs)} messages, {len(seen.epochs)} epochs"
+    with scratch(20) as directory:
+        story = images.campaign(directory, seed=seed, restores=LIVES)
+    truth = story.truth
+    assert truth.passed and story.seen.reused == story.other_bytes == 0, (story, dict(truth.examples))
+    return (f"{RESTORES} restores, {len(seen.pairs)} messages, {len(seen.epochs)} epochs; {LIVES} lives on images, "
+            f"{story.unsent} of them with something unsent, {truth.accepted} captures accepted")  # fmt: skip
 
 
 def reset(seed: int) -> str:

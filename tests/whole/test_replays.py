@@ -1,9 +1,7 @@
 """What comes again, in another order, damaged or for somebody else changes nothing: messages of every kind."""
 
-import asyncio
 import os
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from central.landing import Landing
 from central.sinks.sqlite import SqliteSink
-from config.model import TaskEntry
 from gateway.obeyed import AHEAD_MS_MAX, KEPT_MAX, Obeyed
 from identity.centre import Centre, GatewayTrust
 from identity.datakey import key_record, new_data_key, open_key_record
@@ -21,12 +18,8 @@ from protocols import batch, envelope
 from protocols.envelope import BatchKind
 from protocols.errors import Malformed
 from protocols.messages import Hello, Manifest, Receipt, Reply, Request, signed, topic, verified
-from simulators import virtual
-from simulators.describe import uniform
-from tests.chain import START, Chain
 from tests.crash.scenario import capture
 
-MINUTE = TaskEntry(name="minute", every_s=60, items=("energy.active.import.total", "voltage.a"))
 IDENTITY = GatewayIdentity.of("gw-1", ec.derive_private_key(0xC0FFEE, ec.SECP256R1()))
 OTHER = GatewayIdentity.of("gw-2", ec.derive_private_key(0xBAD, ec.SECP256R1()))
 CENTRE = Centre.of(ec.derive_private_key(0xBEAD, ec.SECP256R1()), ec.derive_private_key(0xFACE, ec.SECP256R1()))
@@ -154,74 +147,3 @@ async def test_requests_are_remembered_until_they_expire_and_no_longer() -> None
     assert await taken.take(b"one more request", expires_at=NOW + 10, now_ms=NOW + 1) is None
     again = Obeyed(memory)
     assert (0).to_bytes(16, "big") not in again and (1).to_bytes(16, "big") in again
-
-
-async def restore(store: Path, image: Path) -> None:
-    """Put the disk back to its image. A minute passes: the slot in hand, read before, would be read again otherwise,
-    and its second value stand among the conflicts."""
-    shutil.rmtree(store)
-    shutil.copytree(image, store)
-    await asyncio.sleep(70)
-
-
-@pytest.mark.parametrize("image_of", ["a stopped gateway", "a running one with a backlog"])
-def test_a_restored_image_with_new_data_loses_nothing(tmp_path: Path, image_of: str) -> None:
-    async def whole() -> None:
-        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=3), [MINUTE])
-        store, image = chain.site.store, tmp_path / "image"
-        async with chain.running():
-            await asyncio.sleep(300)
-            if image_of != "a stopped gateway":
-                chain.disconnect_centre()
-                await asyncio.sleep(120)
-                shutil.copytree(store, image)
-                chain.connect_centre()
-                await asyncio.sleep(120)
-        if image_of == "a stopped gateway":
-            shutil.copytree(store, image)
-        async with chain.running() as daemon:
-            assert daemon.parts is not None
-            first = daemon.parts.outbox.epoch
-            await asyncio.sleep(300)
-            await chain.drain(daemon)
-        chain.drained_at = None
-        for _ in range(3):
-            await restore(store, image)
-            async with chain.running() as daemon:
-                assert daemon.parts is not None
-                assert daemon.parts.outbox.epoch >> 32 == first >> 32, "the same boot count runs again"
-                assert daemon.parts.outbox.epoch != first
-                await asyncio.sleep(300)
-                await chain.drain(daemon)
-            chain.drained_at = None
-        truth = chain.truth()
-        assert truth.passed, truth.examples
-        assert chain.landing.counters["aside.forged"] == 0
-        chain.close()
-
-    virtual.run(whole(), start_ms=START)
-
-
-def test_the_same_number_with_other_bytes_is_kept_aside_reported_and_lands_under_another(tmp_path: Path) -> None:
-    """As if the 32 random bits of the epoch had come out the same after a restore: once in four thousand million."""
-
-    async def whole() -> None:
-        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=3), [MINUTE])
-        store, image = chain.site.store, tmp_path / "image"
-        rng = random.Random(1)
-        chain.draw = lambda n: bytes(4) if n == 4 else rng.randbytes(n)
-        await chain.run(30)
-        shutil.copytree(store, image)
-        await chain.run(100)
-        await restore(store, image)
-        async with chain.running() as daemon:
-            await asyncio.sleep(300)
-            await chain.drain(daemon)
-            assert daemon.parts is not None
-            assert daemon.parts.outbox.counters.get("parked", 0) == 0
-        assert chain.landing.counters["aside.other_bytes"] >= 1
-        truth = chain.truth()
-        assert truth.passed, truth.examples
-        chain.close()
-
-    virtual.run(whole(), start_ms=START)
