@@ -188,6 +188,10 @@ HARMLESS = {
     "bits turn over at 1e-05",
 }  # fmt: skip
 """What stands beside the answer and leaves it whole: nearly every question is answered the first time."""
+UNTIMELY = {"late replies", "doubled answers"}
+"""Whole answers come when nobody waits for them any more, or while their meter is left alone."""
+CUT_MAX = 5
+"""Reads that were cancelled, or whose line was torn, with an answer on its way: seldom, and once at the end."""
 
 
 @pytest.mark.parametrize("family", ["dlt645", "modbus-rtu", "modbus-ascii"])
@@ -196,8 +200,11 @@ def test_no_model_of_noise_brings_a_wrong_value_and_every_whole_answer_is_found(
     verdict = trial(family, 3, 250, NOISES[noise])
     assert verdict.wrong_detectable == verdict.wrong_billing == verdict.defects == 0, verdict.examples
     assert verdict.wrong_probabilistic <= 1, verdict.examples
-    assert verdict.good > (250 if noise in HARMLESS else 5), str(verdict)
+    whole = verdict.struck["whole"]
+    assert verdict.taken >= (0.8 * whole if noise in UNTIMELY else whole - CUT_MAX), str(verdict)
+    assert verdict.good > 0, str(verdict)
     if noise in HARMLESS:
+        assert verdict.good > 250, str(verdict)
         assert verdict.taken >= 0.97 * verdict.struck["answers"], str(verdict)
 
 
