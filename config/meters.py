@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,6 +11,7 @@ from typing import Any, get_args
 from config.mistake import Mistake
 from config.model import BusEntry, MeterEntry, Priority, ProtocolName, TaskEntry
 from config.toml import not_utf8, show
+from config.values import address as address_of
 from config.values import choice, name, ratio, serial
 
 COLUMNS: Mapping[str, str] = {
@@ -33,7 +33,6 @@ REQUIRED_COLUMNS = ("meter", "bus", "address", "profile", "protocol")
 METERS_MAX = 4096
 """Rows that are read; a gateway serves some hundreds of meters, so more is another file by mistake."""
 
-_DLT645_ADDRESS = re.compile(r"^\d{12}$")
 _PROTOCOLS: tuple[str, ...] = get_args(ProtocolName)
 
 
@@ -183,14 +182,12 @@ def _apart(names: Sequence[str], tasks: Mapping[str, TaskEntry]) -> Iterator[tup
 
 
 def _address(cell: str, protocol: str) -> str:
-    if protocol.startswith("dlt645"):
-        if not _DLT645_ADDRESS.match(cell):
-            raise ValueError("12 digits (a spreadsheet drops leading zeros: format the column as text)")
-        return cell
-    low, high = (0, 255) if protocol == "modbus-tcp" else (1, 247)
-    if not cell.isascii() or not cell.isdigit() or not low <= int(cell) <= high:
-        raise ValueError(f"a number from {low} to {high}")
-    return str(int(cell))
+    try:
+        return address_of(cell, protocol)
+    except ValueError:
+        if protocol.startswith("dlt645"):
+            raise ValueError("12 digits (a spreadsheet drops leading zeros: format the column as text)") from None
+        raise
 
 
 def _check_together(rows: Sequence[_Row], buses: Mapping[str, BusEntry], mistakes: list[Mistake]) -> None:

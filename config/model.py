@@ -8,16 +8,15 @@ from typing import Literal
 
 Parity = Literal["N", "E", "O"]
 ProtocolName = Literal["dlt645-2007", "dlt645-1997", "modbus-rtu", "modbus-tcp", "modbus-ascii"]
-ClockTrust = Literal["kernel", "chrony", "centre", "always"]
+ClockTrust = Literal["kernel", "centre", "always"]
 UplinkProfile = Literal["prompt", "metered"]
 Suite = Literal["aes", "sm"]
 Rs485 = Literal["auto", "rts", "rts-inverted"]
 Priority = Literal["normal", "priority"]
-TaskKind = Literal["interval"]
 Keep = Literal["auto", "monthly", "daily", "curve", "bulk"]
 
-_SERIAL = re.compile(r"^(\d+)-([78])([NEO])([12])$")
-GATEWAY_ID = re.compile(r"^[a-z0-9-]{1,32}$")
+_SERIAL = re.compile(r"^(\d+)-([78])([NEO])([12])\Z")
+GATEWAY_ID = re.compile(r"^[a-z0-9-]{1,32}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,10 @@ from zoneinfo import ZoneInfo
 
 from config.model import GATEWAY_ID, SerialSettings
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-_DURATION = re.compile(r"^(\d{1,6})(s|m|h|d)$")
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_DLT645_ADDRESS = re.compile(r"^[0-9]{12}\Z")
+_UNIT = re.compile(r"^[0-9]{1,3}\Z")
+_DURATION = re.compile(r"^(\d{1,6})(s|m|h|d)\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 DAY_S = 86400
@@ -99,6 +101,18 @@ def port(raw: Any) -> str:
     elif not raw.startswith("/"):
         raise ValueError(expected)
     return raw
+
+
+def address(raw: str, protocol: str) -> str:
+    """The address of a meter that speaks this protocol."""
+    if protocol.startswith("dlt645"):
+        if not _DLT645_ADDRESS.match(raw):
+            raise ValueError("12 digits")
+        return raw
+    low, high = (0, 255) if protocol == "modbus-tcp" else (1, 247)
+    if not _UNIT.match(raw) or not low <= int(raw) <= high:
+        raise ValueError(f"a number from {low} to {high}")
+    return str(int(raw))
 
 
 def broker_url(raw: Any) -> str:

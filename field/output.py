@@ -69,7 +69,7 @@ class Output:
             click.echo(json.dumps(value, ensure_ascii=False))
 
     def table(self, *heads: tuple[str, str], right: Collection[str] = ()) -> "Table":
-        """A table for people, its heads (English, Chinese) in the language asked for; none for a list of facts.
+        """A table for people, its heads (English, Chinese) in the language asked for; none for facts of two columns.
 
         right: the English heads of columns that are set to the right. What is too wide is folded, never cut off.
         """
@@ -77,7 +77,7 @@ class Output:
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD if heads else None, pad_edge=False, show_header=bool(heads), show_edge=False)
-        for en, zh in heads:
+        for en, zh in heads or (("", ""), ("", "")):
             table.add_column(self.say(en, zh), justify="right" if en in right else "left", overflow="fold")
         return table
 
@@ -143,6 +143,9 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
                 code = function(out, **arguments)
             except BrokenPipeError:
                 raise  # who reads has gone: click ends quietly
+            except KeyboardInterrupt:
+                out.error("interrupted", "已中断")
+                code = Exit.PART
             except OSError as error:
                 out.wrong(words(error))
                 code = Exit.NOTHING

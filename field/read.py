@@ -1,73 +1,24 @@
 """`meterwire read`: a live read of one meter, without a site file."""
 
 import asyncio
-import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 import click
 
-from config.mistake import ConfigError, Mistake
-from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings
-from drivers.line import PortBusy, PortLost
-from drivers.line_tcp import endpoint
+from config.mistake import ConfigError
+from config.model import BusEntry, MeterEntry, ProtocolName
+from drivers.line import PortLost
 from drivers.meter import Meter
 from drivers.plan import ReadPlan, plan_items
-from drivers.profile import Profile, load_profile, profile_names
+from drivers.profile import load_profile
 from field import output
+from field import port as ports
 from field.live import ItemRead, failed, read_live
 from field.output import Exit, Output
 from protocols.capture import Fault, Quality, Value
 
-PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
-_PROFILE: Mapping[str, str] = {"dlt645-2007": "dlt645-2007-3p", "dlt645-1997": "dlt645-1997"}
-"""Which profile tells the names of items and the timing where none is named; Modbus registers need no names."""
-_SERIAL = {True: "2400-8E1", False: "9600-8N1"}
-"""For DL/T 645, the standard's default; for Modbus, what most meters leave the works with (recalled)."""
 _QUALITY_ZH = {"good": "有效", "doubtful": "可疑", "unavailable": "无值", "invalid": "无效"}
-
-
-def meter_of(
-    port: str, protocol: ProtocolName, serial: str | None, address: str, profile_name: str | None
-) -> tuple[BusEntry, MeterEntry, Profile]:
-    """What the options say. Raises ConfigError with every mistake."""
-    mistakes: list[Mistake] = []
-
-    def wrong(option: str, expected: str, got: str) -> None:
-        mistakes.append(Mistake("options", option, expected, got))
-
-    dlt645 = protocol.startswith("dlt645")
-    if (dlt645 and re.fullmatch(r"A*\d*", address.upper()) is None) or (dlt645 and len(address) != 12):
-        wrong("--meter", "12 digits, those on the left perhaps A for any", address)
-    low, high = (0, 255) if protocol == "modbus-tcp" else (1, 247)
-    if not dlt645 and not (address.isascii() and address.isdigit() and low <= int(address) <= high):
-        wrong("--meter", f"a number from {low} to {high}", address)
-    if protocol == "modbus-tcp" and not port.startswith("tcp://"):
-        wrong("--port", "tcp://host:port with modbus-tcp", port)
-    elif port.startswith("tcp:"):
-        try:
-            endpoint(port)
-        except PortLost:
-            wrong("--port", "a device path such as /dev/ttyS1, or tcp://host:port", port)
-    profile = load_profile(profile_name or _PROFILE.get(protocol, "modbus-generic"))
-    if protocol not in profile.protocols:
-        wrong("--profile", f"one that speaks {protocol}", profile.name)
-    settings = SerialSettings.parse(_SERIAL[dlt645])
-    try:
-        settings = SerialSettings.parse(serial) if serial else settings
-    except ValueError:
-        wrong("--serial", "BAUD-8PS such as 2400-8E1 or 9600-8N1", serial or "")
-    if settings.data_bits == 7 and protocol != "modbus-ascii":
-        wrong("--serial", f"8 data bits, which {protocol} needs", str(settings))
-    if mistakes:
-        raise ConfigError(mistakes)
-    bus = BusEntry(name="read", port=port, serial=settings)
-    entry = MeterEntry(
-        id=address, point="", bus=bus.name, address=address.upper(), profile=profile.name, protocol=protocol
-    )
-    return bus, entry, profile
 
 
 def as_object(read: ItemRead, value: Value) -> dict[str, object]:
@@ -142,22 +93,20 @@ def read_or_tell(out: Output, bus: BusEntry, meter: Meter, plan: ReadPlan) -> Ex
     try:
         reads = asyncio.run(read_live(bus, meter, plan))
     except PortLost as error:
-        out.error(f"cannot open the port: {error}", f"端口打不开：{out.told(str(error))}")
         if out.as_json:
             show(out, failed(plan, Fault.BUS, str(error)))
-        return Exit.BUSY if isinstance(error, PortBusy) else Exit.NOTHING
+        return ports.lost(out, error)
     show(out, reads)
     advise(out, reads, meter.entry, bus)
     return verdict(reads)
 
 
 @output.command("read")
-@click.option("--port", required=True, help="A device path such as /dev/ttyUSB0, or tcp://host:port.")
-@click.option("--protocol", required=True, type=click.Choice(PROTOCOLS))
-@click.option("--serial", help="Such as 2400-8E1. Default: 2400-8E1 for DL/T 645, 9600-8N1 for Modbus.")
-@click.option("--meter", "address", required=True, help="12 digits for DL/T 645, 1..247 for Modbus (0..255 over TCP).")
-@click.option("--profile", type=click.Choice(profile_names()), metavar="NAME",
-              help="The model (docs/profiles.md): its names of items and its timing.")  # fmt: skip
+@ports.port_option()
+@click.option("--protocol", required=True, type=click.Choice(ports.PROTOCOLS))
+@ports.serial_option()
+@ports.meter_option()
+@ports.profile_option("The model (docs/profiles.md): its names of items and its timing.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.01, 60),
               help="Seconds that the meter may take to begin its answer. Default: as its profile says.")  # fmt: skip
 @click.option("--attempts", type=click.IntRange(1, 20), help="How often a question is asked. Default: profile.")
@@ -184,13 +133,16 @@ def command(
     Exit codes: 0 every item was read; 1 some were not; 2 an option or item is wrong; 3 nothing was read, or the port
     is missing; 4 the port is in use by another program.
     """
-    logging.getLogger().addHandler(logging.NullHandler())  # what the bus logs, this command says in its own words
+    ports.quieten()
     try:
-        bus, entry, model = meter_of(port, protocol, serial, address, profile)
+        bus, (entry,) = ports.chosen(port, serial, protocol, [address], profile, abbreviated=True)
         plan = plan_items(entry, items, bus.serial)
     except ConfigError as error:
         out.mistakes(error.mistakes)
         return Exit.USAGE
+    if ports.owned(port):
+        return ports.refuse(out, port)
+    model = load_profile(entry.profile)
     if timeout_s is not None:
         milliseconds = max(1, round(timeout_s * 1000))
         model = replace(model, turnaround_ms_max=milliseconds, late_max_ms=max(model.late_max_ms, milliseconds))

@@ -8,41 +8,28 @@ import click
 
 from config.load import load_site
 from config.mistake import ConfigError, Mistake
-from config.model import BusEntry, MeterEntry, ProtocolName
+from config.model import BusEntry, ProtocolName
 from drivers.line import PortLost
-from drivers.profile import profile_names
+from drivers.profile import load_profile
 from field import output
+from field import port as ports
 from field.config import site_option
-from field.diagnosis import port as ports
 from field.diagnosis.examination import Evidence, duration_s, examine
 from field.diagnosis.findings import Finding, Standing, findings, standing
 from field.diagnosis.progress import Progress
 from field.diagnosis.questions import Subject, subject
-from field.diagnosis.scan import UNITS, scan, ways
+from field.diagnosis.scan import UNITS, Roll, scan, ways
 from field.output import Exit, Output
-from field.read import PROTOCOLS
 
 _SEVERITY = {"ok": ("ok  ", "正常"), "warn": ("WARN", "注意"), "bad": ("BAD ", "故障")}
-_PROFILE = {"dlt645-2007": "dlt645-2007-3p", "dlt645-1997": "dlt645-1997"}
 
 
 def subjects_of_options(
     port: str, serial: str | None, protocol: ProtocolName | None, addresses: Sequence[str], profile: str | None
 ) -> tuple[BusEntry, list[Subject]]:
     """The bus and its meters as options name them. Raises ConfigError."""
-    spoken = protocol or ports.guessed(addresses)
-    bus = ports.bus_of(port, serial, spoken)
-    mistakes = [wrong for address in addresses if (wrong := ports.address_mistake(address, spoken)) is not None]
-    if mistakes:
-        raise ConfigError(mistakes)
-    return bus, [
-        subject(
-            MeterEntry(id=address, point="", bus=bus.name, address=address, protocol=spoken,
-                       profile=profile or _PROFILE.get(spoken, "modbus-generic")),
-            bus,
-        )
-        for address in dict.fromkeys(addresses)
-    ]  # fmt: skip
+    bus, meters = ports.chosen(port, serial, protocol or ports.guessed(addresses, profile), addresses, profile)
+    return bus, [subject(meter, bus) for meter in meters]
 
 
 async def subjects_of_scan(
@@ -50,17 +37,15 @@ async def subjects_of_scan(
 ) -> list[Subject]:
     """Whoever a scan finds on the bus, those included that share an address. Raises PortLost."""
     chosen = ways(bus.port, [protocol] if protocol else [], [serial] if serial else [])
-    seen, doubtful = await scan(bus, chosen, range(UNITS[0], UNITS[1] + 1), progress=progress)
-    found = [(one.protocol, one.serial, one.address) for one in seen]
-    found += [one for one in doubtful if "A" not in one[2]]
+    roll = Roll()
+    await scan(bus, chosen, range(UNITS[0], UNITS[1] + 1), roll, progress=progress)
+    found = [(one.protocol, one.serial, one.address) for one in roll.meters]
+    found += [one for one in roll.doubtful if "A" not in one[2]]
+    speaks = load_profile(profile).protocols if profile else ()
     return [
-        subject(
-            MeterEntry(id=address, point="", bus=bus.name, address=address, protocol=spoken, serial=settings,
-                       profile=profile or _PROFILE.get(spoken, "modbus-generic")),
-            bus,
-        )
+        subject(ports.meter_of(bus, spoken, address, profile if spoken in speaks else None, settings), bus)
         for spoken, settings, address in dict.fromkeys(found)
-    ]  # fmt: skip
+    ]
 
 
 def subjects_of_site(file: Path, name: str, chosen: Sequence[str]) -> tuple[BusEntry, list[Subject], Path]:
@@ -129,17 +114,18 @@ def verdict(found: Sequence[Finding], standings: Sequence[Standing]) -> Exit:
 
 
 @output.command("doctor")
-@click.option("--port", help="A device path such as /dev/ttyUSB0, or tcp://host:port.")
-@click.option("--protocol", type=click.Choice(PROTOCOLS), help="Default: DL/T 645-2007 for 12 digits, else Modbus RTU.")
-@click.option("--serial", help="Such as 2400-8E1. Default: 2400-8E1 for DL/T 645, 9600-8N1 for Modbus.")
+@ports.port_option(required=False)
+@click.option(
+    "--protocol", type=click.Choice(ports.PROTOCOLS), help="Default: DL/T 645-2007 for 12 digits, else Modbus RTU."
+)
+@ports.serial_option()
 @click.option(
     "--meter",
     "addresses",
     multiple=True,
     help="A meter to examine; may be given several times. Default: whoever scan finds.",
 )
-@click.option("--profile", type=click.Choice(profile_names()), metavar="NAME",
-              help="The model of these meters (docs/profiles.md): its timing, and its energy.")  # fmt: skip
+@ports.profile_option("The model of these meters (docs/profiles.md): its timing, and its energy.")
 @site_option
 @click.option("--bus", "name", help="A bus of the site file: its port, its settings, its meters.")
 @click.option("--questions", type=click.IntRange(4, 1000), default=16, show_default=True,
@@ -174,7 +160,7 @@ def command(
     if (port is None) == (name is None):
         out.mistakes([Mistake("options", "doctor", "--port, or -c and --bus", "both" if port else "neither")])
         return Exit.USAGE
-    socket = ports.GATEWAY_SOCKET
+    socket: Path | None = None
     try:
         if port is not None:
             bus, subjects = subjects_of_options(port, serial, protocol, addresses, profile)

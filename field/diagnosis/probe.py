@@ -12,11 +12,10 @@ from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.line import PortLost
 from drivers.profile import load_profile
 from field import output
-from field.diagnosis import port as ports
+from field import port as ports
 from field.diagnosis.probing import Probed, duration_s, probe, ways
 from field.diagnosis.progress import Progress
 from field.output import Exit, Output
-from field.read import PROTOCOLS
 
 _COLUMNS = ("meter", "bus", "address", "profile", "protocol", "serial")
 _KNOWN_ZH = {"number": "表号", "model": "型号", "made": "生产日期", "standard": "规约版本", "firmware": "固件版本",
@@ -81,9 +80,9 @@ def show(out: Output, port: str, found: Probed) -> None:
 
 
 @output.command("probe")
-@click.option("--port", required=True, help="A device path such as /dev/ttyUSB0, or tcp://host:port.")
-@click.option("--meter", "address", required=True, help="12 digits for DL/T 645, 1..247 for Modbus (0..255 over TCP).")
-@click.option("--protocol", "protocols", multiple=True, type=click.Choice(PROTOCOLS),
+@ports.port_option()
+@ports.meter_option()
+@click.option("--protocol", "protocols", multiple=True, type=click.Choice(ports.PROTOCOLS),
               help="Try only this; may be given several times.")  # fmt: skip
 @click.option("--serial", "serials", multiple=True,
               help="Try only this, such as 9600-8E1; may be given several times.")  # fmt: skip
@@ -110,7 +109,7 @@ def command(
         mistakes.append(wrong)
     for serial in serials or (None,):
         try:
-            bus = ports.bus_of(port, serial, "modbus-ascii" if serial else spoken)
+            bus = ports.bus_of(port, serial, None if serial else spoken)
         except ConfigError as error:
             mistakes += [one for one in error.mistakes if one not in mistakes]
         else:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import click
 
@@ -12,13 +12,12 @@ from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.line import OpenLine, PortLost
 from drivers.port import open_line
 from field import output
-from field.diagnosis import port as ports
+from field import port as ports
 from field.diagnosis.asking import Asker
 from field.diagnosis.progress import Progress
 from field.diagnosis.scanning import LAST_S, Scan, Seen, identity_of, question_s, scan_dlt645, scan_modbus
 from field.diagnosis.search import CHILDREN
 from field.output import Exit, Output
-from field.read import PROTOCOLS
 
 UNITS = (1, 247)
 _RANGE = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
@@ -46,8 +45,8 @@ def ways(port: str, protocols: Sequence[ProtocolName], serials: Sequence[str]) -
     found: list[Way] = []
     for protocol in protocols or (("modbus-tcp",) if _is_modbus_tcp(port) else _USUAL):
         for serial in serials or (None,):
-            if serial is not None and "-7" in serial and protocol != "modbus-ascii" and len(protocols) != 1:
-                continue  # 7 data bits are for ASCII alone
+            if serial is not None and "-7" in serial and protocol != "modbus-ascii" and "modbus-ascii" in protocols:
+                continue  # 7 data bits are for ASCII, which is asked too
             found.append((protocol, ports.bus_of(port, serial, protocol).serial))
     return list(dict.fromkeys(found))
 
@@ -65,18 +64,39 @@ def duration_s(bus: BusEntry, chosen: Sequence[Way], units: Sequence[int], turna
     return seconds
 
 
+@dataclass(slots=True)
+class Roll:
+    """Who was found, filled while a scan goes on: one that is interrupted still tells. doubtful: addresses behind which
+    there is more than was found."""
+
+    doubtful: list[tuple[ProtocolName, SerialSettings, str]] = field(default_factory=list)
+    _seen: dict[tuple[str, ...], Seen] = field(default_factory=dict)
+
+    @property
+    def meters(self) -> list[Seen]:
+        """In the order in which they were found."""
+        return list(self._seen.values())
+
+    def enter(self, one: Scan, address: str, identity: str = "") -> None:
+        """A meter that answered. Some of 2007 also answer as those of 1997: what was asked first holds."""
+        dlt645 = one.protocol.startswith("dlt645")
+        key = ("dlt645", address) if dlt645 else (one.protocol, str(one.settings), address)
+        meter = Seen(protocol=one.protocol, serial=one.settings, address=address, identity=identity,
+                     turnaround_ms=one.seen.get(address))  # fmt: skip
+        self._seen.setdefault(key, meter)
+
+
 async def scan(
     bus: BusEntry,
     chosen: Sequence[Way],
     units: Sequence[int],
+    roll: Roll,
     *,
     turnaround_s: float | None = None,
     open_line: OpenLine = open_line,
     progress: Progress,
-) -> tuple[list[Seen], list[tuple[ProtocolName, SerialSettings, str]]]:
-    """The meters that were found, and the addresses behind which there is more than was found. Raises PortLost."""
-    seen: dict[tuple[str, ...], Seen] = {}
-    doubtful: list[tuple[ProtocolName, SerialSettings, str]] = []
+) -> None:
+    """Enter every meter in the roll. Raises PortLost. Cancelled, it enters whoever has answered by then."""
     asker = await Asker.open(replace(bus, serial=chosen[0][1]), open_line)
     try:
         for protocol, settings in chosen:
@@ -84,24 +104,24 @@ async def scan(
             dlt645 = protocol.startswith("dlt645")
 
             def tell(address: str, way: str = f"{protocol} {settings}", one: Scan = one) -> None:
-                progress.tell(f"{way}  {address}  ({len(seen) + len(one.seen)})")
+                progress.tell(f"{way}  {address}  ({len(roll.meters) + len(one.seen)})")
 
-            found = await (scan_dlt645(one, tell) if dlt645 else scan_modbus(one, units, tell))
-            doubtful += [(protocol, settings, address) for address in found.doubtful]
-            for address in found.addresses:
-                # Some meters of 2007 also answer as those of 1997: what was asked first holds.
-                key = ("dlt645", address) if dlt645 else (protocol, str(settings), address)
-                identity = "" if dlt645 else await identity_of(one, address)
-                meter = Seen(protocol=protocol, serial=settings, address=address, identity=identity,
-                             turnaround_ms=one.seen.get(address))  # fmt: skip
-                seen.setdefault(key, meter)
+            try:
+                found = await (scan_dlt645(one, tell) if dlt645 else scan_modbus(one, units, tell))
+                roll.doubtful += [(protocol, settings, address) for address in found.doubtful]
+                for address in found.addresses:
+                    roll.enter(one, address, "" if dlt645 else await identity_of(one, address))
+            except asyncio.CancelledError:
+                for address in one.seen:
+                    roll.enter(one, address)
+                raise
     finally:
         asker.close()
-    return list(seen.values()), doubtful
 
 
-def show(out: Output, seen: Sequence[Seen], doubtful: Sequence[tuple[ProtocolName, SerialSettings, str]]) -> None:
+def show(out: Output, roll: Roll) -> None:
     """A table of the meters, and a sentence for what is doubtful; or an object for each."""
+    seen, doubtful = roll.meters, roll.doubtful
     for one in seen:
         out.object({"kind": "meter", "protocol": one.protocol, "serial": str(one.serial), "address": one.address,
                     "turnaround_ms": one.turnaround_ms, "identity": one.identity or None})  # fmt: skip
@@ -129,16 +149,11 @@ def show(out: Output, seen: Sequence[Seen], doubtful: Sequence[tuple[ProtocolNam
                 f"doctor --meter {address} tells",
                 f"{protocol}（{settings}）：{address} 有两块表应答，或应答总是损坏；请用 doctor --meter {address} 诊断",
             )
-    if not seen and not doubtful:
-        out.error(
-            "nobody answered: check the wires A and B, the power, and --serial (probe tries others)",
-            "无应答：请检查 A/B 线、电源和 --serial（probe 可试其他设置）",
-        )
 
 
 @output.command("scan")
-@click.option("--port", required=True, help="A device path such as /dev/ttyUSB0, or tcp://host:port.")
-@click.option("--protocol", "protocols", multiple=True, type=click.Choice(PROTOCOLS),
+@ports.port_option()
+@click.option("--protocol", "protocols", multiple=True, type=click.Choice(ports.PROTOCOLS),
               help="May be given several times. Default: DL/T 645 of both editions, and Modbus RTU.")  # fmt: skip
 @click.option("--serial", "serials", multiple=True,
               help="May be given several times. Default: 2400-8E1 for DL/T 645, 9600-8N1 for Modbus.")  # fmt: skip
@@ -183,10 +198,19 @@ def command(
     more = (f"; {max(steps):.0f} s for each byte by which DL/T 645 meters are told apart",
             f"；每用一个字节区分 DL/T 645 表另需 {max(steps):.0f} 秒") if steps else ("", "")  # fmt: skip
     out.error(f"{port}: takes about {seconds:.0f} s{more[0]}", f"{port}：约需 {seconds:.0f} 秒{more[1]}")
+    roll = Roll()
     try:
         with Progress(out) as progress:
-            seen, doubtful = asyncio.run(scan(bus, chosen, wanted, turnaround_s=timeout_s, progress=progress))
+            asyncio.run(scan(bus, chosen, wanted, roll, turnaround_s=timeout_s, progress=progress))
     except PortLost as error:
         return ports.lost(out, error)
-    show(out, seen, doubtful)
-    return Exit.PART if doubtful else Exit.GOOD if seen else Exit.NOTHING
+    except KeyboardInterrupt:
+        show(out, roll)
+        raise
+    show(out, roll)
+    if not roll.meters and not roll.doubtful:
+        out.error(
+            "nobody answered: check the wires A and B, the power, and --serial (probe tries others)",
+            "无应答：请检查 A/B 线、电源和 --serial（probe 可试其他设置）",
+        )
+    return Exit.PART if roll.doubtful else Exit.GOOD if roll.meters else Exit.NOTHING

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings
+from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.meter import MARGIN_S, MARGIN_S_TCP, Meter
 from drivers.plan import TRANSACTIONS
 from drivers.profile import load_profile
 from field.diagnosis.asking import Asker, Chunk, Heard
 from field.diagnosis.hearing import Role, Taken, take_apart
 from field.diagnosis.search import Came, Found, search
+from field.port import meter_of
 from protocols.bcd import low_first
 from protocols.dialogue import Ask, Reply, Silence
 from protocols.dlt645.frame import ANY_METER, BROADCAST, OVERHEAD
@@ -29,7 +30,6 @@ LAST_S = 2.0
 PREAMBLE = 4
 QUESTIONS_MAX = 5000
 """Of one search by abbreviated addresses: fifty bytes that had to be tried."""
-_PROFILE = {"dlt645-2007": "dlt645-2007-3p", "dlt645-1997": "dlt645-1997"}
 TAIL_S = 0.05
 """Quiet behind the last byte, after which nothing more belongs to it."""
 _READ = {"dlt645-2007": (0x11, "00010000"), "dlt645-1997": (0x01, "9010")}
@@ -56,8 +56,7 @@ class Seen:
 
 def meter_for(protocol: ProtocolName, settings: SerialSettings, bus: BusEntry, address: str) -> Meter:
     """A meter of which only protocol, settings and address are known."""
-    entry = MeterEntry(id=address, point="", bus=bus.name, address=address, protocol=protocol,
-                       profile=_PROFILE.get(protocol, "modbus-generic"), serial=settings)  # fmt: skip
+    entry = meter_of(bus, protocol, address, serial=settings)
     return Meter(entry, load_profile(entry.profile), bus)
 
 

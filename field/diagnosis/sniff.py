@@ -10,7 +10,7 @@ from config.mistake import ConfigError
 from config.model import BusEntry
 from drivers.line import PortLost
 from field import output
-from field.diagnosis import port as ports
+from field import port as ports
 from field.diagnosis.overheard import Piece
 from field.diagnosis.sniffing import Summary, overheard, said
 from field.output import Exit, Output
@@ -87,7 +87,7 @@ class Teller:
 
 
 @output.command("sniff")
-@click.option("--port", required=True, help="A device path such as /dev/ttyUSB0, or tcp://host:port.")
+@ports.port_option()
 @click.option("--serial", help="Such as 2400-8E1, which is the default.")
 @click.option("--seconds", type=click.FloatRange(0.1), help="How long to listen. Default: until interrupted.")
 @click.option("--hex", "with_hex", is_flag=True, help="Show the bytes of frames too.")
@@ -104,7 +104,7 @@ def command(out: Output, port: str, serial: str | None, seconds: float | None, w
     """
     ports.quieten()
     try:
-        bus = ports.bus_of(port, serial or ports.SERIAL[True], "modbus-ascii")  # any number of data bits
+        bus = ports.bus_of(port, serial, None)
     except ConfigError as error:
         out.mistakes(error.mistakes)
         return Exit.USAGE

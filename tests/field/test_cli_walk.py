@@ -7,8 +7,10 @@ in one language and half in the other.
 import json
 import os
 import shutil
+import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -260,15 +262,37 @@ def test_where_nothing_worked_the_reason_is_said(world: Path, line: str, said: s
 
 
 USAGE = [
-    ("read --port x --protocol dlt645-2007 --meter 12 voltage.a", "--meter: expected 12 digits"),
-    ("read --port x --protocol modbus-rtu --meter 300 holding:0", "--meter: expected a number from 1 to 247, got 300"),
-    ("read --port x --protocol modbus-tcp --meter 1 holding:0", "--port: expected tcp://host:port with modbus-tcp"),
+    ("read --port /dev/x --protocol dlt645-2007 --meter 12 voltage.a", "--meter: expected 12 digits"),
+    (
+        "read --port /dev/x --protocol modbus-rtu --meter 300 holding:0",
+        "--meter: expected a number from 1 to 247, got 300",
+    ),
+    (
+        "read --port /dev/x --protocol modbus-tcp --meter 1 holding:0",
+        "--port: expected tcp://host:port with modbus-tcp",
+    ),
     ("read --port tcp://h --protocol modbus-rtu --meter 1 holding:0", "--port: expected a device path such as"),
-    ("read --port x --protocol modbus-rtu --meter 1 --serial 9600 holding:0", "--serial: expected BAUD-8PS such as"),
-    ("read --port x --protocol modbus-rtu --meter 1 --profile dlt645-1997 holding:0", "--profile: expected one that"),
-    ("read --port x --protocol dlt645-2007 --meter 000000000001 voltage.z", "voltage.z: expected the name of a"),
-    ("read --port x --protocol modbus-rtu --meter 1 holding:70000", "holding:70000: expected 1 to 125 numbers within"),
-    ("read --port x --protocol modbus-rtu --meter 1 holding:1:uint128", "expected a type among uint16"),
+    (
+        "read --port /dev/x --protocol modbus-rtu --meter 1 --serial 9600 holding:0",
+        "--serial: expected BAUD-8PS such as",
+    ),
+    (
+        "read --port /dev/x --protocol modbus-rtu --meter 1 --profile dlt645-1997 holding:0",
+        "--profile: expected one that",
+    ),
+    ("read --port /dev/x --protocol dlt645-2007 --meter 000000000001 voltage.z", "voltage.z: expected the name of a"),
+    (
+        "read --port /dev/x --protocol modbus-rtu --meter 1 holding:70000",
+        "holding:70000: expected 1 to 125 numbers within",
+    ),
+    ("read --port /dev/x --protocol modbus-rtu --meter 1 holding:1:uint128", "expected a type among uint16"),
+    ("read --port 10.0.0.7:4001 --protocol modbus-rtu --meter 1 holding:0", "--port: expected a device path such as"),
+    ("doctor --port /dev/x --meter 000000000001 --profile eastron-sdm120", "--meter: expected a number from 1 to 247"),
+    (
+        "doctor --port /dev/x --meter 1 --protocol modbus-rtu --profile dlt645-1997",
+        "--profile: expected one that speaks",
+    ),
+    ("scan --port tcp://127.0.0.1:1 --serial 9600-7E1", "--serial: expected 8 data bits, which dlt645-2007 needs"),
     ("sim -c nowhere.toml", "nowhere.toml: file: expected a readable file"),
     ("sim -c broken.toml", "broken.toml: file: expected TOML in UTF-8"),
     ("sim -c sim-wrong.toml", "bus[1].kind: expected one of pty, tcp, modbus-tcp, got 'zigbee'"),
@@ -309,6 +333,20 @@ def test_the_private_key_of_another_certificate_is_refused(world: Path, certific
     text = SITE.replace('url = "mqtt://127.0.0.1:1"', f'url = "mqtts://127.0.0.1:{free_port()}"\n{entries}')
     (world / "crossed.toml").write_text(text)
     check(world, "run -c crossed.toml", 2, "expected the private key of ")
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.parametrize(("lang", "said"), [("en", "interrupted"), ("zh", "已中断")])
+def test_a_command_that_is_interrupted_says_so_and_was_done_in_part(lang: str, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        line = f"scan --port tcp://127.0.0.1:{deaf.getsockname()[1]} --protocol modbus-rtu --lang {lang}"
+        program = [sys.executable, "-c", "from field.main import main; main()"]
+        run = subprocess.Popen([*program, *line.split()], stderr=subprocess.PIPE, text=True, encoding="utf-8")
+        deaf.accept()
+        run.send_signal(signal.SIGINT)
+        assert run.communicate(timeout=20)[1].splitlines()[-1] == said
+    assert run.returncode == 1
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])

@@ -37,7 +37,7 @@ SPEAKERS = [
     "identity/files.py", "identity/gateway.py", "identity/public.py", "identity/private.py",
     "identity/rotation.py", "identity/token.py", "identity/wrapping.py", "identity/trust.py", "identity/client.py",
     "central/gaps.py", "protocols/dlt645/frame.py", "field/decode/command.py", "field/decode/modbus.py",
-    "field/read.py", "field/diagnosis/port.py", "field/diagnosis/doctor.py", "field/diagnosis/scan.py",
+    "field/read.py", "field/port.py", "field/diagnosis/doctor.py", "field/diagnosis/scan.py",
     "buffer/outbox.py", "central/sinks/sqlite.py", "central/sinks/postgres.py",
 ]  # fmt: skip
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from config.model import BusEntry, SerialSettings
 from drivers.port import open_line
+from field import port as ports
 from field.diagnosis import examination
-from field.diagnosis import port as ports
 from field.main import main
 from gateway.status import StatusSocket
 from simulators.endpoints import ModbusTcpEndpoint, PtyEndpoint, TcpEndpoint
@@ -159,9 +159,12 @@ def test_what_the_gateway_polls_is_busy_also_behind_a_serial_server(
 ) -> None:
     monkeypatch.setattr(ports, "GATEWAY_SOCKET", tmp_path / "s.sock")
     with gateway(tmp_path / "s.sock", "tcp://127.0.0.1:9"):
-        result = doctor("--port", "tcp://127.0.0.1:9", "--meter", "1", "--lang", "en")
-        assert result.exit_code == 4
-        assert "stop it first" in result.stderr
+        read = ("--protocol", "modbus-rtu", "--meter", "1", "holding:0")
+        commands = {"doctor": ("--meter", "1"), "scan": (), "probe": ("--meter", "1"), "sniff": (), "read": read}
+        for name, options in commands.items():
+            arguments = [name, "--port", "tcp://127.0.0.1:9", *options, "--lang", "en"]
+            result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+            assert (result.exit_code, "stop it first" in result.stderr) == (4, True), name
         other = doctor("--port", "tcp://127.0.0.1:1", "--meter", "1", "--lang", "en")
         assert other.exit_code == 3, "another port is not the gateway's"
 

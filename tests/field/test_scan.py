@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.line import Line
 from field.diagnosis.progress import Progress
-from field.diagnosis.scan import Way, duration_s, scan, units_of
+from field.diagnosis.scan import Roll, Way, duration_s, scan, units_of
 from field.diagnosis.scanning import Seen
 from field.diagnosis.search import CHILDREN, Came, Found, search
 from field.main import main
@@ -139,8 +139,9 @@ def scanned(
             return MemoryLine(wire)
 
         progress = Progress(Output(as_json=True, lang="en"))
-        seen, doubtful = await scan(bus, ways, units, turnaround_s=timeout_s, open_line=open_line, progress=progress)
-        return seen, [address for _, _, address in doubtful], asyncio.get_running_loop().time()
+        roll = Roll()
+        await scan(bus, ways, units, roll, turnaround_s=timeout_s, open_line=open_line, progress=progress)
+        return roll.meters, [address for _, _, address in roll.doubtful], asyncio.get_running_loop().time()
 
     return virtual.run(run(), start_ms=START_MS)
 
@@ -200,6 +201,23 @@ def test_nobody_is_found_where_nobody_is_however_noisy_the_questions() -> None:
     assert scanned([], DLT645, EDITION_1997, RTU)[:2] == ([], [])
     echo = scanned([], DLT645, EDITION_1997, RTU, units=range(1, 20), faults=Faults(echo=True))
     assert echo[:2] == ([], []), "an echo is no answer"
+
+
+def test_a_scan_that_is_interrupted_tells_who_has_answered_by_then() -> None:
+    roll = Roll()
+
+    async def run() -> None:
+        wire = Wire([modbus(3), modbus(200)], serial=S9600, now_ms=virtual.now_ms)
+
+        async def open_line(entry: BusEntry) -> Line:
+            return MemoryLine(wire)
+
+        progress = Progress(Output(as_json=True, lang="en"))
+        await asyncio.wait_for(scan(BUS, [RTU], range(1, 248), roll, open_line=open_line, progress=progress), 20)
+
+    with pytest.raises(TimeoutError):
+        virtual.run(run(), start_ms=START_MS)
+    assert [one.address for one in roll.meters] == ["3"]
 
 
 def test_units_are_told_from_what_is_none() -> None:

@@ -118,6 +118,7 @@ SITE_MISTAKES = [
     ("[uplink]", '[buffer]\nspare = "/var/lib/meterwire"\n[uplink]', "buffer.spare"),
     ('lane = "billing"', 'keep = "ever"', "task[2].keep"),
     ("[uplink]", "[store]\nevidence_mb = true\n[uplink]", "store.evidence_mb"),
+    ('id = "gw-1"', 'id = "gw-1\\n"', "gateway.id"),
 ]
 
 
