@@ -52,6 +52,10 @@ ON r.meter = i.meter AND r.stamp = i.stamp AND r.quantity = i.quantity AND r.sou
 WHERE {_HAS_VALUE.format("i")} AND (i.value IS DISTINCT FROM r.value OR i.text IS DISTINCT FROM r.text)
 ORDER BY i.ordinal
 ON CONFLICT DO NOTHING"""
+_KNOWN = """\
+SELECT n.* FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS n (gateway, epoch, seq)
+WHERE EXISTS (SELECT FROM inbox AS i WHERE (i.gateway, i.epoch, i.seq) = (n.gateway, n.epoch, n.seq))
+OR EXISTS (SELECT FROM closed_number AS c WHERE (c.gateway, c.epoch, c.seq) = (n.gateway, n.epoch, n.seq))"""
 _FILL = """\
 INSERT INTO filled_slot (meter, task, slot, read_at)
 SELECT DISTINCT ON (meter, task, slot) * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
@@ -137,23 +141,62 @@ class PostgresSink(SqlSink):
     def _ms(self, time: datetime | None) -> int | None:
         return None if time is None else (time - moment(0)) // timedelta(milliseconds=1)
 
-    def land(self, arrival: Arrival) -> Landed:
+    def land_all(self, arrivals: Sequence[Arrival]) -> list[Landed]:
         """See Sink. Days that have no partition get one first."""
-        stamps = [record.stamp for record in arrival.records if isinstance(record, Capture)]
+        stamps = [record.stamp for one in arrivals for record in one.records if isinstance(record, Capture)]
+        now = max((one.received_at for one in arrivals), default=0)
         for _ in range(2):
             with self._errors():
                 connection = self._connected()
-                if days := self._partitions.missing(stamps, arrival.received_at):
+                if days := self._partitions.missing(stamps, now):
                     self._partitions.make(connection, days)
                 try:
-                    return super().land(arrival)
+                    return super().land_all(arrivals)
                 except _PartitionGone:  # an operator drops old days while we believe that they are there
                     self._partitions.read(connection)
         raise SinkAway("PostgreSQL: partitions are dropped as they are made")
 
-    def _hold(self, cursor: Any, gateway: str) -> None:
-        """Batches of one gateway land one after the other, whichever workers they came to."""
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_GATEWAY_LOCK, crc32(gateway.encode()) - (1 << 31)))
+    def _hold(self, cursor: Any, gateways: set[str]) -> None:
+        """Batches of one gateway land one after the other, whichever workers they came to.
+
+        Always in the same order: two workers that hold several must not wait for each other.
+        """
+        locks = sorted({crc32(gateway.encode()) - (1 << 31) for gateway in gateways})
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(%s, lock) FROM unnest(%s::integer[]) AS lock", (_GATEWAY_LOCK, locks)
+        )
+
+    def _closed(self, cursor: Any, arrivals: Sequence[Arrival]) -> list[Outcome | None]:
+        """In one question, where there is more than one arrival."""
+        if len(arrivals) == 1:
+            return super()._closed(cursor, arrivals)
+        numbers = [one.gateway for one in arrivals], [one.epoch for one in arrivals], [one.seq for one in arrivals]
+        cursor.execute(_KNOWN, numbers)
+        known = set(cursor.fetchall())
+        return [
+            self._closed_as(cursor, number, one.sha256) if number in known else None
+            for one in arrivals
+            for number in [(one.gateway, one.epoch, one.seq)]
+        ]
+
+    def _land_each(
+        self, cursor: Any, arrivals: Sequence[Arrival], captures_of: Sequence[Sequence[Capture]]
+    ) -> list[Landed]:
+        """At once, but for those of gateways that are expected to repeat themselves; where a key is there already,
+        each by itself."""
+        pairs = list(zip(arrivals, captures_of, strict=True))
+        calm = [place for place, one in enumerate(arrivals) if one.gateway not in self._repeating]
+        if len(calm) > 1:
+            text = "".join(line for place in calm for line in copy_lines(pairs[place][1], arrivals[place]))
+            if not self._copied(cursor, text):
+                calm = []
+        together = set(calm if len(calm) > 1 else ())
+        return [
+            Landed(outcome=Outcome.LANDED, readings=sum(len(capture.values) for capture in captures))
+            if place in together or not captures
+            else self._land_readings(cursor, captures, arrival)
+            for place, (arrival, captures) in enumerate(pairs)
+        ]
 
     def _land_readings(self, cursor: Any, captures: Sequence[Capture], arrival: Arrival) -> Landed:
         """Straight into the table, as nearly always every key is new; else, all of it undone, by way of `incoming`.
@@ -163,17 +206,24 @@ class PostgresSink(SqlSink):
         text = "".join(copy_lines(captures, arrival))
         count = sum(len(capture.values) for capture in captures)
         if arrival.gateway not in self._repeating:
-            try:
-                with cursor.connection.transaction(), cursor.copy(_COPY_READING) as copy:
-                    copy.write(text)
+            if self._copied(cursor, text):
                 return Landed(outcome=Outcome.LANDED, readings=count)
-            except errors.UniqueViolation:
-                self._repeating.add(arrival.gateway)
-            except errors.CheckViolation as error:
-                raise _PartitionGone from error
+            self._repeating.add(arrival.gateway)
         return self._land_carefully(cursor, text, count, arrival)
 
+    def _copied(self, cursor: Any, text: str) -> bool:
+        """Whether these lines could be copied into `reading`; if not, nothing was: a key is there already."""
+        try:
+            with cursor.connection.transaction(), cursor.copy(_COPY_READING) as copy:
+                copy.write(text)
+        except errors.UniqueViolation:
+            return False
+        except errors.CheckViolation as error:
+            raise _PartitionGone from error
+        return True
+
     def _land_carefully(self, cursor: Any, text: str, count: int, arrival: Arrival) -> Landed:
+        cursor.execute("DELETE FROM incoming")  # of another batch in this transaction
         with cursor.copy(_COPY_INCOMING) as copy:
             copy.write(text)
         try:

@@ -55,6 +55,15 @@ class SqlSink(AskingSink, ABC):
     def _land_readings(self, cursor: Any, captures: Sequence[Capture], arrival: Arrival) -> Landed:
         """Put their values into reading; what differs from a value that stands there goes into conflict."""
 
+    def _land_each(
+        self, cursor: Any, arrivals: Sequence[Arrival], captures_of: Sequence[Sequence[Capture]]
+    ) -> list[Landed]:
+        """The readings of several arrivals, one after the other or faster."""
+        return [
+            self._land_readings(cursor, captures, arrival) if captures else Landed(outcome=Outcome.LANDED)
+            for arrival, captures in zip(arrivals, captures_of, strict=True)
+        ]
+
     @abstractmethod
     def _fill_slots(self, cursor: Any, slots: list[tuple[str, str, int, int]]) -> None:
         """Note (meter, task, slot, read_at) as filled, and close the gaps that stand open for them."""
@@ -64,33 +73,55 @@ class SqlSink(AskingSink, ABC):
         assert found is not None
         return found
 
-    def _hold(self, cursor: Any, gateway: str) -> None:
-        """Keep other workers from landing batches of this gateway until the transaction ends; one writer needs none."""
+    def _hold(self, cursor: Any, gateways: set[str]) -> None:
+        """Keep other workers from landing batches of these until the transaction ends; one writer needs none."""
 
     def land(self, arrival: Arrival) -> Landed:
         """See Sink."""
-        captures = [record for record in arrival.records if isinstance(record, Capture)]
-        number = (arrival.gateway, arrival.epoch, arrival.seq)
-        oldest = min((_read_at(record) for record in arrival.records), default=None)
+        return self.land_all([arrival])[0]
+
+    def land_all(self, arrivals: Sequence[Arrival]) -> list[Landed]:
+        """See Sink."""
         with self._transaction() as cursor:
-            self._hold(cursor, arrival.gateway)
-            outcome = self._closed_as(cursor, number, arrival.sha256)
-            if outcome is not None:
-                return Landed(outcome=outcome)
-            cursor.execute(
-                self._sql("INSERT INTO inbox (gateway, epoch, seq, sha256, received_at, captures, bytes, oldest_at)"
-                          " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
-                (*number, arrival.sha256, self._time(arrival.received_at), len(captures), arrival.size,
-                 self._time(oldest)),
-            )  # fmt: skip
-            landed = self._land_readings(cursor, captures, arrival) if captures else Landed(outcome=Outcome.LANDED)
-            slots = [
-                (storable(capture.meter), storable(capture.task), capture.slot, capture.read_at)
-                for capture in captures
-                if capture.slot is not None
-            ]
-            if slots:
-                self._fill_slots(cursor, slots)
+            self._hold(cursor, {arrival.gateway for arrival in arrivals})
+            landed: dict[int, Landed] = {}
+            fresh: dict[int, Arrival] = {}
+            firsts: dict[tuple[str, int, int], Arrival] = {}
+            for place, (arrival, closed) in enumerate(zip(arrivals, self._closed(cursor, arrivals), strict=True)):
+                first = firsts.setdefault(_number(arrival), arrival)
+                if closed is not None:
+                    landed[place] = Landed(outcome=closed)
+                elif first is arrival:
+                    fresh[place] = arrival
+                else:
+                    again = first.sha256 == arrival.sha256
+                    landed[place] = Landed(outcome=Outcome.REPEAT if again else Outcome.OTHER)
+            if fresh:
+                landed |= zip(fresh, self._land_fresh(cursor, list(fresh.values())), strict=True)
+        return [landed[place] for place in range(len(arrivals))]
+
+    def _land_fresh(self, cursor: Any, arrivals: Sequence[Arrival]) -> list[Landed]:
+        """Arrivals whose numbers are open: inbox, readings, slots, and then gaps and events."""
+        captures_of = [[record for record in one.records if isinstance(record, Capture)] for one in arrivals]
+        cursor.executemany(
+            self._sql("INSERT INTO inbox (gateway, epoch, seq, sha256, received_at, captures, bytes, oldest_at)"
+                      " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+            [
+                (*_number(one), one.sha256, self._time(one.received_at), len(captures), one.size,
+                 self._time(min((_read_at(record) for record in one.records), default=None)))
+                for one, captures in zip(arrivals, captures_of, strict=True)
+            ],
+        )  # fmt: skip
+        landed = self._land_each(cursor, arrivals, captures_of)
+        slots = [
+            (storable(capture.meter), storable(capture.task), capture.slot, capture.read_at)
+            for captures in captures_of
+            for capture in captures
+            if capture.slot is not None
+        ]
+        if slots:
+            self._fill_slots(cursor, slots)
+        for arrival in arrivals:
             for record in arrival.records:
                 if isinstance(record, Gap):
                     self._land_gap(cursor, record)
@@ -102,6 +133,10 @@ class SqlSink(AskingSink, ABC):
         """See Sink."""
         with self._reading() as cursor:
             return self._closed_as(cursor, (gateway, epoch, seq), sha256)
+
+    def _closed(self, cursor: Any, arrivals: Sequence[Arrival]) -> list[Outcome | None]:
+        """What the number of each has come to before; None where it is open."""
+        return [self._closed_as(cursor, _number(arrival), arrival.sha256) for arrival in arrivals]
 
     def _closed_as(self, cursor: Any, number: tuple[str, int, int], digest: bytes) -> Outcome | None:
         """What this number has come to before; None when it is open."""
@@ -326,6 +361,10 @@ class SqlSink(AskingSink, ABC):
         with self._reading() as cursor:
             cursor.execute(self._sql(statement), arguments)
             return list(cursor.fetchall())
+
+
+def _number(arrival: Arrival) -> tuple[str, int, int]:
+    return arrival.gateway, arrival.epoch, arrival.seq
 
 
 def _read_at(record: Record) -> int:
