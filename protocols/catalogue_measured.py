@@ -10,13 +10,16 @@ from protocols.quantity_type import HARMONIC_MAX, Kind, Quantity, Side
 
 
 def _energy() -> Iterator[Quantity]:
-    """00 energy registers: the order of DI2 is the order of the rows (DL/T 645-2007 table A.1)."""
+    """00 energy registers: the order of DI2 is the order of the rows (DL/T 645-2007 table A.1).
+
+    What a combined register sums is a setting of the meter (0400 06), so it has no code elsewhere.
+    """
     natures = [
-        ("active.combined", "kWh", "组合有功", "15", "00"),
+        ("active.combined", "kWh", "组合有功", "", "00"),
         ("active.import", "kWh", "正向有功", "1", "10"),
         ("active.export", "kWh", "反向有功", "2", "20"),
-        ("reactive.combined_1", "kvarh", "组合无功1", "3", "30"),
-        ("reactive.combined_2", "kvarh", "组合无功2", "4", "40"),
+        ("reactive.combined_1", "kvarh", "组合无功1", "", "30"),
+        ("reactive.combined_2", "kvarh", "组合无功2", "", "40"),
         ("reactive.q1", "kvarh", "第一象限无功", "5", "50"),
         ("reactive.q2", "kvarh", "第二象限无功", "6", "60"),
         ("reactive.q3", "kvarh", "第三象限无功", "7", "70"),
@@ -24,13 +27,13 @@ def _energy() -> Iterator[Quantity]:
         ("apparent.import", "kVAh", "正向视在", "9", "90"),
         ("apparent.export", "kVAh", "反向视在", "10", "A0"),
     ]
-    flows = {1: "1", 2: "19", 3: "2", 4: "3", 5: "15", 6: "16", 7: "17", 8: "18"}
+    flows = {1: "1", 2: "19", 5: "15", 6: "16", 7: "17", 8: "18"}
     multiplier_unit = {"kWh": "3.72", "kvarh": "3.73", "kVAh": "3.71"}
     for index, (nature, unit, zh, obis, oi) in enumerate(natures):
         cim = flows.get(index)
         yield Quantity(
             number=1 + index, name=f"energy.{nature}.total", unit=unit, kind=Kind.REGISTER, side=Side.BOTH,
-            obis=f"1-0:{obis}.8.0", di=f"00{index:02X}0000", oad=f"00{oi}0201", zh=f"{zh}总电能",
+            obis=f"1-0:{obis}.8.0" if obis else None, di=f"00{index:02X}0000", oad=f"00{oi}0201", zh=f"{zh}总电能",
             cim=f"0.0.0.1.{cim}.1.12.0.0.0.0.0.0.0.0.{multiplier_unit[unit]}.0" if cim else None,
         )  # fmt: skip
     for p, (phase, base, offset) in enumerate([("a", 0x15, 20), ("b", 0x29, 40), ("c", 0x3D, 60)]):
@@ -38,7 +41,7 @@ def _energy() -> Iterator[Quantity]:
             cim = flows.get(index + 1)
             yield Quantity(
                 number=20 + 10 * p + index, name=f"energy.{nature}.{phase}", unit=unit, kind=Kind.REGISTER, phase=phase,
-                side=Side.BOTH, obis=f"1-0:{offset + int(obis)}.8.0", di=f"00{base + index:02X}0000",
+                side=Side.BOTH, obis=f"1-0:{offset + int(obis)}.8.0" if obis else None, di=f"00{base + index:02X}0000",
                 oad=f"00{oi[0]}{p + 1}0201", zh=f"{phase.upper()}相{zh}电能",
                 cim=f"0.0.0.1.{cim}.1.12.0.0.0.0.0.0.0.{128 >> p}.{multiplier_unit[unit]}.0" if cim else None,
             )  # fmt: skip
@@ -103,8 +106,8 @@ def _demand() -> Iterator[Quantity]:
     natures = [
         ("active.import", "kW", "正向有功", "1", "10"),
         ("active.export", "kW", "反向有功", "2", "20"),
-        ("reactive.combined_1", "kvar", "组合无功1", "3", "30"),
-        ("reactive.combined_2", "kvar", "组合无功2", "4", "40"),
+        ("reactive.combined_1", "kvar", "组合无功1", "", "30"),
+        ("reactive.combined_2", "kvar", "组合无功2", "", "40"),
         ("reactive.q1", "kvar", "第一象限无功", "5", "50"),
         ("reactive.q2", "kvar", "第二象限无功", "6", "60"),
         ("reactive.q3", "kvar", "第三象限无功", "7", "70"),
@@ -114,7 +117,7 @@ def _demand() -> Iterator[Quantity]:
     ]
     for index, (nature, unit, zh, obis, oi) in enumerate(natures):
         yield Quantity(number=100 + index, name=f"demand.{nature}.total", unit=unit, kind=Kind.DEMAND, side=Side.BOTH,
-                       obis=f"1-0:{obis}.6.0", di=f"01{index + 1:02X}0000", oad=f"10{oi}0201",
+                       obis=f"1-0:{obis}.6.0" if obis else None, di=f"01{index + 1:02X}0000", oad=f"10{oi}0201",
                        zh=f"{zh}总最大需量")  # fmt: skip
     # DL/T 645-1997 has these two; 2007 has combined reactive 1 and 2 instead.
     for n, (direction, zh) in enumerate([("import", "正向无功"), ("export", "反向无功")]):
@@ -157,13 +160,18 @@ def _instant() -> Iterator[Quantity]:
                        oad="2006", cim="0.0.0.12.1.1.37.0.0.0.0.0.0.0.{}.3.61.0")  # fmt: skip
     yield from _phased(220, "power_factor", "1", Side.NONE, "0206", "功率因数", total=True, obis=(13, 33), oad="200A",
                        cim="0.0.0.12.0.1.38.0.0.0.0.0.0.0.{}.0.65.0")  # fmt: skip
-    yield from _phased(224, "phase_angle", "deg", Side.NONE, "0207", "相角", total=False, obis=(81, 81), oad="2002")
-    yield from _phased(
-        228, "thd.voltage", "%", Side.NONE, "0208", "电压谐波含量", total=False, obis=(12, 32), oad="200B"
-    )
-    yield from _phased(
-        232, "thd.current", "%", Side.NONE, "0209", "电流谐波含量", total=False, obis=(11, 31), oad="200C"
-    )
+    # OBIS of angles: 81.7.xy, between x (U of L1 0, of L2 1, of L3 2) and y (I of L1 4, of L2 5, of L3 6).
+    for p, (phase, angle) in enumerate(zip("abc", ("4", "15", "26"), strict=True)):
+        yield Quantity(number=225 + p, name=f"phase_angle.{phase}", unit="deg", kind=Kind.INSTANT, phase=phase,
+                       obis=f"1-0:81.7.{angle}", di=f"0207{p + 1:02X}00", oad=f"200202{p + 1:02X}",
+                       zh=f"{phase.upper()}相相角")  # fmt: skip
+    for number, what, first, di1, oi, zh in (
+        (229, "voltage", 32, "0208", "200B", "电压"), (233, "current", 31, "0209", "200C", "电流")
+    ):  # fmt: skip
+        for p, phase in enumerate("abc"):
+            yield Quantity(number=number + p, name=f"thd.{what}.{phase}", unit="%", kind=Kind.INSTANT, phase=phase,
+                           obis=f"1-0:{first + 20 * p}.7.124", di=f"{di1}{p + 1:02X}00", oad=f"{oi}02{p + 1:02X}",
+                           zh=f"{phase.upper()}相{zh}谐波含量")  # fmt: skip
     for n, pair in enumerate(("ab", "bc", "ca")):
         yield Quantity(number=236 + n, name=f"voltage.{pair}", unit="V", kind=Kind.INSTANT, phase=pair,
                        side=Side.VOLTAGE, di=f"020C{n + 1:02X}00", zh=f"{pair.upper()}线电压")  # fmt: skip

@@ -42,6 +42,7 @@ def _parameters() -> Iterator[Quantity]:
                        di=f"0400050{n}", zh=f"电表运行状态字{n}")  # fmt: skip
 
 
+_LINE = ("电导", "电纳", "电阻", "电抗")
 _NUMBERS = (
     (1500, "pulse.width", "ms", "04000105", "校表脉冲宽度"),
     (1501, "limit.zones", "1", "04000201", "年时区数"),
@@ -62,7 +63,8 @@ _NUMBERS = (
     *((1520 + n, f"load.interval.class_{n}", "min", f"04000A{n + 1:02X}", f"第{n}类负荷记录间隔时间")
       for n in range(1, 7)),
     (1527, "load.interval", "min", None, "负荷记录间隔时间"),
-    *((1530 + n, f"line.constant_{n}", "1", f"04000D{n:02X}", f"线路常数{n}") for n in range(1, 13)),
+    *((1531 + n, f"line.constant_{n + 1}", "1", f"04000D{n + 1:02X}", f"{'ABC'[n // 4]}相{_LINE[n % 4]}系数")
+      for n in range(12)),
 )  # fmt: skip
 _TIMES = (
     (1550, "zones.switch", "04000106", "两套时区表切换时间"),
@@ -70,15 +72,18 @@ _TIMES = (
     *((1552 + n, f"switch.grid_{n + 1}", f"040001{8 + n:02X}", f"切换时间{n + 1}（扩展）") for n in range(4)),
     (1557, "load.start", "04000A01", "负荷记录起始时间"),
 )  # fmt: skip
+_PORTS = ("调制型红外光口", "接触式红外光口", "通信口1", "通信口2", "通信口3")
+"""0400 07: the order of the ports."""
+_DISPLAYS = ("自动循环显示屏数", "每屏显示时间", "显示电能小数位数", "显示功率（最大需量）小数位数", "按键循环显示屏数")
 _TEXTS = (
-    *((1560 + n, f"display.setting_{n}", f"0400030{n}", f"显示参数{n}") for n in range(1, 6)),
+    *((1560 + n, f"display.setting_{n}", f"0400030{n}", zh) for n, zh in enumerate(_DISPLAYS, start=1)),
     (1566, "customer.number", "0400040E", "客户编号"),
     (1567, "meter.position", "0400040F", "电能表位置信息"),
     (1568, "status.keys", "04000508", "密钥状态字"),
     (1569, "combination.active", "04000601", "有功组合方式特征字"),
     (1570, "combination.reactive_1", "04000602", "无功组合方式1特征字"),
     (1571, "combination.reactive_2", "04000603", "无功组合方式2特征字"),
-    *((1571 + n, f"baud.port_{n}", f"0400070{n}", f"通信口{n}速率特征字") for n in range(1, 6)),
+    *((1571 + n, f"baud.port_{n}", f"0400070{n}", f"{zh}速率特征字") for n, zh in enumerate(_PORTS, start=1)),
     (1577, "weekend.word", "04000801", "周休日特征字"),
     (1578, "weekend.slots", "04000802", "周休日采用的日时段表号"),
     (1579, "load.mode", "04000901", "负荷记录模式字"),
@@ -107,10 +112,17 @@ _TEXTS = (
     *((1630 + n, f"slots.table_{n}", None, f"第{n}日时段表时段") for n in range(1, 9)),
     (1640, "status.grid", None, "电网状态字"),
     (1641, "status.meter", None, "电表运行状态字"),
-    (1642, "status.c022", None, "状态字C022"),
+    (1642, "status.c022", None, "周休日状态字"),
     (1643, "device.number", None, "设备码"),
     (1644, "read.day", None, "自动抄表日期"),
     (1645, "meter.edition", None, "通信规约版本"),
+    (1647, "display.cycle", None, "循显时间"),
+    (1648, "display.pause", None, "停显时间"),
+    (1649, "display.energy.decimals", None, "显示电能小数位数（1997）"),
+    (1650, "display.power.decimals", None, "显示功率小数位数（1997）"),
+    (1651, "load.day", None, "负荷代表日"),
+    (1652, "start.active", None, "有功电能起始读数"),
+    (1653, "start.reactive", None, "无功电能起始读数"),
 )  # fmt: skip
 
 

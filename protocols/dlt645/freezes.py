@@ -40,7 +40,7 @@ def find(di: str) -> Stand | None:
         items = (
             Item(di=di, quantities=(by_name(f"{name}.{store}_{nth}"),), shape=POWER_SIGNED) for name in _POWERS
         )  # fmt: skip
-        return Stand(items=tuple(items), block=True)
+        return Stand(items=tuple(items), block=True, by_phase=True)
     if content not in _CONTENTS:
         return None
     name, shape = _CONTENTS[content]

@@ -34,11 +34,13 @@ class Stand:
     """What stands behind an identifier: its items in the order of the wire.
 
     block: several items, all alike. open_ended: as many as the meter has; the length that came says how many.
+    by_phase: they are told apart by their phase, so that some of them would not say whose they are: the first, or all.
     """
 
     items: tuple[Item, ...]
     block: bool = False
     open_ended: bool = False
+    by_phase: bool = False
 
 
 def single(di: str, names: Iterable[str], shape: Shape) -> Stand:

@@ -29,12 +29,15 @@ class Layout:
     """What stands behind an identifier: one item, or the items of a block in the order of the wire.
 
     open_ended: a tariff block, or load records; the meter sends as many as it has, so what came says how many.
+    by_phase: a block over phases. A meter of one phase sends the first item alone; two of three could be anybody's
+    (with three wires the second is that of C).
     """
 
     di: str
     items: tuple[Item, ...]
     block: bool
     open_ended: bool
+    by_phase: bool
 
     @property
     def width(self) -> int:
@@ -44,12 +47,15 @@ class Layout:
     def mismatch(self, payload: bytes) -> str | None:
         """Why a payload (identifier taken off) of this length cannot be what stands behind the identifier, or None.
 
-        A block may hold fewer items than the table, or more, but no part of one.
+        A block may hold fewer items than the table, or more, but no part of one; one over phases only the first or all.
         """
         length, width = len(payload), self.width
-        if (length % width == 0) if self.block else (not length or self.items[0].shape.takes(length)):
+        some = self.by_phase and 1 < length // width < len(self.items)
+        if (length % width == 0 and not some) if self.block else (not length or self.items[0].shape.takes(length)):
             return None
-        expected = f"a multiple of {width}" if self.block else f"{width}"
+        expected = (
+            f"{width} or {len(self.items) * width}" if some else f"a multiple of {width}" if self.block else f"{width}"
+        )
         return f"length: expected {expected} bytes, got {length}: {payload.hex().upper()}"
 
     def decode(self, payload: bytes) -> list[Value]:
@@ -93,7 +99,11 @@ def layout(di: str, edition: Edition = Edition.E2007) -> Layout | None:
     if len(di) != 2 * edition.di_length or _HEX.fullmatch(di) is None:
         return None
     stand = (table_2007 if edition is Edition.E2007 else table_1997).find(di)
-    return Layout(di=di, items=stand.items, block=stand.block, open_ended=stand.open_ended) if stand else None
+    if stand is None:
+        return None
+    return Layout(
+        di=di, items=stand.items, block=stand.block, open_ended=stand.open_ended, by_phase=stand.by_phase
+    )  # fmt: skip
 
 
 def decode_item(di: str, payload: bytes, edition: Edition = Edition.E2007) -> list[Value]:

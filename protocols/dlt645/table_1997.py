@@ -9,6 +9,8 @@ B67x  phase angles, 2 bytes; B68x apparent power, 3 bytes: one firmware, decimal
 B69x  line voltages, in three implementations, length not told
 9000  total active energy in one live meter; 90FF the whole area, refused by that meter; 9A1F daily freeze in another
 C12x  what C11x is, in one firmware; its state words stand from C040 on
+C119 and C11A have one decimal in two implementations, two in energies: they are given as their digits. C114 counts what
+one firmware shows; three say that it is a time.
 """
 
 from protocols.dlt645.compound import Opaque, Secret
@@ -59,7 +61,14 @@ _NAMED: dict[str, tuple[str, Shape]] = {
     "C034": ("device.number", _TEXT),
     "C111": ("demand.period", _BYTE),
     "C112": ("demand.slide", _BYTE),
+    **{
+        f"C11{n}": (f"display.{what}", Digits(length=1))
+        for n, what in ((3, "cycle"), (4, "pause"), (5, "energy.decimals"), (6, "power.decimals"))
+    },
     "C117": ("read.day", Digits(length=2)),
+    "C118": ("load.day", Digits(length=1)),
+    "C119": ("start.active", Digits(length=4)),
+    "C11A": ("start.reactive", Digits(length=4)),
     "C211": ("pulse.width", _TWO),
     "C212": ("password.level_0", Secret(length=4)),
     "C310": ("limit.zones", _BYTE),
@@ -100,7 +109,8 @@ def find(di: str) -> Stand | None:
     names, open_ended = _block(di)
     stands = [find(name) for name in names]
     items = tuple(item for stand in stands if stand for item in stand.items)
-    return Stand(items=items, block=True, open_ended=open_ended) if items else None
+    by_phase = di[:2] in ("B3", "B6")
+    return Stand(items=items, block=True, open_ended=open_ended, by_phase=by_phase) if items else None
 
 
 def _register(di: str) -> Item | None:

@@ -150,7 +150,8 @@ def find(di: str) -> Stand | None:
         if item is None:
             break
         items.append(item)
-    return Stand(items=tuple(items), block=True, open_ended=open_ended) if items else None
+    by_phase = area == "02" and di[4:6] == "FF"
+    return Stand(items=tuple(items), block=True, open_ended=open_ended, by_phase=by_phase) if items else None
 
 
 def _single(di: str) -> Item | None:

@@ -46,7 +46,7 @@ def _read(address: str, item: ReadItem, preamble: int) -> Dialogue[Frame]:
             data=Frame(address=address, control=function, data=di).encode(preamble),
             reply_max=preamble + OVERHEAD + PAYLOAD_MAX
             if follow_up
-            else reply_max(item.di, Edition.E1997, tariffs=item.tariffs),
+            else reply_max(item.di, Edition.E1997, preamble=preamble, tariffs=item.tariffs),
             accepts=accepts,
             repeatable=not follow_up,
             holds_meter=bool(follow_up),

@@ -55,6 +55,8 @@ def test_names_numbers_and_identifiers_are_unique() -> None:
         [str(q.number) for q in BASES],
         [q.di for q in BASES if q.di],
         [q.cim for q in BASES if q.cim],
+        [q.obis for q in BASES if q.obis],
+        [q.oad for q in BASES if q.oad],
         [q.zh for q in BASES],
     ):
         assert len(keys) == len(set(keys)), sorted(key for key in keys if keys.count(key) > 1)
