@@ -39,8 +39,8 @@ REQUESTS_MAX = 16
 """Requests that may wait to be obeyed; a further one is counted and dropped, and its sender asks again."""
 KEY_AGAIN_S = 5.0
 """A key record that the centre asks for is sent at most this often: asked for sooner, it is sent when it may be."""
-HELLO_AGAIN_S = 60.0
-"""The same for a hello that a centre is sent which has forgotten what it gave receipts for."""
+HELLO_AGAIN_S = 900.0
+"""The same for a hello, but for the first of a session. A centre asks for what it has lost as seldom."""
 SIZE_MIN = 256
 """Bytes: hardly any batch is shorter, so a look into the store for what fits finds no more than these."""
 TIME_S_MAX = 10.0
@@ -124,9 +124,11 @@ class Uplink:
         self._hello_at: float | None = None
         """When the hello was sent that has no answer yet."""
         self._hello_again_at = 0.0
+        self._given_up = False
+        """Whether batches were given up since the last hello: it closes their numbers at the centre."""
         self._centre_behind = False
-        """Whether the latest receipt says less than what was settled: a database was restored from a backup. Only a
-        hello shows the centre what it has lost."""
+        """Whether the latest receipt says less than what was settled, as of a database that was restored from a backup:
+        the hello shows the centre what it has lost."""
         self._lost_because = ""
 
     @property
@@ -236,6 +238,7 @@ class Uplink:
         self._events_under_way = 0
         self._keys_sent.clear()
         self._keys_wanted = frozenset()
+        self._hello_again_at = 0.0
         self._centre_behind = False
         if self._profile == "prompt":
             self._offers.at_once()
@@ -264,8 +267,7 @@ class Uplink:
         await self._say_hello(session)
 
     async def _say_hello(self, session: Session) -> None:
-        self._hello_again_at = asyncio.get_running_loop().time() + HELLO_AGAIN_S
-        self._centre_behind = False
+        self._given_up = self._centre_behind = False
         await self._ship(session, "hello", self._hello())
 
     def _up(self, name: str) -> str:
@@ -297,9 +299,11 @@ class Uplink:
         while True:
             self._wake.clear()
             await self._send_wanted_keys(session)
-            if self._centre_behind and loop.time() >= self._hello_again_at - EARLY_S:
-                await self._say_hello(session)
             now = loop.time()
+            hello_wanted = self._given_up or self._centre_behind
+            if hello_wanted and self._hello_again_at <= now + EARLY_S:
+                self._hello_again_at, hello_wanted = now + HELLO_AGAIN_S, False
+                await self._say_hello(session)
             for sealed in self._found(session.in_flight_max, now):
                 if not self._fits(sealed):
                     break
@@ -307,7 +311,7 @@ class Uplink:
                     await self._send_keys(session, {sealed.kid})
                 group.create_task(self._offer(session, sealed), name=f"uplink:batch {sealed.seq}")
             timers = [self._key_due(kid) for kid in self._keys_wanted]
-            timers += [self._hello_again_at] * self._centre_behind
+            timers += [self._hello_again_at] * hello_wanted
             if (offer_at := self._offers.next_after(now)) is not None:
                 timers.append(offer_at)
             try:
@@ -372,8 +376,7 @@ class Uplink:
             self.counters.keys_asked += len(due)
             renewal = await self._sealer.keys.renew(frozenset(due))
             await self._send_keys(session, set(renewal.send))
-            if renewal.resealed:  # so that the centre closes the numbers that will not come
-                await self._say_hello(session)
+            self._given_up |= renewal.resealed > 0
 
     def _key_due(self, kid: bytes) -> float:
         """From when on, in loop time, the key record may be sent if it is asked for."""
@@ -433,5 +436,6 @@ class Uplink:
         self.counters.settled_batches += settled.batches
         self.counters.settled_records += settled.records
         self.counters.rejected += len(settled.voided)
+        self._given_up |= bool(settled.voided)
         self.settled.set()
         self._wake.set()
