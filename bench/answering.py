@@ -1,8 +1,9 @@
-"""Meters that answer at once, as one lean process of their own: `python -m bench.answering [--pty N] [--tcp N]`.
+"""Meters that answer at once, as one lean process of their own: `python -m bench.answering --help`.
 
 Every question for registers (functions 3 and 4, RTU on ptys, MBAP on free loopback ports) is answered from a ring of
 replies made beforehand, in which every register differs from its neighbour in time by a little, as measurements do:
-whoever reads twice gets new numbers in every register, and the cost of answering is next to nothing.
+whoever reads twice gets new numbers in every register, and the cost of answering is next to nothing. With a speed
+given, the ptys carry question and answer at that speed, every byte of an answer arriving at its own moment.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
 from pathlib import Path
+from threading import Thread
 
 from protocols.checksum import crc16_modbus
 
@@ -79,26 +82,34 @@ class _Connection(asyncio.Protocol):
         self._transport.write(answers)
 
 
-def _pty(loop: asyncio.AbstractEventLoop) -> str:
+def _pty(baud: int | None) -> str:
     """Serve a new pty; the name of its far end, which is kept open so that nobody hangs up."""
     master, slave = os.openpty()
     tty.setraw(slave)
-    held = b""
-
-    def readable() -> None:
-        nonlocal held
-        answers, held = _answers(held + os.read(master, 4096), RTU, _to_rtu)
-        os.write(master, answers)
-
-    loop.add_reader(master, readable)
+    Thread(target=_serve_pty, args=(master, 10 / baud if baud else None), daemon=True).start()
     return os.ttyname(slave)
 
 
-async def _serve(ptys: int, tcps: int) -> None:
+def _serve_pty(master: int, character_s: float | None) -> None:
+    held = b""
+    while True:
+        heard = os.read(master, 4096)
+        at = time.monotonic()
+        answers, held = _answers(held + heard, RTU, _to_rtu)
+        if character_s is None:
+            os.write(master, answers)
+        else:
+            for n, byte in enumerate(answers):
+                due = at + (len(heard) + 1 + n) * character_s
+                time.sleep(max(due - time.monotonic(), 0))
+                os.write(master, bytes((byte,)))
+
+
+async def _serve(ptys: int, tcps: int, baud: int | None) -> None:
     loop = asyncio.get_running_loop()
     servers = [await loop.create_server(_Connection, "127.0.0.1", 0) for _ in range(tcps)]
     ports = [f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers]
-    print(json.dumps({"ptys": [_pty(loop) for _ in range(ptys)], "tcps": ports}), flush=True)
+    print(json.dumps({"ptys": [_pty(baud) for _ in range(ptys)], "tcps": ports}), flush=True)
     ended = asyncio.Event()
     loop.add_reader(sys.stdin, ended.set)  # whoever started us is gone, however that came about
     await ended.wait()
@@ -114,9 +125,10 @@ class Answering:
 
 
 @contextmanager
-def answering(*, ptys: int = 0, tcps: int = 0) -> Iterator[Answering]:
+def answering(*, ptys: int = 0, tcps: int = 0, baud: int | None = None) -> Iterator[Answering]:
     """So many of them on lines of their own, until the block ends."""
     command = [sys.executable, "-m", "bench.answering", "--pty", str(ptys), "--tcp", str(tcps)]
+    command += ["--baud", str(baud)] if baud is not None else []
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parent.parent
     )  # fmt: skip
@@ -136,5 +148,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--pty", type=int, default=0)
     parser.add_argument("--tcp", type=int, default=0)
+    parser.add_argument("--baud", type=int)
     asked = parser.parse_args()
-    asyncio.run(_serve(asked.pty, asked.tcp))
+    asyncio.run(_serve(asked.pty, asked.tcp, asked.baud))

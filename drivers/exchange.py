@@ -17,13 +17,13 @@ class Exchange:
     """
 
     __slots__ = (
-        "_ask", "_deframer", "_echo", "_inter_byte_s", "_last_byte", "_loop", "_pause", "_wake",
+        "_ask", "_character_s", "_deframer", "_echo", "_inter_byte_s", "_last_byte", "_loop", "_pause", "_wake",
         "doubled", "echoes", "error", "expired", "foreign", "frame", "over", "received", "seen",
     )  # fmt: skip
 
     def __init__(
-        self, ask: Ask[Any], deframer: Deframer[Any], *, inter_byte_s: float, loop: asyncio.AbstractEventLoop,
-        wake: Callable[[], None],
+        self, ask: Ask[Any], deframer: Deframer[Any], *, character_s: float, inter_byte_s: float,
+        loop: asyncio.AbstractEventLoop, wake: Callable[[], None],
     ) -> None:  # fmt: skip
         self.over = False
         self.frame: Any = None
@@ -38,6 +38,7 @@ class Exchange:
         self.doubled = False
         """Whether a frame stood right behind the one that answered."""
         self._ask = ask
+        self._character_s = character_s
         self._deframer = deframer
         self._echo = ask.data
         self._inter_byte_s = inter_byte_s
@@ -57,6 +58,16 @@ class Exchange:
         if len(self.seen) < SEEN_MAX:
             self.seen += data[: SEEN_MAX - len(self.seen)]
         self._look(data)
+
+    @property
+    def unwanted_s(self) -> float:
+        """Seconds for which nothing that comes can end a frame, nor a pause end one that has begun."""
+        if self.over:
+            return 0.0
+        missing = self._deframer.missing
+        if self._echo:  # undecided, and nothing of it given to the deframer yet
+            missing = min(missing, len(self._echo)) - len(self.seen)
+        return min(missing * self._character_s, self._inter_byte_s / 2)
 
     def time_out(self) -> None:
         """Nothing more is waited for: look through what is still held back, then give up."""

@@ -10,6 +10,11 @@ ParityCheck = Literal["enforced", "unverified", "none"]
 that it checks; none: there is no parity here (8N1, TCP)."""
 
 
+Receive = Callable[[bytes], float | None]
+"""Takes bytes as they come, and may say for how many seconds no more of them are wanted: a line may then deliver
+together what comes meanwhile, and need not."""
+
+
 class PortLost(Exception):
     """The port cannot be opened, or went away: reopen it later. The message is for people."""
 
@@ -26,7 +31,7 @@ class Line(Protocol):
         """Whether bytes with wrong parity are kept from us, for the settings applied last."""
         ...
 
-    def attach(self, receive: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+    def attach(self, receive: Receive, lost: Callable[[Exception], None]) -> None:
         """Deliver what arrives to `receive`, in order, in chunks of any size; call `lost` once when the line ends."""
         ...
 

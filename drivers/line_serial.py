@@ -9,6 +9,7 @@ with EINVAL. Both are told as `unverified`.
 import asyncio
 import errno
 import os
+import select
 import termios
 from collections.abc import Callable
 
@@ -16,11 +17,13 @@ import serial
 from serial.rs485 import RS485Settings
 
 from config.model import BusEntry, SerialSettings
-from drivers.line import ParityCheck, PortBusy, PortLost
+from drivers.line import ParityCheck, PortBusy, PortLost, Receive
 
 _IFLAG, _CFLAG = 0, 2
 _CHECKED_INPUT = termios.INPCK | termios.IGNPAR
 _READ_MAX = 4096
+_TIMER_S = 0.001
+"""How late a timer of the loop may strike."""
 _REASONS = {
     errno.ENOENT: "no such device",
     errno.ENXIO: "no such device",
@@ -95,9 +98,13 @@ class SerialLine:
         self.parity: ParityCheck = "none"
         self._device = device
         self._fd: int = device.fileno()
+        self._inlet = select.epoll()
+        """What the loop watches in the device's place: to rest and to go on are then one call each."""
         self._name = name
         self._loop = asyncio.get_running_loop()
-        self._receive: Callable[[bytes], None] | None = None
+        self._receive: Receive | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        """Ends the time in which nothing is wanted."""
         self._lost: Callable[[Exception], None] | None = None
         self._unsent = b""
         self._watched = False
@@ -105,10 +112,11 @@ class SerialLine:
         self._sent_at = 0.0
         self._character_s = 0.0
 
-    def attach(self, receive: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+    def attach(self, receive: Receive, lost: Callable[[Exception], None]) -> None:
         """See Line."""
         self._receive, self._lost = receive, lost
-        self._loop.add_reader(self._fd, self._readable)
+        self._inlet.register(self._fd, select.EPOLLIN)
+        self._loop.add_reader(self._inlet, self._readable)
 
     def write(self, data: bytes) -> None:
         """See Line."""
@@ -139,9 +147,12 @@ class SerialLine:
 
     def close(self) -> None:
         """See Line."""
+        if self._resting is not None:
+            self._resting.cancel()
         if self._device.is_open:
-            self._loop.remove_reader(self._fd)
+            self._loop.remove_reader(self._inlet)
             self._loop.remove_writer(self._fd)
+            self._inlet.close()
             self._device.close()
 
     def _set(self, settings: SerialSettings, parity: str) -> None:
@@ -178,7 +189,20 @@ class SerialLine:
         if not data:
             self._end(PortLost(f"{self._name}: hung up"))
         elif self._receive is not None:
-            self._receive(data)
+            unwanted_s = self._receive(data)
+            if unwanted_s is not None and unwanted_s > 2 * _TIMER_S:
+                self._rest(unwanted_s - _TIMER_S)
+
+    def _rest(self, seconds: float) -> None:
+        """Let the kernel gather what comes: a UART wakes us for a few bytes at a time, a pty for each."""
+        self._inlet.modify(self._fd, 0)
+        self._resting = self._loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        self._inlet.modify(self._fd, select.EPOLLIN)
+        if self._inlet.poll(0):  # a read of a device that holds nothing looks like one that hung up
+            self._readable()
 
     def _writable(self) -> None:
         try:

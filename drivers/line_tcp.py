@@ -48,7 +48,7 @@ class TcpLine(asyncio.Protocol):
     def __init__(self, name: str) -> None:
         self._name = name
         self._transport: asyncio.Transport | None = None
-        self._receive: Callable[[bytes], None] | None = None
+        self._receive: Callable[[bytes], object] | None = None
         self._lost: Callable[[Exception], None] | None = None
         self._early = b""
         self._ended: Exception | None = None
@@ -75,7 +75,7 @@ class TcpLine(asyncio.Protocol):
         if self._lost is not None:
             self._lost(self._ended)
 
-    def attach(self, receive: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+    def attach(self, receive: Callable[[bytes], object], lost: Callable[[Exception], None]) -> None:
         """See Line."""
         self._receive, self._lost = receive, lost
         if self._early:

@@ -84,6 +84,8 @@ class Port:
         self._last_byte = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exchange: Exchange | None = None
+        self._ends = 0.0
+        """Loop time at which the exchange in hand ends without an answer."""
         self._stream: Callable[[bytes], None] | None = None
         self.overheard: Callable[[bytes, float], None] | None = None
         """Told of bytes that come while nothing is asked, and when (loop time), where somebody wants to know."""
@@ -153,13 +155,14 @@ class Port:
             line, loop = self._checked()
 
         counters, now_ms, wakeup = self.counters, self._now_ms, self.wakeup
-        exchange = Exchange(ask, deframer, inter_byte_s=inter_byte_s, loop=loop, wake=wakeup.wake)
-        self._exchange = exchange
+        exchange = self._exchange = Exchange(
+            ask, deframer, character_s=character_s, inter_byte_s=inter_byte_s, loop=loop, wake=wakeup.wake
+        )
         began = self.began = loop.time()
         sending_s = len(ask.data) * character_s
         sent_at = now_ms() + round(sending_s * 1000)
         self._last_byte = began + sending_s
-        ends = began + timeout_s
+        ends = self._ends = began + timeout_s
         try:
             line.write(ask.data)
             counters.sent_bytes += len(ask.data)
@@ -220,7 +223,7 @@ class Port:
             raise PortLost(f"{self.bus.port} is not open")
         return self._line, self._loop
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> float | None:
         assert self._loop is not None
         now = self._last_byte = self._loop.time()
         self.counters.received_bytes += len(data)
@@ -236,6 +239,9 @@ class Port:
             exchange.receive(data, now)
             if exchange.over:
                 self.wakeup.wake()
+            elif now + (unwanted_s := exchange.unwanted_s) < self._ends:
+                return unwanted_s
+        return None
 
     def _line_lost(self, error: Exception) -> None:
         if self._lost is None:

@@ -86,3 +86,8 @@ class Deframer(Protocol[FrameT]):
     def pending(self) -> int:
         """Bytes held back because they may still become a frame."""
         ...
+
+    @property
+    def missing(self) -> int:
+        """At least so many bytes have to come before `feed` can return a frame; 0 where that is not known."""
+        ...

@@ -99,7 +99,7 @@ class Wire:
         """Time that meters took to begin their answers."""
         self.asked: list[Asked] | None = None
         """Every question, where a trial wants them (and begins with a list)."""
-        self.deliver: Callable[[bytes], None] | None = None
+        self.deliver: Callable[[bytes], object] | None = None
         self.heard: Callable[[Sound], None] | None = None
         """Told of everything that was on its way to the asker when its last byte is there: for trials."""
         self._now_ms = now_ms
@@ -283,7 +283,7 @@ class MemoryLine:
             return "none"
         return "enforced" if self._wire.check_parity else "unverified"
 
-    def attach(self, receive: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+    def attach(self, receive: Callable[[bytes], object], lost: Callable[[Exception], None]) -> None:
         """Deliver what arrives to `receive`; call `lost` once when the line is torn."""
         self._wire.deliver = receive
         self._lost = lost

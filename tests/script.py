@@ -34,7 +34,7 @@ class ScriptedLine:
         self.closed = False
         self._answer = answer
         self._character_s = serial.character_s
-        self._receive: Callable[[bytes], None] | None = None
+        self._receive: Callable[[bytes], object] | None = None
         self._lost: Callable[[Exception], None] | None = None
 
     async def open(self, bus: BusEntry) -> "ScriptedLine":
@@ -42,7 +42,7 @@ class ScriptedLine:
         self.closed = False
         return self
 
-    def attach(self, receive: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+    def attach(self, receive: Callable[[bytes], object], lost: Callable[[Exception], None]) -> None:
         self._receive, self._lost = receive, lost
 
     def write(self, data: bytes) -> None:

@@ -117,6 +117,12 @@ class Deframer:
         """Bytes held back because they may still become a frame: fewer than 267."""
         return len(self._buffer)
 
+    @property
+    def missing(self) -> int:
+        """At least so many bytes have to come before `feed` can return a frame."""
+        held = self._buffer
+        return OVERHEAD + (held[9] if len(held) > 9 else 0) - len(held)
+
     def feed(self, data: bytes) -> list[Frame]:
         """Take bytes as they come; return the frames that are now complete."""
         return self._scan(self._buffer + data)

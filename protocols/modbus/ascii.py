@@ -38,6 +38,11 @@ class AsciiDeframer:
         """Bytes held back because they may still become a frame."""
         return len(self._buffer)
 
+    @property
+    def missing(self) -> int:
+        """0: a frame ends where it says so, with CR LF."""
+        return 0
+
     def feed(self, data: bytes) -> list[Frame]:
         """Take bytes as they come; return the frames that are now complete."""
         frames: list[Frame] = []

@@ -112,6 +112,9 @@ _BEGINS: dict[Side, re.Pattern[bytes]] = {
 _HEAD: dict[Side, int] = {"replies": 3, "requests": 2}
 """Bytes needed before the length of a candidate can be told."""
 
+SHORTEST = 5
+"""Unit, function, one byte of data, CRC: an exception reply. No frame that a deframer takes for one is shorter."""
+
 
 def _reply_length(buffer: bytes, start: int) -> int:
     function = buffer[start + 1]
@@ -179,6 +182,13 @@ class RtuDeframer:
     def pending(self) -> int:
         """Bytes held back because they may still become a frame."""
         return len(self._buffer)
+
+    @property
+    def missing(self) -> int:
+        """At least so many bytes have to come before `feed` can return a frame."""
+        held = len(self._buffer)
+        whole = self._length_of(self._buffer, 0) if held >= self._head else SHORTEST
+        return max(whole - held, 0)
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take bytes as they come; return the frames that are now complete."""
@@ -259,6 +269,11 @@ class TcpDeframer:
     def pending(self) -> int:
         """Bytes held back because they may still become a frame."""
         return len(self._buffer)
+
+    @property
+    def missing(self) -> int:
+        """0: TCP brings frames whole, as a rule."""
+        return 0
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take bytes as they come; return the frames that are now complete."""

@@ -49,6 +49,11 @@ class TcpReplies:
         """Bytes held back because they may still become a reply, or prove to be none."""
         return len(self._buffer)
 
+    @property
+    def missing(self) -> int:
+        """0: TCP brings frames whole, as a rule."""
+        return 0
+
     def feed(self, data: bytes) -> list[Frame]:
         """Take bytes as they come; return the replies that are now complete."""
         earlier = len(self._buffer)

@@ -44,7 +44,7 @@ class FarEnd:
         self.opened = 0
         self._answer = answer
         self._deframer = TcpDeframer("requests")
-        self._receive: Callable[[bytes], None] | None = None
+        self._receive: Callable[[bytes], object] | None = None
         self._lost: Callable[[Exception], None] | None = None
 
     async def open(self, bus: BusEntry) -> "FarEnd":
@@ -52,7 +52,7 @@ class FarEnd:
         self.at_once = 0
         return self
 
-    def attach(self, receive: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+    def attach(self, receive: Callable[[bytes], object], lost: Callable[[Exception], None]) -> None:
         self._receive, self._lost = receive, lost
 
     def write(self, data: bytes) -> None:

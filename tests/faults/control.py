@@ -13,8 +13,10 @@ from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.modbus.frame import Frame as ModbusFrame
 
 
-class CarelessDlt645:
-    """Takes what begins like a frame for one: no sum, no end byte."""
+class _Careless:
+    """What they share: they hold bytes, know of none that is missing, and drop all at a pause."""
+
+    missing = 0
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -22,6 +24,14 @@ class CarelessDlt645:
     @property
     def pending(self) -> int:
         return len(self._buffer)
+
+    def expire(self) -> list[Any]:
+        self._buffer = b""
+        return []
+
+
+class CarelessDlt645(_Careless):
+    """Takes what begins like a frame for one: no sum, no end byte."""
 
     def feed(self, data: bytes) -> list[Dlt645Frame]:
         self._buffer += data
@@ -31,20 +41,9 @@ class CarelessDlt645:
         frame, self._buffer = unchecked(self._buffer[at:]), b""
         return [frame]
 
-    def expire(self) -> list[Dlt645Frame]:
-        self._buffer = b""
-        return []
 
-
-class CarelessModbus:
+class CarelessModbus(_Careless):
     """Takes the first bytes for a frame of the length that they say: no CRC."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    @property
-    def pending(self) -> int:
-        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[ModbusFrame]:
         self._buffer += data
@@ -55,20 +54,9 @@ class CarelessModbus:
         self._buffer = b""
         return [ModbusFrame(unit=buffer[0], function=buffer[1], data=buffer[2 : min(end, 250)])]
 
-    def expire(self) -> list[ModbusFrame]:
-        self._buffer = b""
-        return []
 
-
-class CarelessAscii:
+class CarelessAscii(_Careless):
     """Takes whatever digits stand behind a colon for a frame: no LRC."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    @property
-    def pending(self) -> int:
-        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[ModbusFrame]:
         self._buffer += data
@@ -84,20 +72,9 @@ class CarelessAscii:
             return []
         return [ModbusFrame(unit=body[0], function=body[1], data=body[2:-1], ascii=True)]
 
-    def expire(self) -> list[ModbusFrame]:
-        self._buffer = b""
-        return []
 
-
-class CarelessTcp:
+class CarelessTcp(_Careless):
     """Takes the first bytes for a frame of the length in its header: whatever its number."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    @property
-    def pending(self) -> int:
-        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[ModbusFrame]:
         self._buffer += data
@@ -107,10 +84,6 @@ class CarelessTcp:
             return []
         self._buffer = b""
         return [ModbusFrame(unit=buffer[6], function=buffer[7], data=buffer[8 : min(end, 250)], transaction=0)]
-
-    def expire(self) -> list[ModbusFrame]:
-        self._buffer = b""
-        return []
 
 
 class CarelessFlights(Flights):

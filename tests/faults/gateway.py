@@ -139,13 +139,13 @@ class GatewayLine:
         self._rng = rng
         self._pieces = pieces
         self._deframer = TcpDeframer("requests")
-        self._receive: Callable[[bytes], None] | None = None
+        self._receive: Callable[[bytes], object] | None = None
         self._lost: Callable[[Exception], None] | None = None
         self._gone: Exception | None = None
         self._on_its_way = b""
         self._held = False
 
-    def attach(self, receive: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+    def attach(self, receive: Callable[[bytes], object], lost: Callable[[Exception], None]) -> None:
         """See Line."""
         self._receive, self._lost = receive, lost
 
