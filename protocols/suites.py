@@ -28,6 +28,13 @@ class Unavailable(Exception):
     """An algorithm that has a name here, and nothing in this installation that could run it."""
 
 
+Row = TypeVar("Row", "Content", "Wrapping", "Digest", "Signature")
+
+
+def _by_number(*rows: Row) -> Mapping[int, Row]:
+    return {each.number: each for each in rows}
+
+
 Seal = Callable[[bytes, bytes, bytes, bytes], bytes]
 """(key, nonce, body, associated data) to the ciphertext and its tag."""
 
@@ -75,14 +82,11 @@ def _sm4_open(key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> byt
     return decryptor.update(body) + decryptor.finalize()
 
 
-CONTENT: Final[Mapping[int, Content]] = {
-    row.number: row
-    for row in (
-        Content(number=A256GCM, name="A256GCM", key_bytes=32, whole_iv=True, seal=_aes_seal, open=_aes_open),
-        # GB/T 32907-2016 (SM4) in Galois/counter mode, as RFC 8998 uses it.
-        Content(number=SM4_GCM, name="SM4-GCM", key_bytes=16, whole_iv=False, seal=_sm4_seal, open=_sm4_open),
-    )
-}
+CONTENT: Final[Mapping[int, Content]] = _by_number(
+    Content(number=A256GCM, name="A256GCM", key_bytes=32, whole_iv=True, seal=_aes_seal, open=_aes_open),
+    # GB/T 32907-2016 (SM4) in Galois/counter mode, as RFC 8998 uses it.
+    Content(number=SM4_GCM, name="SM4-GCM", key_bytes=16, whole_iv=False, seal=_sm4_seal, open=_sm4_open),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +99,10 @@ class Wrapping:
     """Of the recipient."""
 
 
-WRAPPING: Final[Mapping[int, Wrapping]] = {
-    row.number: row
-    for row in (
-        Wrapping(number=RSA_OAEP_256, name="RSAES-OAEP-256", key="RSA of 3072 bits or more"),  # RFC 8230 section 3
-        Wrapping(number=HPKE_7_KE, name="HPKE-7-KE", key="P-256"),  # RFC 9180; draft-ietf-cose-hpke
-    )
-}
+WRAPPING: Final[Mapping[int, Wrapping]] = _by_number(
+    Wrapping(number=RSA_OAEP_256, name="RSAES-OAEP-256", key="RSA of 3072 bits or more"),  # RFC 8230 section 3
+    Wrapping(number=HPKE_7_KE, name="HPKE-7-KE", key="P-256"),  # RFC 9180; draft-ietf-cose-hpke
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,13 +128,10 @@ def _sm3(data: bytes) -> bytes:
     return digest.finalize()
 
 
-DIGEST: Final[Mapping[int, Digest]] = {
-    row.number: row
-    for row in (
-        Digest(number=SHA_256, name="SHA-256", prefix="SHA256", of=_sha256),
-        Digest(number=SM3_256, name="SM3", prefix="SM3", of=_sm3),  # GB/T 32905-2016
-    )
-}
+DIGEST: Final[Mapping[int, Digest]] = _by_number(
+    Digest(number=SHA_256, name="SHA-256", prefix="SHA256", of=_sha256),
+    Digest(number=SM3_256, name="SM3", prefix="SM3", of=_sm3),  # GB/T 32905-2016
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,14 +143,11 @@ class Signature:
     available: bool
 
 
-SIGNATURE: Final[Mapping[int, Signature]] = {
-    row.number: row
-    for row in (
-        Signature(number=ES256, name="ES256", available=True),
-        # GB/T 32918-2016. The row is ready; `cryptography` has no SM2.
-        Signature(number=SM2, name="SM2", available=False),
-    )
-}
+SIGNATURE: Final[Mapping[int, Signature]] = _by_number(
+    Signature(number=ES256, name="ES256", available=True),
+    # GB/T 32918-2016. The row is ready; `cryptography` has no SM2.
+    Signature(number=SM2, name="SM2", available=False),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,9 +182,6 @@ def check(suites: Iterable[str]) -> None:
     for number in contents(suites):
         content = CONTENT[number]
         content.seal(bytes(content.key_bytes), bytes(12), b"", b"")
-
-
-Row = TypeVar("Row", Content, Wrapping, Digest, Signature)
 
 
 def row(table: Mapping[int, Row], number: int) -> Row:

@@ -191,14 +191,16 @@ def _command(
     question = Frame(address=address, control=function, data=told)
     longest = REPLY_MAX if function == _SECURITY else max((len(confirmed or b""), *refusals))
     reply_max = preamble + OVERHEAD + longest if confirmed is not None else 0
-    return _run(Ask(data=question.encode(preamble), reply_max=reply_max, accepts=accepts, repeatable=False))
+    ask = Ask(data=question.encode(preamble), reply_max=reply_max, accepts=accepts, repeatable=False)
+    return confirmed_or_refused(ask, Edition.E2007)
 
 
-def _run(ask: Ask[Frame]) -> Command:
+def confirmed_or_refused(ask: Ask[Frame], edition: Edition) -> Command:
+    """One question, and what became of it."""
     answer = yield ask
     if not isinstance(answer, Reply):
         return answer
-    refusal = refusal_of(answer.frame, Edition.E2007)
+    refusal = refusal_of(answer.frame, edition)
     if refusal is not None:
         raise Refused(str(refusal), code=refusal.code, absent=refusal.absent)
     return Confirmed(data=answer.frame.data, sent_at=answer.sent_at, ended_at=answer.ended_at)

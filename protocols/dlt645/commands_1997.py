@@ -1,17 +1,16 @@
-"""What else is said to a DL/T 645-1997 meter: writing, setting its clock and address, its rate, reading again.
+"""What else is said to a DL/T 645-1997 meter: writing, setting its clock and address, its rate.
 
 Nothing here is sent by any command or driver, as with `commands`. Known from implementations and one live log; the
-data of 0F (password) and 10 (clear demand) are in neither, so there is nothing for them.
+data of 03 (read again), 0F (password) and 10 (clear demand) are in neither, so there is nothing for them.
 """
 
 from protocols.bcd import low_first
-from protocols.dialogue import Ask, Reply
+from protocols.dialogue import Ask
 from protocols.dlt645 import moment
 from protocols.dlt645.authority import hexed
-from protocols.dlt645.codes import Edition, refusal_of
-from protocols.dlt645.commands import WRITE_MAX, Command, Confirmed, one_meter
+from protocols.dlt645.codes import Edition
+from protocols.dlt645.commands import WRITE_MAX, Command, confirmed_or_refused, one_meter
 from protocols.dlt645.frame import BROADCAST, OVERHEAD, Frame
-from protocols.errors import Refused
 
 
 def write(address: str, di: str, data: bytes, password: str, *, preamble: int = 4) -> Command:
@@ -60,10 +59,5 @@ def _command(address: str, function: int, told: bytes, preamble: int, *, also: s
 
     question = Frame(address=address, control=function, data=told)
     reply_max = 0 if broadcast else preamble + OVERHEAD + max(1, len(told))
-    answer = yield Ask(data=question.encode(preamble), reply_max=reply_max, accepts=accepts, repeatable=False)
-    if not isinstance(answer, Reply):
-        return answer
-    refusal = refusal_of(answer.frame, Edition.E1997)
-    if refusal is not None:
-        raise Refused(str(refusal), code=refusal.code, absent=refusal.absent)
-    return Confirmed(data=answer.frame.data, sent_at=answer.sent_at, ended_at=answer.ended_at)
+    ask = Ask(data=question.encode(preamble), reply_max=reply_max, accepts=accepts, repeatable=False)
+    return confirmed_or_refused(ask, Edition.E1997)

@@ -9,7 +9,7 @@ and length are checked against the question as everywhere.
 
 import re
 
-from protocols.modbus.frame import Frame
+from protocols.modbus.frame import Frame, Held
 
 CHARACTERS_MAX = 513
 """Colon, 255 bytes (unit, function, 252 of data, LRC) as two digits each, CR LF. [SER] §2.5.2.1."""
@@ -19,24 +19,14 @@ _OPEN = re.compile(rb":(?:[0-9A-F]{2}){0,255}(?:[0-9A-F]?|\r?)\Z")
 """The beginning of a frame at the end of what came."""
 
 
-class AsciiDeframer:
+class AsciiDeframer(Held):
     """Finds ASCII frames by their colon, digits and LRC, whatever stands around them. It does not matter which side
     is listened to: the frame says itself where it ends.
 
     At most the beginning of one frame is held (up to 512 characters). A beginning that never ends waits until `expire`.
     """
 
-    __slots__ = ("_buffer", "skipped")
-
-    def __init__(self) -> None:
-        self._buffer = b""
-        self.skipped = 0
-        """Bytes dropped because they belong to no frame."""
-
-    @property
-    def pending(self) -> int:
-        """Bytes held back because they may still become a frame."""
-        return len(self._buffer)
+    __slots__ = ()
 
     @property
     def missing(self) -> int:

@@ -9,6 +9,7 @@ reply. A deframer therefore listens for one side: `replies` (a client), or `requ
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
@@ -160,20 +161,12 @@ def rtu_frame_at(data: bytes, start: int, side: Side) -> Frame | None:
     return _found(whole[0], whole[1], whole[2:-2], None)
 
 
-class RtuDeframer:
-    """Finds RTU frames by their length and CRC at every offset, so that noise, an echo of the own request, frames
-    of other meters and damaged frames in front of a good one do not hide it.
+class Held(ABC):
+    """What a deframer keeps between calls, and what it has passed over."""
 
-    Bytes of at most one open candidate are held (under 256 after each call). A candidate that noise opened may wait
-    for bytes that never come: call `expire()` when the line has been quiet, until `pending` is 0.
-    """
+    __slots__ = ("_buffer", "skipped")
 
-    __slots__ = ("_buffer", "_head", "_length_of", "_search", "skipped")
-
-    def __init__(self, side: Side = "replies") -> None:
-        self._search = _BEGINS[side].search
-        self._head = _HEAD[side]
-        self._length_of = _LENGTH_OF[side]
+    def __init__(self) -> None:
         self._buffer = b""
         self.skipped = 0
         """Bytes dropped because they belong to no frame."""
@@ -182,6 +175,35 @@ class RtuDeframer:
     def pending(self) -> int:
         """Bytes held back because they may still become a frame."""
         return len(self._buffer)
+
+    @abstractmethod
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take bytes as they come; return the frames that are now complete."""
+
+    def expire(self) -> list[Frame]:
+        """The line has been quiet for the inter-byte limit: drop the oldest open candidate and scan again."""
+        if not self._buffer:
+            return []
+        rest, self._buffer = self._buffer[1:], b""
+        self.skipped += 1
+        return self.feed(rest)
+
+
+class RtuDeframer(Held):
+    """Finds RTU frames by their length and CRC at every offset, so that noise, an echo of the own request, frames
+    of other meters and damaged frames in front of a good one do not hide it.
+
+    Bytes of at most one open candidate are held (under 256 after each call). A candidate that noise opened may wait
+    for bytes that never come: call `expire()` when the line has been quiet, until `pending` is 0.
+    """
+
+    __slots__ = ("_head", "_length_of", "_search")
+
+    def __init__(self, side: Side = "replies") -> None:
+        super().__init__()
+        self._search = _BEGINS[side].search
+        self._head = _HEAD[side]
+        self._length_of = _LENGTH_OF[side]
 
     @property
     def missing(self) -> int:
@@ -218,14 +240,6 @@ class RtuDeframer:
         self._buffer = buffer[position:]
         return frames
 
-    def expire(self) -> list[Frame]:
-        """The line has been quiet for the inter-byte limit: drop the oldest open candidate and scan again."""
-        if not self._buffer:
-            return []
-        rest, self._buffer = self._buffer[1:], b""
-        self.skipped += 1
-        return self.feed(rest)
-
 
 _MBAP_BEGINS = re.compile(rb"(?s).(?:\Z|.(?:\Z|\x00(?:\Z|\x00(?:\Z|\x00(?:\Z|[\x03-\xfe])))))")
 
@@ -250,25 +264,18 @@ def _mbap_consistent(side: Side, function: int, length: int, rest: bytes) -> boo
     return function not in (15, 16) or len(rest) < 5 or length == 7 + rest[4]
 
 
-class TcpDeframer:
+class TcpDeframer(Held):
     """Finds MBAP frames. TCP delivers bytes unharmed, so the first header is normally right; where one is not
     (protocol other than 0, a length that cannot be or that contradicts function and byte count), the deframer goes
     on one byte later and counts what it passes over. It never raises: the question that stays unanswered is what
     makes its owner give the connection up, and the transaction number keeps a frame found late from answering.
     """
 
-    __slots__ = ("_buffer", "_side", "skipped")
+    __slots__ = ("_side",)
 
     def __init__(self, side: Side = "replies") -> None:
+        super().__init__()
         self._side: Side = side
-        self._buffer = b""
-        self.skipped = 0
-        """Bytes dropped because they belong to no frame."""
-
-    @property
-    def pending(self) -> int:
-        """Bytes held back because they may still become a frame."""
-        return len(self._buffer)
 
     @property
     def missing(self) -> int:
@@ -302,11 +309,3 @@ class TcpDeframer:
             position = size
         self._buffer = buffer[position:]
         return frames
-
-    def expire(self) -> list[Frame]:
-        """Nothing came for the time limit: drop the oldest open candidate and scan again."""
-        if not self._buffer:
-            return []
-        rest, self._buffer = self._buffer[1:], b""
-        self.skipped += 1
-        return self.feed(rest)

@@ -9,7 +9,7 @@ what stands in it and behind it shows this.
 import re
 from collections.abc import Callable
 
-from protocols.modbus.frame import _MBAP, _MBAP_BEGINS, _MBAP_HEADER, Frame, _found, _mbap_consistent
+from protocols.modbus.frame import _MBAP, _MBAP_BEGINS, _MBAP_HEADER, Frame, Held, _found, _mbap_consistent
 
 _SWALLOWED = re.compile(rb"(?s)\0\0\0([\x03-\xfe]).([\x01-\x04\x17\x81-\x84\x97])(.?)")
 """The header of a reply to a read, from behind its transaction to the byte behind the function, where that came."""
@@ -22,7 +22,7 @@ _HEADER = _MBAP.size
 _unpack = _MBAP.unpack_from
 
 
-class TcpReplies:
+class TcpReplies(Held):
     """Finds the replies in what comes, and passes over those that may have been cut short: where anything but a header
     stands behind one, where one holds the header of another, and where one came in pieces of which a later one begins
     like another reply. One whose registers came in pieces waits for a header behind it, or for the time limit. A reply
@@ -32,22 +32,15 @@ class TcpReplies:
     Unlike other deframers it does not find a reply with garbage behind it: there is none on TCP, but after a slip.
     """
 
-    __slots__ = ("_asked", "_buffer", "_pieces", "skipped")
+    __slots__ = ("_asked", "_pieces")
 
     def __init__(self, asked: Callable[[bytes], bool] | None = None) -> None:
         """asked: whether these two bytes are the transaction of a question that may still be answered, or this one byte
         its first; without it, three bytes that may be the beginning of a header count as such."""
+        super().__init__()
         self._asked = asked
-        self._buffer = b""
         self._pieces: list[int] = []
         """Where in the buffer pieces begin, but for the first."""
-        self.skipped = 0
-        """Bytes dropped because they belong to no reply, or to one that was cut short."""
-
-    @property
-    def pending(self) -> int:
-        """Bytes held back because they may still become a reply, or prove to be none."""
-        return len(self._buffer)
 
     @property
     def missing(self) -> int:
