@@ -9,21 +9,21 @@ import asyncio
 import logging
 from collections.abc import Callable
 from random import Random
-from typing import Any
 
 from config.model import BusEntry
 from drivers.account import Account
+from drivers.course import Course
 from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
 from drivers.job import Job, Lane
 from drivers.late import Latecomers
-from drivers.outcome import MOMENT_S, Outcome
+from drivers.outcome import Outcome
 from drivers.port import OpenLine, Port, PortLost, open_line
 from drivers.queue import Queue
 from drivers.reopen import Reopening
 from drivers.run import Run, Standing
 from drivers.tally import BusCounters, Evidence
 from protocols.capture import Fault
-from protocols.dialogue import Answer, Garbled, Reply, Silence
+from protocols.dialogue import Garbled, Reply, Silence
 
 __all__ = ["Account", "Bus", "BusCounters", "Evidence", "Job", "Lane", "Outcome"]
 
@@ -31,9 +31,6 @@ log = logging.getLogger(__name__)
 
 QUEUE_MAX = 4096
 """Jobs that may wait on one bus; a day of curve slots of 32 meters. One more is refused as missed."""
-
-GIVE_UP_AFTER = 2
-"""Questions in a row without an answer, after which the rest of the job is not asked."""
 
 DOUBLED_MIN = 5
 """So many bytes behind an answer may be an answer again (the shortest, a Modbus exception): one that comes twice."""
@@ -58,9 +55,12 @@ class Bus:
         self.account = Account()
         self.errors = ErrorEstimate()
         self._now_ms = now_ms
-        self._evidence = evidence
         self._reopening = Reopening(jitter or Random())
         self._queue = Queue()
+        self._course = Course(
+            entry.name, self.port, self._queue, errors=self.errors, counters=self.counters, evidence=evidence,
+            now_ms=now_ms,
+        )  # fmt: skip
         self._standings: dict[str, Standing] = {}
         self._late = Latecomers(self.port)
         self._in_hand: Run | None = None
@@ -176,18 +176,12 @@ class Bus:
             if self._in_service:
                 self.account.waited(loop.time(), work=work)
 
+    def _cut(self, run: Run) -> None:
+        self._course.cut(run, self._now, None if self.port.is_open else self.trouble)
+
     def _expire(self, now: float) -> None:
         for run in self._queue.expired(now):
             self._cut(run)
-
-    def _cut(self, run: Run) -> None:
-        """End a job without (all of) its values."""
-        try:
-            outcome = run.cut(*run.reason(self._now, None if self.port.is_open else self.trouble))
-        except Exception as error:
-            self._defect(run, error)
-            return
-        self._finish(run, outcome)
 
     # The port.
 
@@ -220,18 +214,18 @@ class Bus:
 
     async def _ask(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         """Put the question in hand, and deal with what comes of it."""
-        if run.ask is None and not self._start(run):
+        if run.ask is None and not self._course.start(run, loop.time()):
             return
         standing, ask, port = run.standing, run.ask, self.port
         meter = standing.meter
         assert ask is not None
         if ask.divisible and self.errors.too_long(ask.reply_max):
             self.counters.divided += 1
-            self._advance(run, Garbled(too_long=True), loop.time())
+            self._course.advance(run, Garbled(too_long=True), loop.time())
             return
         if (clear_at := standing.clear_at(ask)) > loop.time() + 1e-9:
             standing.quiet_until = max(standing.quiet_until, clear_at)
-            self._requeue(run)
+            self._course.requeue(run)
             return
         live = self._queue.live
         gap_s = max(meter.gap_s, self._silence_s)
@@ -239,10 +233,10 @@ class Bus:
         try:
             await port.quiet(gap_s)
             if self._overtaken and not run.urgent:
-                self._requeue(run)
+                self._course.requeue(run)
                 return
             if self._last is standing and await self._doubled(standing):
-                self._requeue(run)
+                self._course.requeue(run)
                 return
             run.asked()
             self._last, standing.asked = standing, ask
@@ -257,17 +251,17 @@ class Bus:
                 inter_byte_s=meter.inter_byte_s,
             )
         except PortLost as error:
-            self._uncertain(standing, loop.time())
-            self._requeue(run)
+            self._course.uncertain(standing, loop.time())
+            self._course.requeue(run)
             self._port_lost(error, loop.time())
             return
         except asyncio.CancelledError:
-            self._uncertain(standing, loop.time())
-            self._requeue(run)
+            self._course.uncertain(standing, loop.time())
+            self._course.requeue(run)
             raise
         except Exception as error:
-            self._uncertain(standing, loop.time())
-            self._defect(run, error)
+            self._course.uncertain(standing, loop.time())
+            self._course.defect(run, error, loop.time())
             return
         finally:
             self._in_hand = None
@@ -283,15 +277,17 @@ class Bus:
             meter.answered(turnaround_s)
             standing.garbled, standing.answered_at = 0, now
             self.errors.whole(port.received)
-            self._answered(run, answer, now)
+            self._course.answered(run, answer, now)
             return
         if isinstance(answer, Garbled):
-            self._note(run, "garbled")
+            self._course.note(run, "garbled")
             standing.garbled += 1
             if standing.garbled <= ATTEMPTS_MAX:  # a meter that speaks another language all the time is no noise
                 self.errors.damaged(ask.reply_max)
         self.account.asked(began=port.began, ended=port.ended, gap_s=gap_s, wire_s=None)
-        self._unanswered(run, answer, began=port.began, ended=port.ended, now=now, live=live)
+        if isinstance(answer, Silence):
+            self._late.owes(standing, ask, port.began)
+        self._course.unanswered(run, answer, began=port.began, ended=port.ended, now=now, live=live)
 
     async def _doubled(self, standing: Standing) -> bool:
         """Whether the meter that was just asked has sent more than its answer. The same again would be taken for the
@@ -304,153 +300,3 @@ class Bus:
         self.counters.quarantines += 1
         standing.quiet_until = asyncio.get_running_loop().time() + standing.meter.late_s
         return True
-
-    def _answered(self, run: Run, answer: Reply[Any], now: float) -> None:
-        standing = run.standing
-        if standing.silent:
-            self._came_back(standing, now)
-            if run.bare:
-                run.drop()
-                return
-        self._advance(run, answer, now)
-
-    def _unanswered(
-        self, run: Run, answer: Silence | Garbled, *, began: float, ended: float, now: float, live: bool
-    ) -> None:
-        """The question in hand was not answered this time. live: whether live meters had work when it was put."""
-        standing = run.standing
-        if run.ask is not None and isinstance(answer, Silence):
-            self._late.owes(standing, run.ask, began)
-        self._uncertain(standing, now)
-        run.failed(answer)
-        if isinstance(answer, Silence):
-            standing.meter.unanswered()
-        if standing.silent:
-            self.counters.probes += 1
-            self._queue.probed(standing, began=began, ended=ended, live_work=live)
-            if run.urgent:
-                self._advance(run, answer, now)
-            else:
-                self._requeue(run)
-        elif run.attempts < self._attempts(run):
-            self._again(run, now)
-        else:
-            self._advance(run, answer, now)
-
-    def _start(self, run: Run) -> bool:
-        """Come to the first question of a job; false when there is none."""
-        try:
-            values = run.start()
-        except Exception as error:
-            self._defect(run, error)
-            return False
-        if values is not None:
-            self._finish(run, run.outcome(values))
-        return values is None
-
-    def _uncertain(self, standing: Standing, now: float) -> None:
-        """The question in hand has no certain end: its answer may still come, and must not meet another question."""
-        self.counters.quarantines += 1
-        meter, asked = standing.meter, standing.asked
-        if asked is not None:  # cut off before its time-out, which counts from then on
-            now = max(now, self.port.began + meter.timeout_s(asked))
-        standing.quiet_until = now + meter.late_s
-
-    def _requeue(self, run: Run) -> None:
-        """Back to wait, from the start where the meter is silent."""
-        if run.standing.silent:
-            run.drop()
-            if run.bare:
-                return
-        self._queue.put(run)
-
-    def _attempts(self, run: Run) -> int:
-        ask = run.ask
-        assert ask is not None
-        if run.unanswered or not ask.repeatable:
-            return 1
-        return self.errors.attempts(len(ask.data) + ask.reply_max, run.standing.meter.attempts)
-
-    def _again(self, run: Run, now: float) -> None:
-        """Ask once more when the late window is over; a short read whose values would drift apart starts over."""
-        self.counters.retries += 1
-        age_s = now - run.first_reply
-        drifts = run.replies > 0 and age_s <= MOMENT_S < run.standing.quiet_until - run.first_reply
-        if drifts and run.restarts < run.standing.meter.attempts - 1:
-            run.restarts += 1
-            self.counters.restarts += 1
-            run.drop()
-            self._release(run)
-        self._queue.put(run)
-
-    def _advance(self, run: Run, answer: Answer[Any], now: float) -> None:
-        """Give the answer to the dialogue; queue its next question, or finish."""
-        try:
-            values = run.answer(answer, now)
-            while values is None and run.unanswered >= GIVE_UP_AFTER:
-                values = run.answer(Silence(), now)
-        except Exception as error:
-            self._defect(run, error)
-            return
-        standing = run.standing
-        if isinstance(answer, Reply):
-            standing.internal = 0
-        if values is None:
-            assert run.ask is not None
-            if run.ask.holds_meter:
-                standing.held_by = run
-            else:
-                self._release(run)
-            if run.ask.pause_s:
-                standing.quiet_until = max(standing.quiet_until, now + run.ask.pause_s)
-            self._queue.put(run)
-            return
-        if not run.heard and not standing.silent:
-            self._fell_silent(standing, now)
-        self._finish(run, run.outcome(values))
-
-    # Ends.
-
-    def _finish(self, run: Run, outcome: Outcome) -> None:
-        self._release(run)
-        if outcome.fault is not None:
-            self.counters.failed(outcome.fault)
-        elif run.replies:
-            self.counters.answered += 1
-        elif run.last_fault is not None:
-            self.counters.failed(run.last_fault)
-        run.job.done(outcome)
-
-    def _release(self, run: Run) -> None:
-        if run.standing.held_by is run:
-            run.standing.held_by = None
-
-    def _defect(self, run: Run, error: Exception) -> None:
-        """Our own code failed on this meter's answer: keep the bytes, leave the meter alone, go on."""
-        standing = run.standing
-        self.counters.defects += 1
-        standing.back_off(self._now)
-        log.error("bus=%s meter=%s job=%s defect", self.entry.name, standing.meter.id, run.job.name, exc_info=error)
-        detail = f"{type(error).__name__}: {error}"
-        self._note(run, f"internal: {detail}")
-        self._finish(run, Outcome(fault=Fault.INTERNAL, detail=detail))
-
-    def _note(self, run: Run, reason: str) -> None:
-        if self._evidence is not None:
-            sent = run.ask.data if run.ask is not None else b""
-            self._evidence.note(
-                bus=self.entry.name, meter=run.standing.meter.id, at=self._now_ms(), reason=reason, sent=sent,
-                seen=self.port.seen,
-            )  # fmt: skip
-
-    # Silent meters.
-
-    def _fell_silent(self, standing: Standing, now: float) -> None:
-        self.counters.fell_silent += 1
-        self._queue.fell_silent(standing, now=now, probe_s=self.port.ended - self.port.began)
-        log.warning("bus=%s meter=%s silent", self.entry.name, standing.meter.id)
-
-    def _came_back(self, standing: Standing, now: float) -> None:
-        self.counters.came_back += 1
-        self._queue.came_back(standing, now=now)
-        log.info("bus=%s meter=%s answers again", self.entry.name, standing.meter.id)

@@ -115,14 +115,14 @@ class PipelinedBus(Bus):
 
     async def _ask(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         """Send the question; what comes of it is dealt with when it lands."""
-        if run.ask is None and not self._start(run):
+        if run.ask is None and not self._course.start(run, loop.time()):
             return
         standing, ask = run.standing, run.ask
         assert ask is not None
         now = loop.time()
         if ask in self._flights:  # the same number, after 65,535 questions: wait for the other
             standing.quiet_until = now + standing.meter.timeout_s(ask)
-            self._requeue(run)
+            self._course.requeue(run)
             return
         meter = standing.meter
         # A far end that asks its meters one by one answers the last of them after all the others.
@@ -159,13 +159,13 @@ class PipelinedBus(Bus):
             if flight.began < self._answered_at:  # on its way already when that came: the far end can do it
                 self._dropped = 0
             self._answered_at = now
-            self._answered(run, answer, now)
+            self._course.answered(run, answer, now)
             return
         self.port.counters.silences += 1
         self.account.asked(began=flight.began, ended=now, gap_s=0.0, wire_s=None)
         if flight.company and not standing.silent:
             self._drop(now)
-        self._unanswered(run, Silence(), began=flight.began, ended=now, now=now, live=flight.live)
+        self._course.unanswered(run, Silence(), began=flight.began, ended=now, now=now, live=flight.live)
 
     def _drop(self, now: float) -> None:
         """A far end that handles one question at a time leaves the others unanswered."""
@@ -185,5 +185,5 @@ class PipelinedBus(Bus):
     def _ground(self, now: float) -> None:
         """Nothing more comes of what is on its way."""
         for flight in self._flights.ground():
-            self._uncertain(flight.run.standing, now)
-            self._requeue(flight.run)
+            self._course.uncertain(flight.run.standing, now)
+            self._course.requeue(flight.run)

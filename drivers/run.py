@@ -161,8 +161,8 @@ class Run:
             if self.replies == 1:
                 self.started_at, self.first_reply = answer.sent_at, now
             self.read_at = answer.ended_at
-            if self.ask is not None:
-                self._answers.append((self.ask.wants, answer.ended_at))
+            assert self.ask is not None
+            self._answers.append((self.ask.wants, answer.ended_at))
         elif not (isinstance(answer, Garbled) and answer.too_long):
             self.unanswered += 1
             self._given_up += 1
