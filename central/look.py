@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from central.sinks import POSTGRESQL, SQLITE
+from central.sinks import NO_PSYCOPG, POSTGRESQL, SQLITE
 from central.sinks.base import SinkAway, SinkUnfit
 from central.sinks.sql import SCHEMA_VERSION
 
@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 2_000
 
 
 class Look(Protocol):
-    """A database that is only read."""
+    """A database that is only read, all of it as it was at one moment."""
 
     def rows(self, statement: str, arguments: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
         """What a SELECT finds, a few rows at a time. Raises SinkAway."""
@@ -53,7 +53,10 @@ class _SqliteLook:
 def looking(database: str) -> Iterator[Look]:
     """The database as in central.toml. Raises SinkAway when it is not there, SinkUnfit when it is something else."""
     if database.startswith(POSTGRESQL):
-        from central.sinks.postgres_look import postgres_look
+        try:
+            from central.sinks.postgres_look import postgres_look
+        except ModuleNotFoundError as error:
+            raise SinkUnfit(NO_PSYCOPG) from error
 
         with postgres_look(database) as look:
             yield look
@@ -62,7 +65,9 @@ def looking(database: str) -> Iterator[Look]:
     if not path.exists():
         raise SinkAway(f"{path}: no central database there; `meterwire central run` makes it")
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
                 raise SinkUnfit(f"{path}: expected central tables of version {SCHEMA_VERSION}, got {version}")

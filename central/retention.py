@@ -32,6 +32,8 @@ class Dropped(NamedTuple):
 def drop_before(database: str, day: date) -> Dropped:
     """Drop all readings with stamps before this UTC day. Raises SinkAway and SinkUnfit."""
     if database.startswith(POSTGRESQL):
+        with looking(database):
+            pass  # it is there, and of this version: nothing is made here
         from central.sinks.postgres import PostgresSink
 
         sink = PostgresSink(database)

@@ -5,6 +5,7 @@ from pathlib import Path
 from central.sinks.base import Sink, SinkUnfit
 
 SQLITE, POSTGRESQL = "sqlite:///", "postgresql://"
+NO_PSYCOPG = "PostgreSQL: the package psycopg is not installed; see requirements/central.txt"
 
 
 def open_sink(database: str) -> Sink:
@@ -20,7 +21,7 @@ def open_sink(database: str) -> Sink:
         try:
             from central.sinks.postgres import PostgresSink
         except ModuleNotFoundError as error:
-            raise SinkUnfit("PostgreSQL: the package psycopg is not installed; see requirements/central.txt") from error
+            raise SinkUnfit(NO_PSYCOPG) from error
 
         return PostgresSink(database)
     raise ValueError(f"expected {SQLITE}PATH or {POSTGRESQL}USER@HOST/DATABASE, got {database!r}")

@@ -7,14 +7,15 @@ attached to it, which stops nobody who lands at the time.
 """
 
 import re
+import time
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
-from central.sinks.base import SinkRefuses
+from central.sinks.base import SinkAway, SinkRefuses
 
 DAY_MS: Final = 86_400_000
 AHEAD: Final = 3
@@ -23,6 +24,10 @@ DAYS_MAX: Final = 100
 """Days for which one batch may have partitions made: a batch of more is refused, and comes again in halves."""
 LOCK: Final = 0x6D77_7364
 """Advisory lock under which partitions are made and dropped."""
+DROP_WAITS_MS: Final = 500
+"""How long a drop, and with it all who land, waits for those who read."""
+DROP_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Between its attempts."""
 _EPOCH = date(1970, 1, 1)
 _OLDEST = (date(2000, 1, 1) - _EPOCH).days
 _AFTER = (date(2100, 1, 1) - _EPOCH).days
@@ -79,22 +84,39 @@ class Partitions:
         self._days.update(days)
 
     def drop(self, connection: psycopg.Connection[Any], before: date) -> list[str]:
-        """Drop the partitions that hold only stamps before this UTC day; their names. The caller has a transaction."""
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        """Drop the partitions that hold only stamps before this UTC day; their names. Raises SinkAway.
+
+        One after the other, each in a transaction of its own: a drop waits for all who read or land, and whoever comes
+        after it waits for the drop. Where somebody reads on (an export), it gives way, and tries again.
+        """
         self.read(connection)
         limit = (before - _EPOCH).days
         names = [day_name(day) for day in sorted(self._days) if day < limit]
         if _OLDEST < self._first <= limit:
             names.insert(0, "reading_before")
-        for name in names:
-            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
-        if "reading_before" in names:
-            connection.execute(
-                "CREATE TABLE reading_before PARTITION OF reading FOR VALUES FROM (MINVALUE)"
-                " TO ('2000-01-01 00:00:00+00')"
-            )
+        for number, name in enumerate(names):
+            if not any(_dropped(connection, name, pause_s) for pause_s in (*DROP_PAUSES_S, 0)):
+                raise SinkAway(f"PostgreSQL: {name}: somebody reads for too long; {number} of {len(names)} dropped")
         self.read(connection)
         return names
+
+
+def _dropped(connection: psycopg.Connection[Any], name: str, pause_s: float) -> bool:
+    """Whether it could be dropped at once; if not, so long is waited."""
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            connection.execute(f"SET LOCAL lock_timeout = {DROP_WAITS_MS}".encode())
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)))
+            if name == "reading_before":
+                connection.execute(
+                    "CREATE TABLE reading_before PARTITION OF reading FOR VALUES FROM (MINVALUE)"
+                    " TO ('2000-01-01 00:00:00+00')"
+                )
+    except errors.LockNotAvailable:
+        time.sleep(pause_s)
+        return False
+    return True
 
 
 def _day(digits: str) -> date:

@@ -252,16 +252,18 @@ class PostgresSink(SqlSink):
             cursor.execute(_CLOSE, columns)
 
     def drop_before(self, day: date) -> list[str]:
-        """Drop the partitions of all UTC days before this one, and what else is of those days; their names."""
+        """Drop what is of UTC days before this one: slots, gaps and conflicts, then the partitions; their names.
+
+        Workers land meanwhile. Raises SinkAway: what was dropped by then stays so, and the rest may be tried again.
+        """
         before = datetime(day.year, day.month, day.day, tzinfo=UTC)
         with self._errors():
             connection = self._connected()
-            with connection.transaction():
-                connection.execute("SET LOCAL statement_timeout = 0")
-                names = self._partitions.drop(connection, day)
-                for table, column in (("conflict", "stamp"), ("filled_slot", "slot"), ("gap", "slot")):
+            for table, column in (("conflict", "stamp"), ("filled_slot", "slot"), ("gap", "slot")):
+                with connection.transaction():
+                    connection.execute("SET LOCAL statement_timeout = 0")
                     connection.execute(f"DELETE FROM {table} WHERE {column} < %s".encode(), (before,))
-        return names
+            return self._partitions.drop(connection, day)
 
     def close(self) -> None:
         """Give the connection up."""

@@ -1,7 +1,7 @@
 """What the sinks have in common: one set of statements, in the SQL that SQLite and PostgreSQL share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Any
@@ -330,20 +330,7 @@ class SqlSink(AskingSink, ABC):
         self, *, meter: str | None = None, since: int = 0, until: int | None = None, closed: bool = True
     ) -> Iterator[GapRow]:
         """See Sink."""
-        conditions, arguments = ["slot >= ?"], [self._time(since)]
-        if until is not None:
-            conditions.append("slot < ?")
-            arguments.append(self._time(until))
-        if meter is not None:
-            conditions.append("meter = ?")
-            arguments.append(meter)
-        if not closed:
-            conditions.append("closed_at IS NULL")
-        rows = self._all(
-            "SELECT meter, task, slot, fault, detail, opened_at, closed_at FROM gap"
-            f" WHERE {' AND '.join(conditions)} ORDER BY meter, slot, task",
-            tuple(arguments),
-        )
+        rows = self._all(*select_gaps(self._time, meter=meter, since=since, until=until, closed=closed))
         for name, task, slot, fault, detail, opened_at, closed_at in rows:
             yield GapRow(name, task, self._at(slot), fault, detail, self._at(opened_at), self._ms(closed_at))
 
@@ -361,6 +348,24 @@ class SqlSink(AskingSink, ABC):
         with self._reading() as cursor:
             cursor.execute(self._sql(statement), arguments)
             return list(cursor.fetchall())
+
+
+def select_gaps(
+    time: Callable[[int], object], *, meter: str | None, since: int, until: int | None, closed: bool
+) -> tuple[str, tuple[object, ...]]:
+    """The statement for rows of GapRow, and its arguments; time: as the database's driver takes one."""
+    conditions: list[str] = ["slot >= ?"]
+    arguments: list[object] = [time(since)]
+    if until is not None:
+        conditions.append("slot < ?")
+        arguments.append(time(until))
+    if meter is not None:
+        conditions.append("meter = ?")
+        arguments.append(meter)
+    if not closed:
+        conditions.append("closed_at IS NULL")
+    columns, where = ", ".join(GapRow._fields), " AND ".join(conditions)
+    return f"SELECT {columns} FROM gap WHERE {where} ORDER BY meter, slot, task", tuple(arguments)
 
 
 def _number(arrival: Arrival) -> tuple[str, int, int]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -260,13 +261,24 @@ def test_old_days_are_dropped_when_told_so_and_stay_dropped(filled: Path) -> Non
     sink.close()
 
 
-@pytest.mark.parametrize(
-    "command", [["kpi"], ["export", *SPAN], ["letters"], ["drop", "--before", "2026-01-01", "--yes"]]
-)
-def test_looking_makes_no_database(tmp_path: Path, command: list[str]) -> None:
-    file = tmp_path / "central.toml"
-    file.write_text(
-        '[broker]\nurl = "mqtt://127.0.0.1:1"\n[database]\nurl = "sqlite:///central.db"\n', encoding="utf-8"
-    )
-    assert invoke(command[0], "-c", file, *command[1:]).exit_code == 3
+LOOKING = [["gaps"], ["kpi"], ["export", *SPAN], ["letters"], ["drop", "--before", "2026-01-01"],
+           ["drop", "--before", "2026-01-01", "--yes"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_looking_makes_no_tables(file: Path, tmp_path: Path, command: list[str]) -> None:
+    result = invoke(command[0], "-c", file, *command[1:])
+    assert (result.exit_code, "`meterwire central run` makes" in result.stderr) == (3, True)
     assert not (tmp_path / "central.db").exists()
+    assert invoke(command[0], "-c", file, *command[1:]).exit_code == 3
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_a_missing_package_is_named(tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    for module in ("postgres", "postgres_look"):
+        monkeypatch.delitem(sys.modules, f"central.sinks.{module}", raising=False)
+    file = tmp_path / "central.toml"
+    file.write_text('[broker]\nurl = "mqtt://127.0.0.1:1"\n[database]\nurl = "postgresql://nobody@127.0.0.1:1/none"\n')
+    result = invoke(command[0], "-c", file, *command[1:])
+    assert (result.exit_code, "psycopg is not installed" in result.stderr) == (3, True)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import date, timedelta
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from central.sinks.base import Outcome, ReadingRow, Sink, SinkRefuses
+from central.sinks.base import Outcome, ReadingRow, Sink, SinkAway, SinkRefuses
 from central.sinks.partitions import AHEAD, DAY_MS, DAYS_MAX, day_name
 from central.sinks.postgres import PostgresSink
 from central.sinks.sqlite import SqliteSink
@@ -198,3 +199,24 @@ def test_a_file_of_version_1_is_brought_up(tmp_path: Path) -> None:
     opened.close()
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_a_drop_gives_way_to_who_reads_and_landing_goes_on(
+    postgres: str, sink: PostgresSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink.land(arrival(1, [at(TODAY - 5)]))
+    monkeypatch.setattr("central.sinks.partitions.DROP_PAUSES_S", (0.0,))
+    operator = PostgresSink(postgres)
+    with psycopg.connect(postgres) as reader:
+        reader.execute("SELECT count(*) FROM reading")  # an export that goes on
+        with ThreadPoolExecutor(1) as pool:
+            dropping = pool.submit(operator.drop_before, date(2100, 1, 1))
+            began = time.monotonic()
+            for seq in range(2, 12):
+                assert sink.land(arrival(seq, [at(TODAY)])).outcome is Outcome.LANDED
+            assert time.monotonic() - began < 10.0
+            with pytest.raises(SinkAway, match="somebody reads"):
+                dropping.result()
+    assert operator.drop_before(date(1970, 1, 1) + timedelta(TODAY - 4)) == [day_name(TODAY - 5)]
+    assert {row.stamp // DAY_MS for row in sink.readings()} == {TODAY}
+    operator.close()
