@@ -23,12 +23,13 @@ from cryptography.hazmat.primitives.serialization import (
 from identity import Centre, GatewayIdentity, GatewayTrust, wrapping
 from identity.datakey import open_key_record
 from identity.public import key_id
-from protocols import batch, envelope, messages
+from protocols import batch, cbor, envelope, messages
 from protocols.batch.ints import Runs, write_column
 from protocols.batch.writing import _Body
 from protocols.capture import Capture, Event, Fault, Gap, Quality, Record, Source, TimeState, Value, faulty
 from protocols.envelope import REPLY_SEQ, BatchKind, DataKey
 from protocols.errors import Malformed
+from protocols.manifest import SUM_BELOW, SUM_BYTES, DayPart, MeterDay, TaskDay, term
 from protocols.quantity import BASES, STORES, Kind, Quantity, by_name, variant
 from protocols.suites import HPKE_7_KE, SM4_GCM
 from protocols.topics import bucket, topic
@@ -42,6 +43,7 @@ GATEWAY: Final = "gw-0001"
 EPOCH: Final = (3 << 32) | 0x5EED
 HPKE_WRAP: Final = f"{0xCE28:064x}"
 SLOT: Final = 1_763_683_200_000
+DAY_MS: Final = 86_400_000
 
 
 def build(previous: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +55,8 @@ def build(previous: dict[str, Any]) -> dict[str, Any]:
         kid=bytes.fromhex("0102030405060708"), key=bytes(range(32)), salt=b"salt", epoch=EPOCH, day=20413
     )
     bodies = _bodies(previous.get("bodies", []))
+    account = _account(bodies[2]["records"])
+    sealed = _sealed(data_key, bodies, bytes.fromhex(account["body"]))
     return {
         "about": ABOUT,
         "keys": keys,
@@ -71,8 +75,9 @@ def build(previous: dict[str, Any]) -> dict[str, Any]:
         ],
         "columns": _columns(),
         "bodies": bodies,
-        "sealed": _sealed(data_key, bodies),
-        "signed": _signed(previous.get("signed", []), gateway, centre, data_key),
+        "account": account,
+        "sealed": sealed,
+        "signed": _signed(previous.get("signed", []), gateway, centre, data_key, sealed),
         "algorithms": _algorithms(previous.get("algorithms", {}), gateway, bodies),
         "plain": _plain(),
         "variants": [
@@ -212,11 +217,47 @@ def told(record: Record) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _sealed(data_key: DataKey, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _account(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The account of the day of these records, and the values that its sums are over."""
+    captures = [record for record in records if record["type"] == "capture"]
+    gaps = [record for record in records if record["type"] == "gap"]
+    counted = {
+        (capture["meter"], value["quantity"], capture["stamp"], capture["source"]): plain
+        for capture in captures for value in capture["values"] if (plain := _plainly(value)) is not None
+    }  # fmt: skip
+    days, told_values = [], []
+    for meter in sorted({record["meter"] for record in captures + gaps}):
+        own = {key[1:]: plain for key, plain in counted.items() if key[0] == meter}
+        tasks = sorted({record["task"] for record in captures + gaps if record["meter"] == meter})
+        days.append(MeterDay(
+            meter=meter, values=len(own), total=sum(term(*key, plain) for key, plain in own.items()) % SUM_BELOW,
+            tasks=tuple(
+                TaskDay(task=task, planned=96, captured=_slots(captures, meter, task), gaps=_slots(gaps, meter, task))
+                for task in tasks
+            ),
+        ))  # fmt: skip
+        told_values.append({"meter": meter, "values": [[*key, plain] for key, plain in own.items()],
+                            "sum": days[-1].total.to_bytes(SUM_BYTES, "big").hex()})  # fmt: skip
+    part = DayPart(since=SLOT, until=SLOT + DAY_MS, cut=SLOT + DAY_MS, part=0, parts=1, meters=tuple(days))
+    return {"meters": told_values, "body": part.encode().hex()}
+
+
+def _plainly(value: dict[str, Any]) -> str | None:
+    number: str | None = value["number"]
+    return format(Decimal(number), "f") if number is not None else value["time"] or value["text"]
+
+
+def _slots(records: list[dict[str, Any]], meter: str, task: str) -> int:
+    return len({each["slot"] for each in records if (each["meter"], each["task"]) == (meter, task)} - {None})
+
+
+def _sealed(data_key: DataKey, bodies: list[dict[str, Any]], account: bytes) -> list[dict[str, Any]]:
     found = []
-    captures, events, reply = BatchKind.CAPTURES, BatchKind.EVENTS, BatchKind.REPLY
-    for seq, kind, at in ((1, captures, 1), (2, events, 3), (3, captures, 2), (REPLY_SEQ, reply, 1)):
-        body = bodies[at]["body"]
+    captures, events, reply, manifest = BatchKind.CAPTURES, BatchKind.EVENTS, BatchKind.REPLY, BatchKind.MANIFEST
+    for seq, kind, body in (
+        (1, captures, bodies[1]["body"]), (2, events, bodies[3]["body"]), (3, captures, bodies[2]["body"]),
+        (REPLY_SEQ, reply, bodies[1]["body"]), (REPLY_SEQ + 1, manifest, account.hex()),
+    ):  # fmt: skip
         message = envelope.seal(data_key, gateway=GATEWAY, seq=seq, kind=kind, body=bytes.fromhex(body))
         protected = message[3:20]
         found.append(
@@ -229,8 +270,10 @@ def _sealed(data_key: DataKey, bodies: list[dict[str, Any]]) -> list[dict[str, A
 
 
 def _signed(
-    previous: list[dict[str, Any]], gateway: GatewayIdentity, centre: Centre, data_key: DataKey
-) -> list[dict[str, Any]]:
+    previous: list[dict[str, Any]], gateway: GatewayIdentity, centre: Centre, data_key: DataKey,
+    sealed: list[dict[str, Any]],
+) -> list[dict[str, Any]]:  # fmt: skip
+    inside = {each["kind"]: bytes.fromhex(each["message"]) for each in sealed}
     kept = {each["kind"]: each for each in previous}
     record = messages.KeyRecord(
         gateway=GATEWAY,
@@ -268,10 +311,11 @@ def _signed(
         expires_at=SLOT + 60_000,
     )
     reply = messages.Reply(
-        gateway=GATEWAY, epoch=EPOCH, request=bytes(range(16)), status="failed", detail="silent", sent_at=SLOT + 900
-    )
+        gateway=GATEWAY, epoch=EPOCH, request=bytes(range(16)), status="part", detail="1 of 2", sealed=inside["reply"],
+        sent_at=SLOT + 900,
+    )  # fmt: skip
     manifest = messages.Manifest(
-        gateway=GATEWAY, epoch=EPOCH, day=20413, plan=bytes(32), sealed=b"", sent_at=SLOT + 86_400_000
+        gateway=GATEWAY, epoch=EPOCH, day=20413, plan=bytes(32), sealed=inside["manifest"], sent_at=SLOT + DAY_MS
     )  # fmt: skip
     found = []
     for message, signer in (
@@ -285,8 +329,21 @@ def _signed(
             right = False
         new = old if right else messages.signed(message, kid=signer.kid, sign=signer.sign)
         found.append({"kind": name, "content_type": int(message.KIND), "signer": f"{signer.public.role}_sign",
-                      "payload": message.encode().hex(), "message": new.hex()})  # fmt: skip
+                      "fields": _told(cbor.read(message.encode())), "payload": message.encode().hex(),
+                      "message": new.hex()})  # fmt: skip
     return found
+
+
+def _told(item: object) -> Any:
+    """CBOR as JSON can tell it: bytes in hex."""
+    match item:
+        case bytes():
+            return item.hex()
+        case list():
+            return list(map(_told, item))
+        case dict():
+            return {key: _told(value) for key, value in item.items()}
+    return item
 
 
 def _wrapped(
@@ -297,7 +354,7 @@ def _wrapped(
         old = bytes.fromhex(previous["message"])
         known = GatewayTrust.of(gateway.public)
         try:
-            if open_key_record(old, gateway=GATEWAY, centre=centre, gateways=known) == data_key:
+            if open_key_record(old, gateway=GATEWAY, centre=centre, verify=known.verifier(GATEWAY)) == data_key:
                 return messages.KeyRecord.decode(bytes.fromhex(previous["payload"])).wrapped[0]
         except Malformed:
             previous = None

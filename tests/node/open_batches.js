@@ -11,40 +11,18 @@
 const crypto = require('node:crypto');
 const fs = require('node:fs');
 const path = require('node:path');
-const zlib = require('node:zlib');
 const body = require('./body');
 const cose = require('./cose');
 const quantities = require('./quantities');
+const topics = require('./topics');
 
 const KINDS = { 65001: 'batch', 65002: 'event' };
-
-/** {gateway, name} of a topic from a gateway, or null. */
-function readTopic(topic) {
-  const found = /^mw\/v1\/([0-9a-f]{2})\/([a-z0-9-]{1,32})\/up\/([a-z]+)$/.exec(topic);
-  if (found === null) return null;
-  const [, bucket, gateway, name] = found;
-  if (bucket !== (crc32(Buffer.from(gateway)) & 255).toString(16).padStart(2, '0')) return null;
-  return { gateway, name };
-}
-
-/** CRC-32 as zlib has it: the reader of gzip checks it, but Node.js 20 does not offer it. */
-function crc32(bytes) {
-  return zlib.gzipSync(bytes).subarray(-8).readUInt32LE(0);
-}
-
-function publicKeys(directory, gateway) {
-  const bundle = JSON.parse(fs.readFileSync(path.join(directory, 'trusted', 'gateways', `${gateway}.json`), 'utf8'));
-  if (bundle.meterwire !== 'public-keys/1' || bundle.role !== 'gateway' || bundle.id !== gateway) {
-    throw new Error(`not the public keys of ${gateway}`);
-  }
-  return bundle.sign.map((pem) => crypto.createPublicKey(pem));
-}
 
 function main(directory, vectors) {
   const wrapKey = crypto.createPrivateKey(fs.readFileSync(path.join(directory, 'wrap.key')));
   const names = quantities.namer(JSON.parse(fs.readFileSync(vectors, 'utf8')));
   const lines = fs.readFileSync(path.join(directory, 'messages.jsonl'), 'utf8').trimEnd().split('\n').map(JSON.parse);
-  const messages = lines.map(({ topic, payload }) => ({ on: readTopic(topic), payload: Buffer.from(payload, 'hex') }));
+  const messages = lines.map(({ topic, payload }) => ({ on: topics.read(topic), payload: Buffer.from(payload, 'hex') }));
   const dataKeys = new Map();
   const seen = new Set();
   let refused = 0;
@@ -59,7 +37,7 @@ function main(directory, vectors) {
     }
   };
   each(new Set(['key']), ({ gateway }, payload) => {
-    const key = cose.dataKey(payload, publicKeys(directory, gateway), wrapKey, gateway);
+    const key = cose.dataKey(payload, topics.publicKeys(directory, 'gateway', gateway), wrapKey, gateway);
     dataKeys.set(`${gateway} ${key.kid}`, key);
   });
   each(new Set(['batch', 'event']), ({ gateway, name }, payload) => {

@@ -1,7 +1,9 @@
 """docs/wire-vectors.json stays true: the code gives it, and takes it."""
 
 import json
+import re
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from protocols.batch.codes import KINDS as KINDS_OF
 from protocols.batch.ints import Reader, Runs
 from protocols.capture import Record
 from protocols.envelope import BatchKind, DataKey, SignedKind
+from protocols.manifest import DayPart
 from protocols.suites import contents
 from tests import wire_reader, wire_vectors
 from tests.records import RECORDS, reference_load, series
@@ -85,7 +88,7 @@ def test_a_batch_of_the_file_opens_with_the_other_algorithms(vectors: dict[str, 
     wrap = wire_vectors._p256(part["centre_wrap_p256"])
     centre = replace(Centre.of(wire_vectors._p256(keys["centre_sign"]), wrap), accepted=contents(["aes", "sm"]))
     known = GatewayTrust.of(GatewayIdentity.of(GATEWAY, wire_vectors._p256(keys["gateway_sign"])).public)
-    key = open_key_record(bytes.fromhex(part["key"]), gateway=GATEWAY, centre=centre, gateways=known)
+    key = open_key_record(bytes.fromhex(part["key"]), gateway=GATEWAY, centre=centre, verify=known.verifier(GATEWAY))
     assert key.key.hex() == part["data_key"]
     message = bytes.fromhex(part["message"])
     assert message[:11].hex().upper() == "D08355A3013A000101D003"
@@ -103,7 +106,20 @@ def test_every_signed_message_of_the_file_verifies(vectors: dict[str, Any], data
         assert found.encode().hex() == signed["payload"]
     record = bytes.fromhex(vectors["signed"][0]["message"])
     known = GatewayTrust.of(gateway.public)
-    assert open_key_record(record, gateway=GATEWAY, centre=centre, gateways=known) == data_key
+    assert open_key_record(record, gateway=GATEWAY, centre=centre, verify=known.verifier(GATEWAY)) == data_key
+
+
+def test_the_sums_of_the_file_are_those_of_the_page(vectors: dict[str, Any]) -> None:
+    """By the words of section 4 alone, and by the house."""
+    account = DayPart.decode(bytes.fromhex(vectors["account"]["body"]))
+    for meter, day in zip(vectors["account"]["meters"], account.meters, strict=True):
+        total = 0
+        for quantity, stamp, source, value in meter["values"]:
+            whole = re.sub(r"\.?0*$", "", value) if "." in value else value
+            text = f"{quantity}\n{stamp}\n{source}\n{'0' if whole == '-0' else whole}"
+            total += int.from_bytes(sha256(text.encode()).digest()[:8], "big")
+        assert (total % 2**64).to_bytes(8, "big").hex() == meter["sum"] == day.total.to_bytes(8, "big").hex()
+        assert (day.meter, day.values) == (meter["meter"], len(meter["values"]))
 
 
 def test_the_page_about_the_wire_names_every_part_of_the_file(vectors: dict[str, Any]) -> None:

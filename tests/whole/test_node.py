@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from central.landing import Landing
@@ -21,7 +21,7 @@ from gateway.memory_session import MemoryBroker
 from identity.centre import Centre, GatewayTrust
 from identity.gateway import CentreTrust, GatewayIdentity
 from protocols.envelope import REPLY_SEQ
-from protocols.topics import topic
+from protocols.topics import DOWN, topic
 from simulators import virtual
 from simulators.describe import BusPlan, MeterGroup, SitePlan
 from simulators.virtual import now_ms
@@ -32,7 +32,7 @@ from tests.substitution import required_as_root
 from tests.wire_vectors import FILE, told
 from tests.wire_vectors import GATEWAY as WRITTEN
 
-PROGRAM = Path(__file__).parents[1] / "node" / "open_batches.js"
+PROGRAMS = Path(__file__).parents[1] / "node"
 NODE = shutil.which("node")
 TASKS = (
     TaskEntry(name="curve", every_s=900, items=("voltage.a", "current.a", "energy.active.import.t1", "frequency")),
@@ -50,20 +50,24 @@ def node() -> None:
         pytest.skip("needs nodejs (Debian)")
 
 
-def opened(directory: Path, messages: Sequence[Message]) -> tuple[int, list[dict[str, Any]], str]:
+def opened(
+    directory: Path, messages: Sequence[Message], *, program: str = "open_batches.js"
+) -> tuple[int, list[dict[str, Any]], str]:
     """What the program makes of these messages with the keys in the directory: exit code, records, complaints."""
     lines = [json.dumps({"topic": on, "payload": payload.hex()}) for on, payload in messages]
     (directory / "messages.jsonl").write_text("\n".join(lines) + "\n")
     assert NODE is not None
-    done = subprocess.run([NODE, PROGRAM, directory, FILE], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [NODE, PROGRAMS / program, directory, FILE], capture_output=True, text=True, check=False, timeout=60
+    )
     return done.returncode, list(map(json.loads, done.stdout.splitlines())), done.stderr
 
 
-def believe(directory: Path, bundle: bytes, gateway: str) -> None:
+def believe(directory: Path, bundle: bytes, whose: str, role: str = "gateways") -> None:
     """As `meterwire keys trust` does it at a centre."""
-    known = directory / "trusted" / "gateways"
+    known = directory / "trusted" / role
     known.mkdir(parents=True, exist_ok=True)
-    (known / f"{gateway}.json").write_bytes(bundle)
+    (known / f"{whose}.json").write_bytes(bundle)
 
 
 class Live:
@@ -171,12 +175,22 @@ def test_it_believes_no_message_in_which_a_bit_was_flipped(live: Live, name: str
         assert (code, records) == (1, []), at
 
 
-def test_it_reads_every_batch_of_the_vectors(tmp_path: Path) -> None:
-    vectors = json.loads(FILE.read_text())
-    wrap = load_der_private_key(bytes.fromhex(vectors["keys"]["centre_wrap_pkcs8"]), None)
+@pytest.fixture
+def vectors(tmp_path: Path) -> dict[str, Any]:
+    """Those of the page; their keys lie in the directory of the test."""
+    loaded: dict[str, Any] = json.loads(FILE.read_text())
+    wrap = load_der_private_key(bytes.fromhex(loaded["keys"]["centre_wrap_pkcs8"]), None)
     (tmp_path / "wrap.key").write_bytes(wrap.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    gateway = ec.derive_private_key(int(vectors["keys"]["gateway_sign"], 16), ec.SECP256R1())
+    gateway, centre = (
+        ec.derive_private_key(int(loaded["keys"][f"{role}_sign"], 16), ec.SECP256R1()) for role in ("gateway", "centre")
+    )
     believe(tmp_path, GatewayIdentity.of(WRITTEN, gateway).public.encode(), WRITTEN)
+    assert isinstance(wrap, rsa.RSAPrivateKey)
+    believe(tmp_path, Centre.of(centre, wrap).public.encode(), "centre", "centres")
+    return loaded
+
+
+def test_it_reads_every_batch_of_the_vectors(tmp_path: Path, vectors: dict[str, Any]) -> None:
     messages = [(topic(WRITTEN, "up", "key"), bytes.fromhex(vectors["signed"][0]["message"]))]
     wanted: list[dict[str, Any]] = []
     records_of = {each["body"]: each["records"] for each in vectors["bodies"]}
@@ -189,6 +203,46 @@ def test_it_reads_every_batch_of_the_vectors(tmp_path: Path) -> None:
     code, records, complaints = opened(tmp_path, messages)
     assert (code, complaints) == (0, "")
     assert records == list(map(plainly, wanted))
+
+
+def signed_messages(vectors: dict[str, Any]) -> list[Message]:
+    """All that are signed, each on its topic."""
+    return [
+        (topic(WRITTEN, "down" if each["kind"] in DOWN else "up", each["kind"]), bytes.fromhex(each["message"]))
+        for each in vectors["signed"]
+    ]
+
+
+def test_it_reads_every_other_message_of_the_vectors(tmp_path: Path, vectors: dict[str, Any]) -> None:
+    plain = [(topic(WRITTEN, "up", name), told.encode()) for name, told in vectors["plain"].items()]
+    code, told_messages, complaints = opened(
+        tmp_path, [*signed_messages(vectors), *plain], program="read_messages.js"
+    )  # fmt: skip
+    assert (code, complaints) == (0, "")
+    told_of = {each.pop("on"): each for each in told_messages}
+    assert set(told_of) == {each["kind"] for each in vectors["signed"]} | set(vectors["plain"])
+    contents = {name: told_of[name].pop("content") for name in ("reply", "manifest")}
+    for each in vectors["signed"]:
+        assert [1, *told_of[each["kind"]].values()] == each["fields"], each["kind"]
+    for name, text in vectors["plain"].items():
+        wanted = json.loads(text)
+        assert told_of[name] == wanted | {"epoch": str(wanted["epoch"])}
+    bodies = {each["body"]: each["records"] for each in vectors["bodies"]}
+    sealed = {each["kind"]: each["body"] for each in vectors["sealed"]}
+    assert contents["reply"] == list(map(plainly, bodies[sealed["reply"]]))
+    assert [(meter, total) for meter, _, total, _ in contents["manifest"][6]] == [
+        (each["meter"], each["sum"]) for each in vectors["account"]["meters"]
+    ]
+
+
+def test_it_believes_no_message_of_the_other_side_or_on_another_topic(tmp_path: Path, vectors: dict[str, Any]) -> None:
+    names = ["key", "hello", "reply", "manifest", *DOWN]
+    elsewhere = [
+        (topic(WRITTEN, "down" if name in DOWN else "up", name), message)
+        for on, message in signed_messages(vectors) for name in names if not on.endswith(name)
+    ]  # fmt: skip
+    code, told_messages, complaints = opened(tmp_path, elsewhere, program="read_messages.js")
+    assert (code, told_messages, complaints.count("\n")) == (1, [], len(elsewhere))
 
 
 @pytest.mark.parametrize("wrap", ["rsa", "hpke"])
