@@ -105,7 +105,7 @@ TABLES = {
             "Where readings land: sqlite:///PATH (a fourth slash begins an absolute path) or postgresql://USER@HOST/DATABASE."),
     ),
     "report": (
-        Key("zone", zone, "Asia/Shanghai", "The time zone whose days the reports are of."),
+        Key("zone", zone, "Asia/Shanghai", "The time zone whose days the reports are of, and times without an offset."),
     ),
     "broker": (
         Key("url", broker_url, REQUIRED, "The broker: mqtts://host:port, or mqtt://host:port on this machine only."),

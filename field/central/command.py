@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from central.config import worker as read_worker
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
 from field.central import carried, reports, upkeep
-from field.central.options import Moment, config_option, iso, load_site
+from field.central.options import Moment, config_option, instant, iso, load_site
 from field.output import Exit, Output, words
 from field.usage import SpokenGroup
 
@@ -123,12 +124,12 @@ def _open(database: str, stopping: threading.Event) -> "Sink | None":
 @output.command("gaps")
 @config_option
 @click.option("--meter", help="Only of this meter.")
-@click.option(
-    "--since", type=Moment(), default=0, show_default=False, help="Slots from this time on; UTC or with offset."
-)
+@click.option("--since", type=Moment(), help="Slots from this time on; of report.zone, or with offset.")
 @click.option("--until", type=Moment(), help="Slots before this time.")
 @click.option("--all", "closed", is_flag=True, help="Also gaps that a later reading has closed.")
-def gaps(out: Output, file: Path, meter: str | None, since: int, until: int | None, closed: bool) -> Exit:
+def gaps(
+    out: Output, file: Path, meter: str | None, since: datetime | None, until: datetime | None, closed: bool
+) -> Exit:
     """List the slots for which there is no reading, each with its reason.
 
     Example: meterwire central gaps -c central.toml --since 2026-05-03 --json
@@ -141,6 +142,7 @@ def gaps(out: Output, file: Path, meter: str | None, since: int, until: int | No
     site = load_site(out, file)
     if site is None:
         return Exit.USAGE
+    first, last = instant(since, site) if since else 0, instant(until, site) if until else None
     try:
         found = [
             {
@@ -149,7 +151,7 @@ def gaps(out: Output, file: Path, meter: str | None, since: int, until: int | No
                 "opened_at": iso(row.opened_at),
                 "closed_at": iso(row.closed_at),
             }
-            for row in find(site.database, meter=meter, since=since, until=until, closed=closed)
+            for row in find(site.database, meter=meter, since=first, until=last, closed=closed)
         ]
     except (SinkAway, SinkUnfit) as error:
         out.wrong(str(error))

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -24,21 +25,26 @@ def load_site(out: Output, file: Path) -> CentralSite | None:
         return None
 
 
-class Moment(click.ParamType[int]):
-    """An ISO date or time; UTC where it names no offset."""
+class Moment(click.ParamType[datetime]):
+    """An ISO date or time, with an offset or without one: see `instant`."""
 
     name = "time"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
             return value
         try:
-            moment = datetime.fromisoformat(str(value))
+            return datetime.fromisoformat(str(value))
         except ValueError:
             self.fail(
                 f"expected a date or time such as 2026-05-03 or 2026-05-03T10:15+08:00, got {value!r}", param, ctx
             )
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def instant(moment: datetime, site: CentralSite) -> int:
+    """UTC milliseconds; a time without an offset is of `report.zone`, as the days of reports are."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(site.zone))
+    return int(aware.timestamp() * 1000)
 
 
 class Day(click.ParamType[date]):

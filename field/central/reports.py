@@ -11,7 +11,7 @@ import click
 
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
-from field.central.options import Day, Moment, config_option, load_site
+from field.central.options import Day, Moment, config_option, instant, load_site
 from field.output import Exit, Output
 
 ACCOUNTS_ZH = {"agrees": "一致", "differs": "不一致", "none": "无"}
@@ -84,12 +84,12 @@ def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str) -
 @click.option("--format", "form", type=click.Choice(["csv", "parquet", "cim"]), default="csv", show_default=True,
               help="What to write; cim is MeterReadings of IEC 61968-9 in JSON.")  # fmt: skip
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Where to; by default standard output.")
-@click.option("--since", type=Moment(), required=True, help="Readings from this time on; UTC or with offset.")
+@click.option("--since", type=Moment(), required=True, help="Readings from this time on; of report.zone, or with offset.")
 @click.option("--until", type=Moment(), required=True, help="Readings before this time.")
 @click.option("--meter", help="Only of this meter.")
 @click.option("--quantity", "quantities", multiple=True, help="Only this quantity; may be given again.")
 def export(
-    out: Output, file: Path, form: str, target: Path | None, since: int, until: int, meter: str | None,
+    out: Output, file: Path, form: str, target: Path | None, since: datetime, until: datetime, meter: str | None,
     quantities: tuple[str, ...],
 ) -> Exit:  # fmt: skip
     """Write readings for other systems: CSV, Parquet, or CIM MeterReadings as JSON.
@@ -111,7 +111,7 @@ def export(
     if target is None and (out.as_json or form == "parquet"):
         out.error("--output is needed here", "此处需要 --output")
         return Exit.USAGE
-    wanted = Wanted(since=since, until=until, meter=meter, quantities=quantities)
+    wanted = Wanted(since=instant(since, site), until=instant(until, site), meter=meter, quantities=quantities)
     part = None if target is None else target.with_name(f"{target.name}.part")
     try:
         with looking(site.database) as look, ExitStack() as stack:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import click
@@ -12,7 +12,7 @@ from central.connection import BrokerAway
 from central.sinks import open_sink
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
-from field.central.options import Day, Moment, config_option, iso, load_site
+from field.central.options import Day, Moment, config_option, instant, iso, load_site
 from field.output import Exit, Output, words
 from identity.centre import Centre, GatewayTrust
 from identity.files import IdentityError
@@ -29,13 +29,13 @@ STATUS_ZH = {"done": "完成", "part": "部分完成", "failed": "失败", "expi
 @click.argument("action", type=click.Choice(["read_now", "send_again"]))
 @click.option("--meter", help="read_now: the meter.")
 @click.option("--item", "items", multiple=True, help="read_now: a quantity; may be given again.")
-@click.option("--since", type=Moment(), help="send_again: from this time on; UTC or with offset.")
+@click.option("--since", type=Moment(), help="send_again: from this time on; of report.zone, or with offset.")
 @click.option("--until", type=Moment(), help="send_again: before this time.")
 @click.option("--wait", "wait_s", type=click.FloatRange(1, 600), default=WAIT_S, show_default=True,
               help="Seconds to wait for the answer.")  # fmt: skip
 def request(
-    out: Output, file: Path, gateway: str, action: str, meter: str | None, items: tuple[str, ...], since: int | None,
-    until: int | None, wait_s: float,
+    out: Output, file: Path, gateway: str, action: str, meter: str | None, items: tuple[str, ...],
+    since: datetime | None, until: datetime | None, wait_s: float,
 ) -> Exit:  # fmt: skip
     """Ask a gateway, signed by the centre: read a meter now, or send what it has of a time once more.
 
@@ -59,10 +59,11 @@ def request(
             return Exit.USAGE
         arguments = {"meter": meter, "items": ";".join(items)}
     else:
-        if since is None or until is None or since >= until or meter is not None or items:
+        span = [instant(moment, site) for moment in (since, until) if moment is not None]
+        if len(span) < 2 or span[0] >= span[1] or meter is not None or items:
             out.error("send_again needs --since before --until", "send_again 需要 --since，且早于 --until")
             return Exit.USAGE
-        arguments = {"since": since, "until": until}
+        arguments = {"since": span[0], "until": span[1]}
     try:
         centre, gateways = Centre.load(site.keys), GatewayTrust.load(site.keys)
         if GATEWAY_ID.fullmatch(gateway) is None or gateways.find(gateway) is None:

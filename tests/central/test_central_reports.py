@@ -175,8 +175,14 @@ def test_readings_are_chosen(readings: Path, tmp_path: Path, options: list[str],
 
 
 def test_the_end_of_the_span_is_not_in_it(readings: Path) -> None:
-    result = invoke("export", "-c", readings, "--since", "2026-05-02", "--until", "2026-05-02T16:00")
+    result = invoke("export", "-c", readings, "--since", "2026-05-02", "--until", "2026-05-03")
     assert len(result.output.splitlines()) == 1
+
+
+def test_a_day_is_one_of_the_utility(readings: Path) -> None:
+    result = invoke("export", "-c", readings, "--since", "2026-05-03", "--until", "2026-05-04")
+    assert result.output == invoke("export", "-c", readings, *SPAN).output
+    assert len(result.output.splitlines()) == 5
 
 
 def test_cim_meter_readings_have_types_qualities_and_intervals(readings: Path) -> None:

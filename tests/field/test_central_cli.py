@@ -221,7 +221,7 @@ def test_gaps_are_listed_with_their_reasons(holed: Path) -> None:
     [
         (["--all"], [("m-1", "20:30"), ("m-2", "20:30"), ("m-2", "20:45")]), (["--meter", "m-1"], []),
         (["--all", "--meter", "m-1"], [("m-1", "20:30")]), (["--since", "2026-05-29T04:45+08:00"], [("m-2", "20:45")]),
-        (["--until", "2026-05-28T20:45"], [("m-2", "20:30")]), (["--since", "2026-05-29"], []),
+        (["--until", "2026-05-29T04:45"], [("m-2", "20:30")]), (["--since", "2026-05-30"], []),
     ],
 )  # fmt: skip
 def test_gaps_are_chosen_by_meter_and_time(holed: Path, options: list[str], slots: list[tuple[str, str]]) -> None:
