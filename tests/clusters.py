@@ -9,7 +9,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty
 from typing import Final
@@ -56,7 +56,8 @@ class Cluster(ABC):
     def kill_node(self, node: int) -> None:
         """SIGKILL: the node and whatever it started."""
         process = self._processes.pop(node)
-        os.killpg(process.pid, 9)
+        with suppress(ProcessLookupError):  # it has ended by itself, which is told elsewhere
+            os.killpg(process.pid, 9)
         process.wait()
 
     def forget(self) -> None:
