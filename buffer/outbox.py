@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 import apsw
 
 from buffer import account, recovery, rekey, retention, sealing
+from buffer.doubt import Doubt
 from buffer.errors import OutboxError, StoreDamaged
 from buffer.opening import LOCK_NAME, hold, open_sound
 from buffer.rows import GAP, PLANNED, EventRow, Row, to_row
@@ -73,7 +74,8 @@ class Outbox:
         self._writer = make_writer(writer)
         self._lock = lock
         self._reader: apsw.Connection | None = None
-        self._reader_of: Path | None = None
+        self._reader_of: tuple[Path, int] | None = None
+        self._doubt = Doubt()
         self._closed = False
         self._group: _Group | None = None
         self._committing: _Group | None = None
@@ -456,12 +458,13 @@ class Outbox:
         self._refuse_closed()
         if self._inline:
             return self._store.run(work)
-        with translated(self._store.path):
-            if self._reader_of != self._store.path:
+        # What the writer had to open anew may be another file under the same name: a disk that was mounted again.
+        of = self._store.path, self._store.counters["reopened"]
+        with self._doubt.translated(of[0]):
+            if self._reader_of != of:
                 self._close_reader()
             if self._reader is None:
-                self._reader_of = self._store.path
-                self._reader = open_reader(self._reader_of)
+                self._reader_of, self._reader = of, open_reader(of[0])
             try:
                 return work(self._reader)
             except apsw.Error:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 import apsw
 
 from buffer.ballast import Ballast
+from buffer.doubt import Doubt
 from buffer.errors import OutboxError, StoreDamaged, StoreFailed, StoreFull
 from buffer.rows import EventRow, Row
 from buffer.sqlite import abandon, integers, pragma, transaction, translated
@@ -125,6 +126,7 @@ class Store:
         """The lowest unsettled number of this epoch in the file that was left."""
         self._failures = 0
         """Jobs in a row that the disk failed."""
+        self._doubt = Doubt()
         self._classes = classes
         self._connection: apsw.Connection | None = None
         self._lost = ""
@@ -157,7 +159,7 @@ class Store:
     def run(self, work: Callable[[apsw.Connection], T], *, appending: bool = False) -> T:
         """Do a job, once more after room was made where there was none. Raises OutboxError; nothing is written then."""
         try:
-            with translated(self.path):
+            with self._doubt.translated(self.path):
                 result = self._try(work, appending)
         except (StoreFailed, StoreDamaged) as error:
             self.counters["disk_errors"] += 1

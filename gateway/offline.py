@@ -30,9 +30,16 @@ class CarriedReceipts:
     async def run(self) -> None:
         """For ever. Raises OutboxError."""
         while True:
-            for path in sorted(self._directory.glob(f"*{transfer.SUFFIXES['down']}")):
+            for path in self._found():
                 await self._take(path)
             await asyncio.sleep(ROUND_S)
+
+    def _found(self) -> list[Path]:
+        try:
+            return sorted(self._directory.glob(f"*{transfer.SUFFIXES['down']}"))
+        except OSError as error:  # a disk that fails just now
+            log.warning("carried receipts not looked for detail=%r", str(error))
+            return []
 
     async def _take(self, path: Path) -> None:
         try:

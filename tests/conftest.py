@@ -8,9 +8,12 @@ import pytest
 
 from tests.broker import broker, certificates, mosquitto, tls_broker
 from tests.postgres import postgres, postgres_cluster
+from tests.real_disk import real_disks
 from tests.substitution import SUBSTITUTED, substituted
 
-__all__ = ["broker", "certificates", "mosquitto", "postgres", "postgres_cluster", "substituted", "tls_broker"]
+__all__ = [
+    "broker", "certificates", "mosquitto", "postgres", "postgres_cluster", "real_disks", "substituted", "tls_broker",
+]  # fmt: skip
 
 NO_SKIP = os.environ.get("MW_NO_SKIP") == "1"
 

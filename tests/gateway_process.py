@@ -3,8 +3,10 @@
 A control has to lose data where the real gateway loses nothing.
 """
 
+import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -12,6 +14,8 @@ import buffer.sqlite
 import gateway.daemon
 from field.main import main
 from gateway.commands import Commands, _Answer
+from gateway.intake import AWAY_PAUSE_S, Intake
+from protocols.capture import Record
 
 
 def settle_on_puback() -> None:
@@ -34,7 +38,19 @@ def sync_normal() -> None:
     defaults["synchronous"] = "NORMAL"
 
 
-CHANGES = {change.__name__: change for change in (settle_on_puback, sync_normal)}
+def forget_refused() -> None:
+    """What the store refuses is gone, as where a reading goes from the wire straight to a file."""
+    accept = Intake.accept
+
+    async def once(self: Intake, records: Sequence[Record], *, urgent: bool = False) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AWAY_PAUSE_S / 2):
+                await accept(self, records, urgent=urgent)
+
+    cast(Any, Intake).accept = once
+
+
+CHANGES = {change.__name__: change for change in (settle_on_puback, sync_normal, forget_refused)}
 
 if __name__ == "__main__":
     CHANGES[sys.argv.pop(1)]()

@@ -19,7 +19,7 @@ from config.model import TaskEntry, UplinkEntry
 from field.chain import Installation
 from field.main import main
 from field.offline import write_whole
-from gateway.offline import DIRECTORY, ROUND_S
+from gateway.offline import DIRECTORY, ROUND_S, CarriedReceipts
 from gateway.sealer import Sealer
 from identity.gateway import CentreTrust, GatewayIdentity
 from protocols import transfer
@@ -242,3 +242,18 @@ def test_a_gateway_with_nothing_to_carry_writes_no_file(installed: Installation,
     asyncio.run(make())
     assert run("offline", "export", *site, str(stick)).exit_code == 1
     assert not list(stick.iterdir())
+
+
+async def test_receipts_that_cannot_be_looked_for_just_now_are_looked_for_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that fails a look into its directory; here it is a name that no file system takes."""
+
+    async def settle(payload: bytes) -> None:
+        raise AssertionError(payload)
+
+    taking = asyncio.create_task(CarriedReceipts(tmp_path / ("x" * 300), gateway=GATEWAY, settle=settle).run())
+    await asyncio.sleep(0.05)
+    assert not taking.done()
+    assert "carried receipts not looked for" in caplog.text
+    taking.cancel()

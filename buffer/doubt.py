@@ -1,0 +1,38 @@
+"""Damage, or only a page that the disk failed to read: inside a statement SQLite says "malformed" of both.
+
+Its unix VFS gives a read that ends with EIO as SQLITE_IOERR_CORRUPTFS, and its virtual machine passes that on as
+SQLITE_CORRUPT (SQLite 3.51, os_unix.c seekAndRead, vdbe.c abort_due_to_error).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from buffer.errors import StoreDamaged, StoreFailed
+from buffer.sqlite import translated
+
+
+class Doubt:
+    """What one user of a file has seen of it. Who is told of damage for the first time opens the file anew: a disk that
+    is away then fails openly, and damage is found again."""
+
+    def __init__(self) -> None:
+        self._suspected = False
+
+    @contextmanager
+    def translated(self, path: Path) -> Iterator[None]:
+        """SQLite's errors as ours, where the first damage is a StoreFailed."""
+        try:
+            with translated(path):
+                yield
+        except StoreFailed:
+            self._suspected = False
+            raise
+        except StoreDamaged as error:
+            if self._suspected or not isinstance(error.__cause__, apsw.Error):
+                raise
+            self._suspected = True
+            why = f"a page failed to be read, or is damaged ({error.__cause__})"
+            raise StoreFailed(f"{path}: {why}; nothing was accepted. Check the disk") from error
