@@ -1,4 +1,4 @@
-"""The gateway's disk, a real one, is full, gone or read-only: nothing accepted is lost, and polling keeps its cadence."""
+"""The gateway's disk, a real one, is full, gone or read-only: nothing accepted is lost, and polling goes on in time."""
 
 import os
 from pathlib import Path
