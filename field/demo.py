@@ -123,7 +123,7 @@ def command(out: Output, seconds: int, url: str | None, keep: Path | None) -> Ex
             socket.create_connection((host, port), timeout=5).close()
         except OSError as error:
             reason = words(error)
-            out.error(f"{url}: no broker answers ({reason})", f"{url}：代理没有应答（{out.told(reason)}）")
+            out.error(f"{url}: no broker answers ({reason})", f"{url}：MQTT 服务器没有应答（{out.told(reason)}）")
             return Exit.NOTHING
     signal.signal(signal.SIGTERM, _interrupt)  # its processes end with it, whoever ends it
     try:
@@ -178,7 +178,7 @@ def _run(out: Output, directory: Path, seconds: int, url: str | None) -> Exit:
         meters, buses = len(chain.site.meters), len(chain.site.buses)
         out.line(
             f"{meters} simulated meters on {buses} buses, broker {name}, polled every {EVERY_S} s for {seconds} s",
-            f"{buses} 条总线上 {meters} 块模拟电能表，代理 {name}，每 {EVERY_S} 秒采集一次，共 {seconds} 秒",
+            f"{buses} 条总线上 {meters} 块模拟电能表，MQTT 服务器 {name}，每 {EVERY_S} 秒采集一次，共 {seconds} 秒",
         )
         _await_room(EVERY_S * 1000)
         chain.start()
@@ -224,7 +224,7 @@ def _show(out: Output, status: dict[str, object], elapsed: int) -> None:
     waiting, settled = buffer["unsealed"], uplink["counters"]["settled_batches"]
     out.line(
         f"{elapsed:4d} s  captured {captured}  gaps {gaps}  unsealed {waiting}  batches settled {settled}",
-        f"{elapsed:4d} 秒  已采集 {captured}  缺口 {gaps}  待封装 {waiting}  已确认批次 {settled}",
+        f"{elapsed:4d} 秒  已采集 {captured}  漏点 {gaps}  待封装 {waiting}  已确认批次 {settled}",
     )
 
 
@@ -240,8 +240,8 @@ def _tell(out: Output, chain: Chain) -> Exit:
         f"landed {truth.landed} values, {truth.gaps} gaps with a reason ({reasons})\n"
         f"missing {truth.missing}, duplicate {truth.duplicate}, different {truth.different}, "
         f"unexplained {truth.unexplained}; {inbox.bytes} bytes in {inbox.batches} batches ({per_value} a value)",
-        f"\n计划 {truth.planned} 个时段，应答 {truth.served} 次，接收 {truth.accepted} 条，入库 {truth.landed} 个值，"
-        f"{truth.gaps} 个有原因的缺口（{reasons_zh}）\n"
+        f"\n计划采集 {truth.planned} 次，应答 {truth.served} 次，接收 {truth.accepted} 条，入库 {truth.landed} 个值，"
+        f"{truth.gaps} 个有原因的漏点（{reasons_zh}）\n"
         f"丢失 {truth.missing}，重复 {truth.duplicate}，不符 {truth.different}，无说明 {truth.unexplained}；"
         f"{inbox.batches} 个批次共 {inbox.bytes} 字节（每值 {per_value}）",
     )

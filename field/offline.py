@@ -53,12 +53,16 @@ def export(out: Output, file: Path, directory: Path) -> Exit:
     """
     from buffer.carry import Carried, carried
     from buffer.errors import OutboxError
+    from buffer.opening import STORE_NAME
     from protocols.transfer import SUFFIXES, Transfer, written
 
     try:
         site = load_checked(file)
     except ConfigError as error:
         return refuse(out, file, error)
+    if not (store := site.store / STORE_NAME).exists():
+        out.wrong(f"{store}: no store there yet; `meterwire run` makes it")
+        return Exit.NOTHING
     count, path = Carried(), directory / stamped(site.gateway, SUFFIXES["up"])
     try:
         size = write_whole(path, written(Transfer(gateway=site.gateway, direction="up"), carried(site.store, count)))
@@ -66,7 +70,7 @@ def export(out: Output, file: Path, directory: Path) -> Exit:
             path.unlink()
     except (OutboxError, OSError) as error:
         path.with_name(f"{path.name}.part").unlink(missing_ok=True)
-        out.wrong(words(error))
+        out.wrong(f"{path}: {words(error)}" if isinstance(error, OSError) and not error.filename else words(error))
         return Exit.NOTHING
     name = str(path) if count.batches else None
     out.object({"file": name, "keys": count.keys, "batches": count.batches, "bytes": size, "unsealed": count.unsealed})

@@ -108,7 +108,7 @@ def _warnings(load: BusLoad) -> Iterator[tuple[str, str]]:
         yield (
             f"bus {name}: {names} come due together and then take {took_s:.0f} s, over {LOAD_MAX:.0%} of the "
             f"{shortest_s} s until the next slot: slots will be missed there; give one of them an offset",
-            f"总线 {name}：{names} 同时到期，共需 {took_s:.0f} 秒，超过下一时段前 {shortest_s} 秒的 {LOAD_MAX:.0%}："
+            f"总线 {name}：{names} 同时到期，共需 {took_s:.0f} 秒，超过下次采集前 {shortest_s} 秒的 {LOAD_MAX:.0%}："
             "届时会漏采；请为其中之一设置 offset",
         )
 

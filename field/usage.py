@@ -116,7 +116,7 @@ class _Spoken(click.Command):
     def get_short_help_str(self, limit: int = 45) -> str:
         ctx = click.get_current_context(silent=True)
         if ctx is None or spoken(ctx) != "zh":
-            return super().get_short_help_str(limit)
+            return super().get_short_help_str(limit=1000)  # the whole first sentence: what is too wide is folded
         return help_zh(f"{ctx.command_path} {self.name}")["help"].strip().splitlines()[0]
 
 

@@ -26,9 +26,8 @@ def check_directory(directory: Path) -> None:
     try:
         mode = stat.S_IMODE(directory.stat().st_mode)
     except OSError as error:
-        raise IdentityError(
-            f"{directory}: expected the directory of the keys, got {error.strerror}; make it with `meterwire keys init`"
-        ) from None
+        hint = _of_another(error) or "make it with `meterwire keys init`"
+        raise IdentityError(f"{directory}: expected the directory of the keys, got {error.strerror}; {hint}") from None
     if mode & 0o077:
         raise IdentityError(
             f"{directory}: expected mode 0700, got {mode:04o}: others can look into it; "
@@ -109,11 +108,16 @@ def read_public(path: Path) -> bytes:
     return _read(path, private=False)
 
 
+def _of_another(error: OSError) -> str:
+    """What to do where the keys are another user's; empty where that is not what is wrong."""
+    return "run this as the user to whom it belongs" if isinstance(error, PermissionError) else ""
+
+
 def _read(path: Path, *, private: bool) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold us up
     except OSError as error:
-        hint = "make it with `meterwire keys init`" if private else "check the path"
+        hint = _of_another(error) or ("make it with `meterwire keys init`" if private else "check the path")
         raise IdentityError(f"{path}: expected a key file, got {error.strerror}; {hint}") from None
     try:
         found = os.fstat(handle)  # of what was opened, so that nothing can be put in its place in between

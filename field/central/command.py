@@ -101,7 +101,8 @@ def run(out: Output, file: Path, worker: tuple[int, int] | None) -> Exit:
     finally:
         sink.close()
     counters = dict(sorted(landing.counters.items()))
-    out.line(f"stopped: {counters}", f"已停止: {counters}")
+    counted = ", ".join(f"{name} {count}" for name, count in counters.items()) or "-"
+    out.line(f"stopped: {counted}", f"已停止：{counted}")
     out.object({"stopped": True, "counters": counters})
     return Exit.GOOD
 
@@ -165,7 +166,7 @@ def gaps(
 
 def _table(out: Output, found: list[dict[str, object]]) -> None:
     table = out.table(
-        ("meter", "电能表"), ("task", "任务"), ("slot", "时段"), ("fault", "故障"), ("detail", "说明"),
+        ("meter", "电能表"), ("task", "任务"), ("slot", "采集时刻"), ("fault", "故障"), ("detail", "说明"),
         ("opened", "发现于"), ("closed", "补齐于"),
     )  # fmt: skip
     for row in found:
@@ -174,7 +175,7 @@ def _table(out: Output, found: list[dict[str, object]]) -> None:
         table.add_row(*cells.values())
     if found:
         out.show(table)
-    out.line(f"{len(found)} {'gap' if len(found) == 1 else 'gaps'}", f"{len(found)} 个缺口")
+    out.line(f"{len(found)} {'gap' if len(found) == 1 else 'gaps'}", f"{len(found)} 个漏点")
 
 
 @click.group("central", cls=SpokenGroup)

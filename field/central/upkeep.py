@@ -67,7 +67,10 @@ def request(
     try:
         centre, gateways = Centre.load(site.keys), GatewayTrust.load(site.keys)
         if GATEWAY_ID.fullmatch(gateway) is None or gateways.find(gateway) is None:
-            out.error(f"{gateway}: not trusted here", f"{gateway}：此处未信任")
+            out.error(
+                f"{gateway}: its keys are not trusted here; take them in with `meterwire keys trust gateway.json`",
+                f"{gateway}：此处未信任其密钥；请用 `meterwire keys trust gateway.json` 收下",
+            )
             return Exit.USAGE
         sink = open_sink(site.database)
         try:
@@ -95,11 +98,10 @@ def request(
     status, detail = answer.reply.status, answer.reply.detail
     out.object({"gateway": gateway, "action": action, "status": status, "detail": detail,
                 "seconds": round(answer.seconds, 3), "values": values})  # fmt: skip
-    tail = f": {detail}" if detail else ""
-    out.line(
-        f"{status}{tail} ({answer.seconds:.1f} s)", f"{STATUS_ZH.get(status, status)}{tail}（{answer.seconds:.1f} 秒）"
-    )
-    table = out.table(("quantity", "项目"), ("value", "数值"), ("unit", "单位"), ("fault", "故障"), right=("value",))
+    en, zh = (f": {detail}", f"：{out.told(detail)}") if detail else ("", "")
+    out.line(f"{status}{en} ({answer.seconds:.1f} s)",
+             f"{STATUS_ZH.get(status, status)}{zh}（{answer.seconds:.1f} 秒）")  # fmt: skip
+    table = out.table(("quantity", "数据项"), ("value", "数值"), ("unit", "单位"), ("fault", "故障"), right=("value",))
     for value in values:
         table.add_row(str(value["quantity"]), str(value["value"] or ""), str(value["unit"]),
                       "" if value["fault"] is None else out.fault(str(value["fault"])))  # fmt: skip

@@ -78,7 +78,7 @@ def show(out: Output, evidence: Evidence, found: Sequence[Finding], standings: S
         })  # fmt: skip
     if out.as_json:
         return
-    counts = (("asked", "发问"), ("answered", "应答"), ("silent", "无应答"), ("damaged", "损坏"), ("wrong", "非所问"))
+    counts = (("asked", "请求"), ("answered", "应答"), ("silent", "无应答"), ("damaged", "损坏"), ("wrong", "答非所问"))
     delay = ("turnaround ms, min/median/max", "应答延时 ms，最小/中位/最大")
     table = out.table(("meter", "电能表"), *counts, delay, right=(*(en for en, _ in counts), delay[0]))
     for how in standings:

@@ -18,7 +18,7 @@ from field.diagnosis.progress import Progress
 from field.output import Exit, Output
 
 _COLUMNS = ("meter", "bus", "address", "profile", "protocol", "serial")
-_KNOWN_ZH = {"number": "表号", "model": "型号", "made": "生产日期", "standard": "规约版本", "firmware": "固件版本",
+_KNOWN_ZH = {"number": "表号", "model": "铭牌型号", "made": "生产日期", "standard": "规约版本", "firmware": "固件版本",
              "device": "设备标识"}  # fmt: skip
 
 
@@ -54,16 +54,16 @@ def show(out: Output, port: str, found: Probed) -> None:
     if out.as_json:
         return
     facts = out.table()
-    facts.add_row(out.say("protocol", "协议"), found.protocol)
+    facts.add_row(out.say("protocol", "规约"), found.protocol)
     facts.add_row(out.say("serial", "串口"), str(found.serial))
     if found.turnaround_ms is not None:
         facts.add_row(out.say("turnaround", "应答延时"), f"{found.turnaround_ms:.0f} ms")
     for name, text in found.identity.items():
         facts.add_row(out.say(name, _KNOWN_ZH[name]), text)
-    facts.add_row(out.say("profile", "档案"), f"{found.profile} ({load_profile(found.profile).model})")
+    facts.add_row(out.say("profile", "型号"), f"{found.profile} ({load_profile(found.profile).model})")
     out.show(facts)
     if found.fits:
-        table = out.table(("fits", "符合的档案"), ("right", "合理"), ("zero", "为零"), ("wrong", "不合理"),
+        table = out.table(("fits", "符合的型号"), ("right", "合理"), ("zero", "为零"), ("wrong", "不合理"),
                           ("refused", "拒绝"), right=("right", "zero", "wrong", "refused"))  # fmt: skip
         for one in found.fits:
             table.add_row(one.profile, *map(str, (one.right, one.zero, one.wrong, one.refused)))

@@ -129,7 +129,7 @@ def show(out: Output, roll: Roll) -> None:
         out.object({"kind": "doubtful", "protocol": protocol, "serial": str(settings), "address": address})
     if seen and not out.as_json:
         delays = ("turnaround ms", "应答延时 ms")
-        table = out.table(("protocol", "协议"), ("serial", "串口"), ("address", "地址"), delays, ("identity", "标识"),
+        table = out.table(("protocol", "规约"), ("serial", "串口"), ("address", "地址"), delays, ("identity", "标识"),
                           right=("address", delays[0]))  # fmt: skip
         for one in seen:
             delay = "-" if one.turnaround_ms is None else f"{one.turnaround_ms:.0f}"

@@ -65,7 +65,7 @@ class Teller:
         out.object({"kind": "summary", "addresses": len(summary.talks), "stray_bytes": summary.stray_bytes})
         if summary.talks and not out.as_json:
             counts = (("questions", "问"), ("answers", "答"), ("unanswered", "未答"), ("delay ms", "延时 ms"))
-            table = out.table(("protocol", "协议"), ("address", "地址"), *counts,
+            table = out.table(("protocol", "规约"), ("address", "地址"), *counts,
                               right=("address", *(en for en, _ in counts)))  # fmt: skip
             for talk in summary.talks.values():
                 delay_ms = "-" if talk.delay_ms is None else f"{talk.delay_ms:.0f}"

@@ -232,7 +232,7 @@ def test_gaps_are_chosen_by_meter_and_time(holed: Path, options: list[str], slot
 
 def test_gaps_are_shown_to_people_in_their_language(holed: Path) -> None:
     assert "silent" in invoke("gaps", "-c", holed, "--lang", "en").output
-    assert "2 个缺口" in invoke("gaps", "-c", holed, "--lang", "zh").output
+    assert "2 个漏点" in invoke("gaps", "-c", holed, "--lang", "zh").output
 
 
 def test_looking_for_gaps_makes_no_database(tmp_path: Path) -> None:

@@ -248,6 +248,7 @@ NOTHING = [
     ("decode --protocol modbus-rtu 0103000000020000", "checksum: expected C40B, got 0000"),
     ("decode --protocol modbus-tcp 000100010006010300000002", "protocol: expected 0000, got 0001"),
     ("sim -c site-sim.toml --served nowhere/served.jsonl", "nowhere/served.jsonl: No such file or directory"),
+    ("offline export -c site.toml empty", "outbox.db: no store there yet; `meterwire run` makes it"),
     ("demo --broker mqtt://127.0.0.1:1", "mqtt://127.0.0.1:1: no broker answers (Connection refused)"),
     ("demo --keep meters.csv/deeper", "meters.csv/deeper: Not a directory"),
 ]  # fmt: skip
@@ -298,6 +299,9 @@ USAGE = [
     ("sim -c sim-wrong.toml", "bus[1].kind: expected one of pty, tcp, modbus-tcp, got 'zigbee'"),
     ("demo --broker ftp://x", "--broker: expected mqtts://host:port, or mqtt://host:port on this machine only"),
     ("demo --keep empty", "empty is there already: name a new directory"),
+    ("offline settle -c site.toml nowhere", "Directory 'nowhere' does not exist."),
+    ("central run -c central.toml --worker 3/2", "expected a worker and how many there are, such as 1/2; at most 256"),
+    ("central kpi -c central.toml --day 2026-13-01", "expected a date such as 2026-05-03"),
     ("status -c broken.toml", "broken.toml: file: expected TOML in UTF-8"),
     ("status -c long-socket.toml", "status.socket: expected a path of at most 107 bytes"),
     ("central gaps -c broken.toml", "broken.toml: file: expected TOML in UTF-8"),

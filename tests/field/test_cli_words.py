@@ -27,7 +27,8 @@ HAN = re.compile(r"[一-鿿]")
 
 SAYING = {
     "Mistake", "ConfigError", "Malformed", "IdentityError", "PortLost", "PortBusy", "SinkAway", "SinkUnfit",
-    "StoreBusy", "FileNotFoundError", "PermissionError", "OSError", "wrong", "fail",
+    "StoreBusy", "StoreForeign", "StoreFull", "StoreDamaged", "StoreFailed", "FileNotFoundError", "PermissionError",
+    "OSError", "wrong", "fail",
 }  # fmt: skip
 """Calls whose texts reach people; ValueError besides, where the configuration is read."""
 READERS = ["config/values.py", "config/meters.py", "central/config.py", "drivers/notation.py", "simulators/describe.py"]
@@ -38,7 +39,8 @@ SPEAKERS = [
     "identity/rotation.py", "identity/token.py", "identity/wrapping.py", "identity/trust.py", "identity/client.py",
     "central/gaps.py", "protocols/dlt645/frame.py", "field/decode/command.py", "field/decode/modbus.py",
     "field/read.py", "field/port.py", "field/diagnosis/doctor.py", "field/diagnosis/scan.py",
-    "buffer/outbox.py", "central/sinks/sqlite.py", "central/sinks/postgres.py",
+    "buffer/outbox.py", "buffer/sqlite.py", "buffer/opening.py", "buffer/spare.py", "field/offline.py",
+    "central/sinks/sqlite.py", "central/sinks/postgres.py",
 ]  # fmt: skip
 
 
@@ -70,6 +72,7 @@ def said(file: str, calls: set[str]) -> Iterator[tuple[int, str]]:
 def filled(template: str) -> str:
     """As it may come out. A reason that is filled in behind a path is one that can be said."""
     text = re.sub(r": \{\}$", ": closed", template) if re.match(r"^(\{\}|SQLite): \{\}$", template) else template
+    text = text.replace(": {}; check the disk", ": closed; check the disk")
     text = re.sub(r"got \{\};", "got none;" if "got those" in text else "got No such file or directory;", text)
     text = text.replace("those of a {}", "those of a gateway").replace("keys of a {}", "keys of a centre")
     text = text.replace("other keys of {} {}", "other keys of gateway {}").replace("that of {} ", "that of gateway ")

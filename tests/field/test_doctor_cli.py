@@ -78,7 +78,7 @@ def test_a_sick_meter_behind_a_serial_server_is_told_in_both_languages() -> None
     assert english.exit_code == chinese.exit_code == 1
     assert f"BAD  meter {METER}: always one question behind" in english.stdout
     assert "ok   idle" in english.stdout and "takes about" in english.stderr
-    assert "注意 回声：" in chinese.stdout
+    assert "注意 回显：" in chinese.stdout
     assert HAN.search(chinese.stderr) and not prose(chinese.stdout + chinese.stderr)
 
 
