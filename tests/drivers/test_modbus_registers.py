@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocols.capture import Quality
-from protocols.modbus.registers import Format, Type, codes, parse_type, shortest_float32, swapped
+from protocols.modbus.registers import Format, Type, codes, high_words, parse_type, shortest_float32, swapped
 
 _libc = ctypes.CDLL(None)
 _libc.strtof.restype = ctypes.c_float
@@ -117,6 +117,22 @@ def test_a_not_available_code_is_never_a_number(kind: str, code: str) -> None:
     raw = bytes.fromhex(code)
     assert form.decode(swapped(raw) if swap else raw) is Quality.UNAVAILABLE
     assert form.decode(form.encode(None)) is Quality.UNAVAILABLE
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_not_available_high_word_is_one_whatever_stands_behind_it(swap: bool) -> None:
+    form = Format(type=Type.INT32, swap=swap, unavailable_high=high_words(Type.INT32, ["7FFF----"]))
+    told = {"7FFF0000": None, "7FFF1234": None, "7F001234": "2130711092", "00FF1234": "16716340", "FFFFFFFF": "-1"}
+    for raw, number in told.items():
+        wire = swapped(bytes.fromhex(raw)) if swap else bytes.fromhex(raw)
+        assert form.decode(wire) == (Quality.UNAVAILABLE if number is None else Decimal(number)), raw
+    assert form.decode(form.encode(None)) is Quality.UNAVAILABLE
+
+
+def test_what_has_no_code_for_none_cannot_tell_it() -> None:
+    with pytest.raises(ValueError, match="no not-available code"):
+        Format(type=Type.UINT16).encode(None)
+    assert Format(type=Type.FLOAT32).encode(None) == bytes.fromhex("7FC00000")
 
 
 @pytest.mark.parametrize("code", ["FFF", "FFFFFFFF", "GGGG"])

@@ -159,6 +159,9 @@ def test_nothing_is_changed_in_more_than_one_meter(address: str) -> None:
     [
         lambda: commands.write(METER, "0400010", b"", FOUR),
         lambda: commands.write(METER, "04000103", bytes(39), FOUR),
+        lambda: commands_1997.set_time("2026-11-21T15:08"),
+        lambda: commands_1997.write(METER, "C010", b"", "000000"),
+        lambda: commands_1997.write(METER, "C010", bytes(45), "00000000"),
         lambda: commands.freeze(METER, hour=1),
         lambda: commands.freeze(METER, minute=60),
         lambda: commands.freeze(METER, minute=0, hour=0, day=0),
@@ -176,6 +179,17 @@ def test_nothing_is_changed_in_more_than_one_meter(address: str) -> None:
 def test_what_cannot_be_told_is_refused_at_once(make: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match=r"expected|no such"):
         make()
+
+
+def test_a_write_of_50_bytes_is_the_longest() -> None:
+    for command in (
+        commands.write(METER, "04000103", bytes(38), FOUR), commands_1997.write(METER, "C010", bytes(44), "00000000")
+    ):  # fmt: skip
+        assert next(command).data[4 + 9] == 50
+
+
+def test_the_outputs_of_the_multi_function_terminal_have_their_numbers() -> None:
+    assert [next(commands.set_output(METER, output)).data[4 + 10] - 0x33 for output in Output] == [0, 1, 2]
 
 
 def test_a_password_is_not_shown() -> None:

@@ -107,6 +107,8 @@ def test_a_recorded_frame_has_its_edition_identifier_sequence_and_refusal(vector
         ("0201FF00", "9722", ["229.7"]),
         ("0201FF00", "97229722972200", ["invalid", "invalid", "invalid"]),
         ("0201FF00", "97229722", ["invalid"] * 3),
+        ("02010400", "9722", []),
+        ("02010001", "9722", []),
         ("0201FF00", "9722972297229722", ["229.7"] * 3),
         ("0203FF00", "010000", ["0.0001"]),
         ("0203FF00", "010000" * 3, ["invalid"] * 4),
@@ -159,6 +161,12 @@ def test_a_recorded_frame_has_its_edition_identifier_sequence_and_refusal(vector
         ("03110000", "030000", ["3"]),
         ("03110001", "300815211126000000000000", ["2026-11-21T15:08:30", "unavailable"]),
         ("03120000", "010000" * 6, ["1"] * 6),
+        ("03120601", "00", ["00"]),
+        ("03120701", "00", []),
+        ("03120001", "00", []),
+        ("0312010B", "00", []),
+        ("03300601", "3008152111267856", ["invalid"] * 3),
+        ("03300401", "78563412" + "300815211126", ["invalid"] * 3),
         ("03300000", "030000", ["3"]),
         (
             "03300401",
@@ -194,6 +202,13 @@ def test_a_recorded_frame_has_its_edition_identifier_sequence_and_refusal(vector
         ("04800001", "00003130", ["01"]),
         ("05060001", "0000211126", ["2026-11-21T00:00"]),
         ("05060001", "FFFFFFFFFF", ["unavailable"]),
+        ("05060001", "FFFFFFFF26", ["2026"]),
+        ("05060001", "FFFFFF1126", ["2026-11"]),
+        ("05060001", "FFFF21FF26", ["invalid"]),
+        ("05060001", "FFFFFF11FF", ["invalid"]),
+        ("050600FE", "0000211126", ["2026-11-21T00:00"]),
+        ("050600FF", "0000211126", []),
+        ("050B0001", "0000211126", []),
         ("05060101", "56341200780000000000", ["invalid"] * 3),
         ("05060101", "5634120078000000", ["1234.56", "0.78"]),
         ("0500033C", "56341280", ["-1234.56"]),
@@ -206,6 +221,8 @@ def test_a_recorded_frame_has_its_edition_identifier_sequence_and_refusal(vector
         ("06100101", "0013250822 3022".replace(" ", ""), ["223.0", "2022-08-25T13:00"]),
         ("061002FF", "0013250822340580340500FFFFFF", ["-0.534", "0.534", "unavailable", "2022-08-25T13:00"]),
         ("06100100", "00132508223022", []),
+        ("06100104", "00132508223022", []),
+        ("06100304", "001325082200000080", []),
         ("06100601", "001325082278563412", []),
         ("06070001", "00", []),
         ("0400010F", "00", []),
@@ -230,6 +247,8 @@ def test_an_item_becomes_these_values_2007(di: str, wire: str, expected: list[st
         ("911F", "0100000002000000", {"energy.reactive.import.total": "0.01", "energy.reactive.import.t1": "0.02"}),
         ("A010", "563412", {"demand.active.import.total": "12.3456"}),
         ("B010", "30120107", {"demand.active.import.total.time": "--07-01T12:30"}),
+        ("B010", "30122902", {"demand.active.import.total.time": "--02-29T12:30"}),
+        ("B010", "30123002", {"demand.active.import.total.time": None}),
         ("B612", "3102", {"voltage.b": "231"}),
         ("B61F", "310232023302", {"voltage.a": "231", "voltage.b": "232", "voltage.c": "233"}),
         ("B621", "0512", {"current.a": "12.05"}),
@@ -280,6 +299,45 @@ def test_an_item_becomes_these_values_2007(di: str, wire: str, expected: list[st
 def test_an_item_becomes_these_values_1997(di: str, wire: str, expected: dict[str, str | None]) -> None:
     values = decode_item(di, bytes.fromhex(wire), Edition.E1997)
     assert {value.quantity.name: value.plain for value in values} == expected
+
+
+SETTINGS = {
+    "04000101": 4, "04000102": 3, "04000103": 1, "04000104": 1, "04000105": 2,
+    **{f"040001{n:02X}": 5 for n in range(6, 12)}, "0400010C": 7,
+    **{f"0400020{n}": 2 if n == 5 else 1 for n in range(1, 7)}, **{f"0400030{n}": 1 for n in range(1, 6)},
+    "04000306": 3, "04000307": 3, "04000401": 6, "04000402": 6, "04000403": 32, "04000404": 6, "04000405": 6,
+    "04000406": 6, "04000407": 4, "04000408": 4, "04000409": 3, "0400040A": 3, "0400040B": 10, "0400040C": 10,
+    "0400040D": 16, "0400040E": 6, "0400040F": 11, **{f"0400050{n}": 2 for n in range(1, 8)}, "04000508": 4,
+    **{f"0400060{n}": 1 for n in range(1, 4)}, **{f"0400070{n}": 1 for n in range(1, 6)}, "04000801": 1, "04000802": 1,
+    "04000901": 1, "04000902": 1, "04000A01": 4, **{f"04000A0{n}": 2 for n in range(2, 8)},
+    **{f"04000B0{n}": 2 for n in range(1, 4)}, **{f"04000C{n:02X}": 4 for n in range(1, 11)},
+    **{f"04000D{n:02X}": 2 for n in range(1, 13)}, "04000E01": 3, "04000E02": 3, "04000E03": 2, "04000E04": 2,
+    **{f"0400100{n}": 4 for n in range(1, 6)}, "04001101": 1, "04001104": 8, **{f"0400120{n}": 5 for n in range(1, 5)},
+    "04001401": 2, "04001501": 12, "04800001": 32, "04800002": 32, "04800003": 32, "04800004": 8,
+}  # fmt: skip
+"""DL/T 645-2007 table A.5 with the grid's extensions: bytes of each setting."""
+
+
+def test_every_setting_has_the_length_of_the_standard_and_there_is_no_other() -> None:
+    found = {di: layout(di) for di in (f"04{n:06X}" for n in [*range(0x2000), *range(0x80_0000, 0x80_0010)])}
+    assert {di: item.width for di, item in found.items() if item and not item.block} == SETTINGS
+    assert [di for di, item in found.items() if item and item.block] == ["040005FF"]
+
+
+def test_a_block_over_tariffs_has_all_that_the_edition_allows() -> None:
+    assert [len(members(di)) for di in ("0001FF00", "0101FF0C", "05060101", "05060901")] == [64] * 4
+    assert [len(members(di, Edition.E1997)) for di in ("901F", "A51F", "B01F")] == [15] * 3
+
+
+def test_a_ratio_is_a_whole_number() -> None:
+    for di in ("04000306", "04000307"):
+        assert [value.plain for value in decode_item(di, bytes.fromhex("000100"))] == ["100"]
+
+
+def test_a_table_without_an_entry_is_not_written() -> None:
+    for text in ("", "0101"):
+        with pytest.raises(ValueError, match="entries"):
+            encode_item("04010000", [text])
 
 
 def test_a_combined_consumption_may_have_a_sign() -> None:

@@ -125,6 +125,26 @@ def test_random_bytes_are_malformed(data: bytes) -> None:
             verify1(b"\xd2" + message, kind=SignedKind.RECEIPT, verify=PUBLIC.verify)
 
 
+def test_a_body_has_at_most_a_mebibyte() -> None:
+    widest = bytes(1 << 20)
+    assert envelope.open(sealed(body=widest), data_key=KEY, gateway="gw-1").body == widest
+    with pytest.raises(ValueError, match="at most 1048576"):
+        sealed(body=widest + b"\0")
+    message = envelope.seal(KEY, gateway="gw-1", seq=7, kind=BatchKind.CAPTURES, body=b"")
+    head, sixteen = message[:-17], message[-16:]
+    assert message == head + b"\x50" + sixteen
+    for announced in (b"\x4f" + sixteen[1:], b"\x5a\x00\x10\x00\x11" + bytes((1 << 20) + 17)):
+        with pytest.raises(Malformed, match="announced"):
+            envelope.header(head + announced)
+
+
+@pytest.mark.parametrize("epoch", [-1, 2**63])
+def test_a_data_key_is_of_an_epoch_that_there_can_be(epoch: int) -> None:
+    assert replace(KEY, epoch=2**63 - 1).epoch == 2**63 - 1
+    with pytest.raises(ValueError, match="epoch"):
+        replace(KEY, epoch=epoch)
+
+
 def test_a_data_key_never_shows_its_key() -> None:
     assert KEY.key.hex() not in repr(KEY)
     assert repr(KEY.key) not in repr(KEY)
@@ -172,6 +192,11 @@ def test_what_was_signed_verifies_only_as_its_kind(payload: bytes, kind: SignedK
         if other is not kind:
             with pytest.raises(Malformed):
                 verify1(message, kind=other, verify=PUBLIC.verify)
+
+
+def test_a_signed_message_says_who_signed_it() -> None:
+    for kid in (KID, b"kid-0002"):
+        assert envelope.signer_of(sign1(b"payload", kind=SignedKind.HELLO, kid=kid, sign=SIGN)) == kid
 
 
 def test_every_flipped_bit_of_a_signed_message_is_rejected() -> None:

@@ -73,6 +73,13 @@ def test_what_cannot_be_asked_is_not_built(build: Any) -> None:
         build()
 
 
+def test_as_much_as_the_specification_allows_is_asked_at_once() -> None:
+    # [APP] §6.1, §6.11, §6.12.
+    assert requests.read_bits_request(1, 1, 0, 2000).data == bytes.fromhex("0000 07D0")
+    assert len(requests.write_coils_request(1, 0, [True] * 1968).data) == 5 + 246
+    assert len(requests.write_registers_request(1, 0, bytes(246)).data) == 5 + 246
+
+
 WRITES = {
     "coil": lambda: commands.write_coil(1, 5, True),
     "register": lambda: commands.write_register(1, 5, 0x0102),

@@ -219,6 +219,28 @@ def test_registers_that_did_not_change_give_the_same_value_again() -> None:
     assert plain(converse(read_blocks([block]), always(reply([7, 8]).encode()))) == ["7", "8"]
 
 
+@given(st.lists(st.lists(st.sampled_from([0, 1, 0x1234, 0xFFFF]), min_size=6, max_size=6), min_size=2, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_what_is_kept_of_the_last_reply_changes_no_value(replies: list[list[int]]) -> None:
+    items = [item(0), item(1, Type.INT32), item(2, Type.UINT16), item(3, Type.FLOAT32), item(5, Type.INT16)]
+    kept = Block(1, items)
+    for registers in replies:
+        frame = reply(registers)
+        assert kept.decode(frame) == Block(1, items).decode(frame)
+
+
+def test_a_block_that_noise_would_not_let_through_is_asked_in_halves() -> None:
+    block = Block(1, [item(10), item(11), item(12), item(13)])
+    dialogue = read_blocks([block])
+    assert next(dialogue).divisible
+    first = dialogue.send(Garbled(too_long=True))
+    second = dialogue.send(Reply(frame=reply([10, 11]), sent_at=0, ended_at=0))
+    assert [ask.data[2:6].hex() for ask in (first, second)] == ["000a0002", "000c0002"]
+    with pytest.raises(StopIteration) as done:
+        dialogue.send(Reply(frame=reply([12, 13]), sent_at=0, ended_at=0))
+    assert plain(done.value.value) == ["10", "11", "12", "13"]
+
+
 def test_a_question_in_ascii_has_an_answer_in_ascii() -> None:
     block = Block(17, [item(0x6B), item(0x6C, Type.UINT32)], as_ascii=True)
     ask = block.ask()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from protocols.checksum import crc16_modbus
 from protocols.modbus import frame as frame_module
-from protocols.modbus.frame import Frame, RtuDeframer, Side, TcpDeframer, read_request
+from protocols.modbus.frame import Frame, RtuDeframer, Side, TcpDeframer, read_request, rtu_frame_at
 from tests.modbus import cut, deframe, exception, holds_rtu_frame, reply
 
 REGISTERS = st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=125)
@@ -154,6 +154,36 @@ def test_a_write_request_is_found_by_its_own_byte_count() -> None:
     assert deframe(RtuDeframer("requests"), [b"\x01\x10" + write.encode()]) == [write]
     over_tcp = Frame(unit=1, function=16, data=write.data, transaction=9)
     assert deframe(TcpDeframer("requests"), [over_tcp.encode()]) == [over_tcp]
+
+
+@pytest.mark.parametrize(
+    ("function", "data"),
+    [(n, "00010002") for n in range(1, 7)] + [(15, "00010003 01 05"), (16, "00010002 04 000A0102"), (0x2B, "0E0100")],
+)  # fmt: skip
+def test_a_question_over_tcp_has_the_length_of_its_function(function: int, data: str) -> None:
+    question = Frame(unit=1, function=function, data=bytes.fromhex(data), transaction=9)
+    assert deframe(TcpDeframer("requests"), [question.encode()]) == [question]
+    for other in (question.data + b"\0", question.data[:-1]):
+        wrong = Frame(unit=1, function=function, data=other, transaction=9)
+        assert deframe(TcpDeframer("requests"), [wrong.encode(), question.encode()]) == [question]
+
+
+def test_a_frame_is_found_where_it_begins_and_nowhere_else() -> None:
+    sides: tuple[tuple[Side, Frame], ...] = (
+        ("replies", reply([7, 8])), ("requests", read_request(9, 4, 1, 2)), ("replies", exception(2))
+    )  # fmt: skip
+    for side, frame in sides:
+        stream = b"\0" + frame.encode() + b"\0"
+        assert rtu_frame_at(stream, 1, side) == frame
+        damaged = stream[:4] + bytes((stream[4] ^ 1,)) + stream[5:]
+        for bytes_, at in ((stream, 0), (stream, 2), (stream[:-3], 1), (stream[:2], 1), (damaged, 1)):
+            assert rtu_frame_at(bytes_, at, side) is None
+
+
+def test_a_frame_has_at_most_252_bytes_of_data() -> None:
+    assert len(Frame(unit=1, function=3, data=bytes(252)).encode()) == 256
+    with pytest.raises(ValueError, match="not a Modbus frame"):
+        Frame(unit=1, function=3, data=bytes(253))
 
 
 HEADER = reply([7], transaction=0x1234).encode()
