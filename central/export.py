@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
@@ -144,11 +145,13 @@ def write_parquet(rows: Iterable[Exported], path: Path) -> int:
 def write_cim(rows: Iterable[Exported], out: TextIO, *, now: datetime) -> int:
     """A MeterReadings message, meter by meter as the rows must come; how many readings.
 
-    Readings of planned slots stand in IntervalBlocks, the others in Readings. A quantity without a reading type of
-    IEC 61968-9 is named as the catalogue names it.
+    Its names are those of the XML schema (IEC 61968-9, namespace of 2011, in the message of IEC 61968-100). Readings of
+    planned slots stand in IntervalBlocks, and so do all that a transformer's factor counts for, as only these have a
+    PendingCalculation to tell it; the others stand in Readings. A quantity without a reading type of IEC 61968-9 is
+    named as the catalogue names it; times and texts are values too, though the schema has numbers only.
     """
-    header = {"verb": "created", "noun": "MeterReadings", "timestamp": _now(now), "source": "meterwire"}
-    out.write(f'{{"header": {json.dumps(header)}, "payload": {{"MeterReadings": {{"MeterReading": [')
+    header = {"Verb": "created", "Noun": "MeterReadings", "Timestamp": _now(now), "Source": "meterwire"}
+    out.write(f'{{"Header": {json.dumps(header)}, "Payload": {{"MeterReadings": {{"MeterReading": [')
     count = 0
     for number, (meter, of_meter) in enumerate(groupby(rows, key=lambda row: row.meter)):
         told, added = _meter_reading(meter, of_meter)
@@ -172,19 +175,28 @@ def _meter_reading(meter: str, rows: Iterable[Exported]) -> tuple[dict[str, obje
         interval: dict[str, list[dict[str, object]]] = {}
         for row in of_quantity:
             point, count = row.point or point, count + 1
-            if row.slot is None:
+            if row.slot is None and row.ratio == "1":
                 single.append({**_reading(row), "ReadingType": kind})
             else:
                 interval.setdefault(row.ratio, []).append(_reading(row))
-        blocks += [
-            {"ReadingType": kind, "multiplier": ratio, "IntervalReadings": told} for ratio, told in interval.items()
-        ]
+        blocks += [_block(kind, ratio, told) for ratio, told in interval.items()]
     told: dict[str, object] = {"Meter": {"Names": [{"name": meter}]}, "UsagePoint": {"Names": [{"name": point}]}}
     if blocks:
         told["IntervalBlocks"] = blocks
     if single:
         told["Readings"] = single
     return told, count
+
+
+def _block(kind: dict[str, object], ratio: str, readings: list[dict[str, object]]) -> dict[str, object]:
+    """Readings of one factor; PendingCalculation: what is still to be multiplied into each of their values."""
+    block: dict[str, object] = {"ReadingType": kind, "IntervalReadings": readings}
+    if ratio != "1":
+        numerator, denominator = Decimal(ratio).as_integer_ratio()
+        block["PendingCalculation"] = {
+            "scalarNumerator": numerator, "scalarDenominator": denominator, "ReadingType": kind,
+        }  # fmt: skip
+    return block
 
 
 def _reading_type(quantity: str) -> dict[str, object]:
@@ -202,11 +214,10 @@ def _reading(row: Exported) -> dict[str, object]:
     value = row.value if row.value is not None else row.text
     if value is not None:
         told["value"] = value
-    if row.slot is None and row.ratio != "1":
-        told["multiplier"] = row.ratio
     words = " ".join(filter(None, (row.quality if row.quality not in QUALITIES else "", row.fault, row.detail)))
     codes = [code for code in (QUALITIES.get(row.quality), SOURCES.get(row.source)) if code is not None]
-    qualities: list[dict[str, object]] = [{"ref": code} for code in codes] or [{}]
+    qualities: list[dict[str, object]] = [{"ReadingQualityType": {"ref": code}} for code in codes]
+    qualities = qualities or [{"ReadingQualityType": {}}]
     if words:
         qualities[0]["comment"] = words
     return {**told, "ReadingQualities": qualities}

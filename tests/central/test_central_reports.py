@@ -187,29 +187,47 @@ def test_a_day_is_one_of_the_utility(readings: Path) -> None:
 
 def test_cim_meter_readings_have_types_qualities_and_intervals(readings: Path) -> None:
     message = json.loads(invoke("export", "-c", readings, "--format", "cim", *SPAN).output)
-    assert message["header"] | {"timestamp": ""} == {
-        "verb": "created", "noun": "MeterReadings", "timestamp": "", "source": "meterwire",
+    assert message["Header"] | {"Timestamp": ""} == {
+        "Verb": "created", "Noun": "MeterReadings", "Timestamp": "", "Source": "meterwire",
     }  # fmt: skip
-    assert datetime.fromisoformat(message["header"]["timestamp"]) <= datetime.now(UTC)
-    energy, voltage = message["payload"]["MeterReadings"]["MeterReading"]
+    assert datetime.fromisoformat(message["Header"]["Timestamp"]) <= datetime.now(UTC)
+    energy, voltage = message["Payload"]["MeterReadings"]["MeterReading"]
     assert energy["Meter"] == {"Names": [{"name": 'm-"2",x'}]}
     (block,) = energy["IntervalBlocks"]
     assert block["ReadingType"]["ref"] == "0.0.0.1.1.1.12.0.0.0.0.0.0.0.0.3.72.0"
-    assert Decimal(block["multiplier"]) == 4000
+    assert block["PendingCalculation"] == {
+        "scalarNumerator": 4000, "scalarDenominator": 1, "ReadingType": block["ReadingType"],
+    }  # fmt: skip
     assert block["IntervalReadings"] == [
         {"timeStamp": "2026-05-02T16:00:00.000Z", "reportedDateTime": "2026-05-02T16:00:01.000Z",
-         "source": "meter_live", "value": "1234567890.12", "ReadingQualities": [{"ref": "1.0.0"}]}
+         "source": "meter_live", "value": "1234567890.12",
+         "ReadingQualities": [{"ReadingQualityType": {"ref": "1.0.0"}}]}
     ]  # fmt: skip
     assert voltage["Readings"][0]["value"] == "2026-05-03T00:00:01"
-    assert [quality["ref"] for quality in voltage["Readings"][0]["ReadingQualities"]] == ["1.0.0", "1.4.131"]
+    qualities = [quality["ReadingQualityType"] for quality in voltage["Readings"][0]["ReadingQualities"]]
+    assert qualities == [{"ref": "1.0.0"}, {"ref": "1.4.131"}]
     missing = voltage["IntervalBlocks"][1]["IntervalReadings"][0]
     assert "value" not in missing
-    assert missing["ReadingQualities"] == [{"ref": "2.5.259", "comment": "absent not fitted"}]
+    assert missing["ReadingQualities"] == [{"ReadingQualityType": {"ref": "2.5.259"}, "comment": "absent not fitted"}]
 
 
 def test_an_empty_cim_message_is_one(readings: Path) -> None:
     result = invoke("export", "-c", readings, "--format", "cim", *SPAN, "--meter", "none")
-    assert json.loads(result.output)["payload"] == {"MeterReadings": {"MeterReading": []}}
+    assert json.loads(result.output)["Payload"] == {"MeterReadings": {"MeterReading": []}}
+
+
+def test_cim_tells_every_factor_and_never_multiplies(file: Path) -> None:
+    sink = opened(file)
+    planned = replace(at(START, number("current.a", "1.5")), ct=Decimal("0.4"))
+    land(sink, 1, [planned, replace(planned, slot=None, stamp=START + 60_000)], gateway="gw-a", received_at=START)
+    sink.close()
+    message = json.loads(invoke("export", "-c", file, "--format", "cim", *SPAN).output)
+    (meter,) = message["Payload"]["MeterReadings"]["MeterReading"]
+    (block,) = meter["IntervalBlocks"]
+    assert "Readings" not in meter
+    assert [reading["value"] for reading in block["IntervalReadings"]] == ["1.5", "1.5"]
+    factor = block["PendingCalculation"]
+    assert (factor["scalarNumerator"], factor["scalarDenominator"]) == (2, 5)
 
 
 def test_parquet_has_the_same_rows(readings: Path, tmp_path: Path) -> None:
