@@ -21,7 +21,7 @@ from central.keys import Keys
 from central.manifest import Manifests
 from central.restored import Restored
 from central.sinks.base import Arrival, Letter, Outcome, Sink, SinkAway, SinkRefuses
-from identity.centre import Centre, GatewayTrust
+from identity.centre import Centre, GatewayTrust, anyone
 from identity.datakey import NotAccepted
 from identity.files import IdentityError
 from protocols import batch, envelope
@@ -36,8 +36,6 @@ from protocols.messages import (
     Reply,
     State,
     parse_topic,
-    signed,
-    topic,
     verified,
 )
 
@@ -99,7 +97,9 @@ class Landing:
         self._gateways = gateways
         self._now_ms = now_ms
         self._keys = Keys(sink, centre=centre, gateways=gateways)
-        self._manifests = Manifests(sink, centre=centre, gateways=gateways, keys=self._keys, now_ms=now_ms)
+        self._manifests = Manifests(
+            sink, centre=centre, gateways=gateways, keys=self._keys, now_ms=now_ms, random=random
+        )
         self._restored = Restored(sink, centre=centre, now_ms=now_ms, random=random)
         self._due: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._answers: list[tuple[str, tuple[str, bytes]]] = []
@@ -162,7 +162,7 @@ class Landing:
         Call it after a COMMIT.
         """
         chosen = [key for key in self._due if gateways is None or key[0] in gateways]
-        found = [(topic(key[0], "down", "receipt"), self._receipt(*key)) for key in chosen]
+        found = [self._centre.says(self._receipt(*key)) for key in chosen]
         for key in chosen:
             del self._due[key]
         self.counters["receipts"] += len(found)
@@ -170,15 +170,14 @@ class Landing:
         self._answers = [one for one in self._answers if gateways is not None and one[0] not in gateways]
         return found
 
-    def _receipt(self, gateway: str, epoch: int) -> bytes:
+    def _receipt(self, gateway: str, epoch: int) -> Receipt:
         said = epoch_state(self._sink, gateway, epoch).said()
         now = self._now_ms()
         missing = self._sink.held_kids(gateway, Reason.UNKNOWN_KEY.value, MISSING_MAX, since=now - MISSING_MS)
-        receipt = Receipt(
+        return Receipt(
             gateway=gateway, epoch=epoch, contiguous_upto=said.upto, ranges=said.ranges, rejected=said.rejected,
             need_key=tuple(missing), sent_at=now,
         )  # fmt: skip
-        return signed(receipt, kid=self._centre.kid, sign=self._centre.sign)
 
     def _unsealed(self, gateway: str, name: str, payload: bytes) -> None:
         """Everything but batches. Raises Malformed."""
@@ -225,7 +224,7 @@ class Landing:
         """What is wrong with a message that was refused as Malformed."""
         what = {"key": KeyRecord, "hello": Hello, "manifest": Manifest, "reply": Reply}.get(name)
         if what is not None:
-            for verify, reason in ((self._gateways.verifier(gateway), Reason.MISDIRECTED), (_anyone, Reason.FORGED)):
+            for verify, reason in ((self._gateways.verifier(gateway), Reason.MISDIRECTED), (anyone, Reason.FORGED)):
                 with suppress(Malformed):
                     verified(what, payload, gateway=gateway, verify=verify)
                     return reason
@@ -375,7 +374,3 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-
-
-def _anyone(kid: bytes, data: bytes, signature: bytes) -> bool:
-    return True

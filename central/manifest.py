@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from secrets import token_bytes
 
 from central.keys import Keys
 from central.sinks.base import Sink
@@ -13,7 +12,7 @@ from protocols import envelope
 from protocols.envelope import BatchKind
 from protocols.errors import Malformed
 from protocols.manifest import SUM_BELOW, DayPart, MeterDay, term
-from protocols.messages import Manifest, Request, signed, topic, verified
+from protocols.messages import Manifest, Request, verified
 
 log = logging.getLogger("central")
 
@@ -40,13 +39,15 @@ class Manifests:
     """Judges accounts. Any call may raise SinkAway."""
 
     def __init__(
-        self, sink: Sink, *, centre: Centre, gateways: GatewayTrust, keys: Keys, now_ms: Callable[[], int]
-    ) -> None:
+        self, sink: Sink, *, centre: Centre, gateways: GatewayTrust, keys: Keys, now_ms: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:  # fmt: skip
         self._sink = sink
         self._centre = centre
         self._gateways = gateways
         self._keys = keys
         self._now_ms = now_ms
+        self._random = random
 
     def take(self, gateway: str, payload: bytes) -> Verdict | None:
         """Judge an account and note what came of it; None while its data key has not come. Raises Malformed."""
@@ -72,12 +73,12 @@ class Manifests:
         """(topic, payload) of what the gateway is to be told: that the account agrees, or to send the day again."""
         now = self._now_ms()
         request = Request(
-            gateway=gateway, request=token_bytes(16), action="manifest",
+            gateway=gateway, request=self._random(16), action="manifest",
             arguments={"day": verdict.manifest.day, "part": verdict.part.part, "parts": verdict.part.parts,
                        "agrees": int(not verdict.differs)},
             sent_at=now, expires_at=now + ANSWER_LASTS_MS,
         )  # fmt: skip
-        return topic(gateway, "down", "request"), signed(request, kid=self._centre.kid, sign=self._centre.sign)
+        return self._centre.says(request)
 
     def _agrees(self, told: MeterDay, part: DayPart) -> bool:
         values = total = 0

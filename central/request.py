@@ -18,7 +18,7 @@ from identity.centre import Centre, GatewayTrust
 from protocols import batch, envelope
 from protocols.capture import Capture
 from protocols.errors import Malformed
-from protocols.messages import Reply, Request, signed, topic, verified
+from protocols.messages import Reply, Request, topic, verified
 
 LASTS_MS = 60_000
 """How long the gateway may take it up."""
@@ -54,7 +54,7 @@ def ask(
         talk.subscribe(topic(gateway, "up", "reply"))
         sink.ask(request)
         began = time.monotonic()
-        talk.publish(topic(gateway, "down", "request"), signed(request, kid=centre.kid, sign=centre.sign))
+        talk.publish(*centre.says(request))
         while (left := began + wait_s - time.monotonic()) > 0:
             try:
                 _, payload = talk.messages.get(timeout=left)

@@ -14,7 +14,7 @@ from central.epochs import epoch_state
 from central.sinks.asked import Asked
 from central.sinks.base import Sink
 from identity.centre import Centre
-from protocols.messages import Hello, Reply, Request, signed, topic
+from protocols.messages import Hello, Reply, Request
 
 log = logging.getLogger("central")
 
@@ -68,7 +68,7 @@ class Restored:
             arguments={"since": since, "until": max(now, hello.sent_at) + MARGIN_MS},
         )  # fmt: skip
         self._sink.ask(request, lost=json.dumps([[epoch, upto]]))
-        return topic(gateway, "down", "request"), signed(request, kid=self._centre.kid, sign=self._centre.sign)
+        return self._centre.says(request)
 
     def remind(self, gateway: str) -> tuple[str, bytes] | None:
         """The same for a gateway that has said something else meanwhile, and was asked too long ago."""

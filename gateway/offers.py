@@ -14,7 +14,7 @@ AGAIN_S_MAX = 900.0
 JITTER = 0.2
 """Each of these times is up to so much shorter or longer: a fleet that lost its centre must not call in step."""
 EARLY_S = 0.001
-"""What is due this soon is due: a timer may fire a rounding error early."""
+"""What is due this soon is due: a timer may fire a rounding error early, and must not be set again for that."""
 UNRECEIPTED_MAX = 256
 """Batches that may wait for their receipt; with so many, nothing more is offered until one comes or is due again."""
 HOLE_S = 2.0

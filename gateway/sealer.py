@@ -10,6 +10,7 @@ from buffer.errors import StoreAway
 from buffer.outbox import Outbox
 from config.model import UplinkProfile
 from gateway.keys import DataKeys
+from gateway.offers import EARLY_S
 from identity.files import IdentityError
 from identity.gateway import CentreTrust, GatewayIdentity
 from protocols import envelope
@@ -22,8 +23,6 @@ AGE_S_MAX = {"prompt": 2.0, "metered": 3600.0}
 """How old a reading may grow before it is sealed, by the uplink's profile."""
 AGE_S_OFFLINE = 3600.0
 """The same while there is no session: sealing early would only make small batches of a long outage."""
-EARLY_S = 0.001
-"""What is due this soon is due: a timer may fire a rounding error early, and must not be set again for that."""
 STORE_AWAY_S = 10.0
 """How long to wait before a store that is full, or fails, is tried again."""
 KEY_AWAY_S = 30.0

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from identity.centre import Centre, GatewayTrust
+from identity.centre import Centre, anyone
 from identity.gateway import CentreTrust, GatewayIdentity
 from identity.public import key_id
 from identity.wrapping import algorithm_for, info, wrap
-from protocols.envelope import KID_BYTES, SALT_BYTES, DataKey, SignedKind, signer_of, verify1
+from protocols.envelope import KID_BYTES, SALT_BYTES, DataKey, SignedKind, Verify, signer_of, verify1
 from protocols.errors import Malformed
 from protocols.messages import KeyRecord, Wrapped, signed, verified
 from protocols.suites import A256GCM, CONTENT, WRAPPING
@@ -54,7 +54,7 @@ def renewed(identity: GatewayIdentity, trust: CentreTrust, message: bytes, known
     recipient of today. That takes the data key, `known`; without it the answer is None: what was sealed under the
     key must be sealed again under another. A record that needs neither comes back as it is. Raises Malformed.
     """
-    record = KeyRecord.decode(verify1(message, kind=SignedKind.KEY, verify=_own))
+    record = KeyRecord.decode(verify1(message, kind=SignedKind.KEY, verify=anyone))
     if {each.kid for each in record.wrapped} >= {key_id(key) for key in trust.recipients}:
         if signer_of(message) == identity.kid:
             return message
@@ -65,18 +65,13 @@ def renewed(identity: GatewayIdentity, trust: CentreTrust, message: bytes, known
     return signed(record, kid=identity.kid, sign=identity.sign)
 
 
-def _own(kid: bytes, data: bytes, signature: bytes) -> bool:
-    """Records of the gateway's own store need no proof of where they come from."""
-    return True
-
-
-def open_key_record(message: bytes, *, gateway: str, centre: Centre, gateways: GatewayTrust) -> DataKey:
-    """The data key in a record of this gateway (the one that the topic names).
+def open_key_record(message: bytes, *, gateway: str, centre: Centre, verify: Verify) -> DataKey:
+    """The data key in a record of this gateway (the one that the topic names). verify: whether it is signed by it.
 
     Raises Malformed if the record is not truly the gateway's or not for this centre; NotAccepted if it is for an
     algorithm that the centre does not take.
     """
-    record = verified(KeyRecord, message, gateway=gateway, verify=gateways.verifier(gateway))
+    record = verified(KeyRecord, message, gateway=gateway, verify=verify)
     if record.algorithm not in centre.accepted:
         names = ", ".join(CONTENT[number].name for number in sorted(centre.accepted, reverse=True))
         raise NotAccepted(f"key record {record.kid.hex()} of {gateway}: for {CONTENT[record.algorithm].name}, "

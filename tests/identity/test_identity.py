@@ -148,7 +148,7 @@ def test_a_key_record_gives_the_centre_the_data_key(pair: tuple[GatewayIdentity,
     key = new_data_key((5 << 32) | 9, 20_000, os.urandom)
     record = key_record(gateway, CentreTrust.of(centre.public), key)
     known = GatewayTrust.of(gateway.public)
-    assert open_key_record(record, gateway="gw-1", centre=centre, gateways=known) == key
+    assert open_key_record(record, gateway="gw-1", centre=centre, verify=known.verifier("gw-1")) == key
     message = envelope.seal(key, gateway="gw-1", seq=1, kind=BatchKind.CAPTURES, body=b"body")
     assert key.key not in record and key.key not in message
 
@@ -161,9 +161,9 @@ def test_a_key_record_is_for_every_trusted_centre(pair: tuple[GatewayIdentity, C
     record = key_record(gateway, CentreTrust.of(centre.public, second.public), key)
     known = GatewayTrust.of(gateway.public)
     for each in (centre, second):
-        assert open_key_record(record, gateway="gw-1", centre=each, gateways=known) == key
+        assert open_key_record(record, gateway="gw-1", centre=each, verify=known.verifier("gw-1")) == key
     with pytest.raises(Malformed, match="not wrapped for any key of this centre"):
-        open_key_record(record, gateway="gw-1", centre=stranger, gateways=known)
+        open_key_record(record, gateway="gw-1", centre=stranger, verify=known.verifier("gw-1"))
 
 
 def test_every_flipped_byte_of_a_key_record_is_rejected(pair: tuple[GatewayIdentity, Centre]) -> None:
@@ -173,7 +173,7 @@ def test_every_flipped_byte_of_a_key_record_is_rejected(pair: tuple[GatewayIdent
     for at in range(len(record)):
         damaged = record[:at] + bytes((record[at] ^ 1 << at % 8,)) + record[at + 1 :]
         with pytest.raises(Malformed):
-            open_key_record(damaged, gateway="gw-1", centre=centre, gateways=known)
+            open_key_record(damaged, gateway="gw-1", centre=centre, verify=known.verifier("gw-1"))
 
 
 def test_a_key_record_of_another_gateway_is_rejected(pair: tuple[GatewayIdentity, Centre]) -> None:
@@ -187,7 +187,7 @@ def test_a_key_record_of_another_gateway_is_rejected(pair: tuple[GatewayIdentity
         (GatewayTrust.of(twin), "gw-1"),
     ]:
         with pytest.raises(Malformed):
-            open_key_record(record, gateway=name, centre=centre, gateways=known)
+            open_key_record(record, gateway=name, centre=centre, verify=known.verifier(name))
 
 
 @pytest.mark.slow
@@ -200,12 +200,12 @@ def test_a_rotated_centre_still_opens_what_was_wrapped_before(tmp_path: Path) ->
     rotate(tmp_path / "keys")
     after = Centre.load(tmp_path / "keys")
     assert after.kid != before.kid
-    assert open_key_record(record, gateway="gw-1", centre=after, gateways=GatewayTrust.of(gateway.public)) == key
+    assert open_key_record(record, gateway="gw-1", centre=after, verify=gateway.public.verify) == key
     assert after.public.verify(before.kid, b"receipt", before.sign(b"receipt"))
     assert PublicKeys.load(tmp_path / "keys" / "centre.json").sign[0] == after.public.sign[0]
     new = key_record(gateway, CentreTrust.of(after.public), key)
     for each in (before, after):  # whichever of both keys a worker holds, it opens
-        assert open_key_record(new, gateway="gw-1", centre=each, gateways=GatewayTrust.of(gateway.public)) == key
+        assert open_key_record(new, gateway="gw-1", centre=each, verify=gateway.public.verify) == key
 
 
 def test_data_keys_share_no_nonce_over_restarts() -> None:

@@ -26,7 +26,7 @@ from pycose.messages.cosemessage import CoseMessage
 from pycose.messages.encmessage import EncMessage
 from pycose.messages.recipient import KeyWrap
 
-from identity.centre import Centre, GatewayTrust
+from identity.centre import Centre
 from identity.datakey import key_record, new_data_key, open_key_record
 from identity.gateway import CentreTrust, GatewayIdentity
 from identity.public import key_id
@@ -66,7 +66,7 @@ def ours(each: Wrapped) -> bytes:
     """The data key that the centre finds in a record with this recipient alone."""
     record = KeyRecord(gateway="gw-1", epoch=KEY.epoch, kid=KEY.kid, day=KEY.day, salt=KEY.salt, wrapped=(each,))
     message = signed(record, kid=IDENTITY.kid, sign=IDENTITY.sign)
-    return open_key_record(message, gateway="gw-1", centre=CENTRE, gateways=GatewayTrust.of(IDENTITY.public)).key
+    return open_key_record(message, gateway="gw-1", centre=CENTRE, verify=IDENTITY.public.verify).key
 
 
 def _their_p256(public: ec.EllipticCurvePublicKey, kid: bytes, alg: Any = -7, d: int | None = None) -> Any:

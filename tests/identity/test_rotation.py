@@ -45,7 +45,7 @@ def test_prepared_keys_are_believed_before_they_are_used(pair: tuple[Path, Path]
     key = new_data_key(1, 1, lambda n: bytes(n))
     record = key_record(identity, believed, key)
     for each in (before, after):
-        assert open_key_record(record, gateway="gw-1", centre=each, gateways=GatewayTrust.of(identity.public)) == key
+        assert open_key_record(record, gateway="gw-1", centre=each, verify=identity.public.verify) == key
     assert after.public.dates[before.kid].made == NOW // 1000 * 1000
     assert after.public.dates[before.kid].retired == (NOW + 2) // 1000 * 1000
 
@@ -221,14 +221,14 @@ def test_a_record_is_made_anew_as_far_as_its_key_is_known(pair: tuple[Path, Path
     again = renewed(new, believed, record, None)
     assert again is not None and again != record
     only = GatewayTrust.of(new.public.without(frozenset({identity.kid})))
-    assert open_key_record(again, gateway="gw-1", centre=Centre.load(centre), gateways=only) == key
+    assert open_key_record(again, gateway="gw-1", centre=Centre.load(centre), verify=only.verifier("gw-1")) == key
     second = Centre.of(ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1()), id="second")
     both = CentreTrust.of(*believed.centres, second.public)
     assert renewed(new, both, record, None) is None and renewed(new, both, record, other) is None
     for_both = renewed(new, both, record, key)
     assert for_both is not None
     for each in (second, Centre.load(centre)):
-        assert open_key_record(for_both, gateway="gw-1", centre=each, gateways=only) == key
+        assert open_key_record(for_both, gateway="gw-1", centre=each, verify=only.verifier("gw-1")) == key
 
 
 def test_an_old_library_without_hpke_says_so(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

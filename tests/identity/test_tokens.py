@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from identity import Centre, CentreTrust, GatewayIdentity, GatewayTrust, IdentityError, rotation, token
+from identity import Centre, CentreTrust, GatewayIdentity, IdentityError, rotation, token
 from identity.datakey import key_record, new_data_key, open_key_record
 from identity.private import load_signing
 from identity.token import parse, unpad
@@ -31,14 +31,14 @@ def test_a_gateway_and_a_centre_work_with_their_keys_in_a_token(tmp_path: Path) 
     gateway, centre = GatewayIdentity.load(tmp_path / "g", "gw-1"), Centre.load(tmp_path / "c")
     key = new_data_key(7, 1, os.urandom)
     record = key_record(gateway, CentreTrust.of(centre.public), key)
-    assert open_key_record(record, gateway="gw-1", centre=centre, gateways=GatewayTrust.of(gateway.public)) == key
+    assert open_key_record(record, gateway="gw-1", centre=centre, verify=gateway.public.verify) == key
     assert gateway.public.verify(gateway.kid, b"data", gateway.sign(b"data"))
     assert centre.public.verify(centre.kid, b"data", centre.sign(b"data"))
     for at in (60, -80, -1):
         damaged = bytearray(record)
         damaged[at] ^= 1
         with pytest.raises(Malformed):
-            open_key_record(bytes(damaged), gateway="gw-1", centre=centre, gateways=GatewayTrust.of(gateway.public))
+            open_key_record(bytes(damaged), gateway="gw-1", centre=centre, verify=gateway.public.verify)
     for file in (tmp_path / "g" / "gateway.key", tmp_path / "c" / "sign.key", tmp_path / "c" / "wrap.key"):
         assert re.fullmatch(r"pkcs11:token=meterwire;object=\w+\?.*\n", file.read_text())
         assert file.stat().st_mode & 0o777 == 0o600

@@ -105,12 +105,16 @@ def test_a_centre_opens_what_it_accepts_and_no_more() -> None:
     for algorithm in CONTENT:
         key = a_key(algorithm)
         record = key_record(IDENTITY, TRUST, key)
-        assert open_key_record(record, gateway="gw-1", centre=BOTH, gateways=KNOWN) == key
+        assert open_key_record(record, gateway="gw-1", centre=BOTH, verify=KNOWN.verifier("gw-1")) == key
     with pytest.raises(NotAccepted, match="for SM4-GCM, accepted here: A256GCM"):
-        open_key_record(key_record(IDENTITY, TRUST, a_key()), gateway="gw-1", centre=CENTRE, gateways=KNOWN)
+        open_key_record(
+            key_record(IDENTITY, TRUST, a_key()), gateway="gw-1", centre=CENTRE, verify=KNOWN.verifier("gw-1")
+        )
     only_sm = replace(CENTRE, accepted=contents(["sm"]))
     with pytest.raises(NotAccepted, match="for A256GCM, accepted here: SM4-GCM"):
-        open_key_record(key_record(IDENTITY, TRUST, a_key(A256GCM)), gateway="gw-1", centre=only_sm, gateways=KNOWN)
+        open_key_record(
+            key_record(IDENTITY, TRUST, a_key(A256GCM)), gateway="gw-1", centre=only_sm, verify=KNOWN.verifier("gw-1")
+        )
 
 
 def test_an_algorithm_that_there_is_not_is_named() -> None:
@@ -148,7 +152,7 @@ def test_a_wrapping_that_the_recipient_does_not_use_is_named() -> None:
     )  # fmt: skip
     message = signed(record, kid=IDENTITY.kid, sign=IDENTITY.sign)
     with pytest.raises(Malformed, match=rf"{kid.hex()} \(unknown algorithm -42\), 0{{16}} \(RSAES-OAEP-256\)"):
-        open_key_record(message, gateway="gw-1", centre=CENTRE, gateways=KNOWN)
+        open_key_record(message, gateway="gw-1", centre=CENTRE, verify=KNOWN.verifier("gw-1"))
 
 
 def test_a_wrapped_key_is_not_moved_to_another_gateway_epoch_or_algorithm() -> None:
@@ -165,7 +169,7 @@ def test_a_wrapped_key_is_not_moved_to_another_gateway_epoch_or_algorithm() -> N
     ):
         message = signed(changed, kid=who.kid, sign=who.sign)
         with pytest.raises(Malformed, match="does not open"):
-            open_key_record(message, gateway=changed.gateway, centre=BOTH, gateways=known)
+            open_key_record(message, gateway=changed.gateway, centre=BOTH, verify=known.verifier(changed.gateway))
 
 
 def test_a_data_key_of_the_wrong_length_is_refused() -> None:
@@ -177,7 +181,7 @@ def test_a_data_key_of_the_wrong_length_is_refused() -> None:
         replace(record, wrapped=(replace(record.wrapped[0], key=short),)), kid=IDENTITY.kid, sign=IDENTITY.sign
     )
     with pytest.raises(Malformed, match="expected 32 bytes, got 16"):
-        open_key_record(message, gateway="gw-1", centre=CENTRE, gateways=KNOWN)
+        open_key_record(message, gateway="gw-1", centre=CENTRE, verify=KNOWN.verifier("gw-1"))
     with pytest.raises(ValueError, match="expected 8, 16, 4 bytes"):
         replace(key, algorithm=SM4_GCM)
 

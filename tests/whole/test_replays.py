@@ -58,12 +58,12 @@ def test_every_flipped_bit_of_a_signed_message_is_rejected(kind: type[Any]) -> N
 def test_every_flipped_bit_of_a_key_record_is_rejected_hpke_and_rsa_alike() -> None:
     key = new_data_key(EPOCH, 20_000, os.urandom)
     record = key_record(IDENTITY, TRUST, key)
-    assert open_key_record(record, gateway="gw-1", centre=CENTRE, gateways=KNOWN) == key
+    assert open_key_record(record, gateway="gw-1", centre=CENTRE, verify=KNOWN.verifier("gw-1")) == key
     for at in range(len(record)):
         for bit in range(8):
             damaged = record[:at] + bytes((record[at] ^ 1 << bit,)) + record[at + 1 :]
             with pytest.raises(Malformed):
-                open_key_record(damaged, gateway="gw-1", centre=CENTRE, gateways=KNOWN)
+                open_key_record(damaged, gateway="gw-1", centre=CENTRE, verify=KNOWN.verifier("gw-1"))
 
 
 def test_nobody_speaks_for_another() -> None:
