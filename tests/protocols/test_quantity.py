@@ -175,3 +175,31 @@ def test_the_ratio_follows_from_the_side() -> None:
     ct, pt = Decimal(40), Decimal(100)
     ratios = {q.side: q.ratio(ct, pt) for q in BASES}
     assert ratios == {Side.NONE: 1, Side.CURRENT: 40, Side.VOLTAGE: 100, Side.BOTH: 4000}
+
+
+@pytest.mark.parametrize(
+    ("name", "obis", "cim"),
+    [
+        ("energy.active.import.total", "1-0:1.8.0", "0.0.0.1.1.1.12.0.0.0.0.0.0.0.0.3.72.0"),
+        ("energy.active.export.b", "1-0:42.8.0", "0.0.0.1.19.1.12.0.0.0.0.0.0.0.64.3.72.0"),
+        ("energy.reactive.q4.c", "1-0:68.8.0", "0.0.0.1.18.1.12.0.0.0.0.0.0.0.32.3.73.0"),
+        ("energy.apparent.import.total", "1-0:9.8.0", None),
+        ("energy.reactive.import.b", "1-0:43.8.0", None),
+        ("energy.active.combined.total", None, None),
+        ("energy.reactive.combined_2.a", None, None),
+        ("energy.active.import.t2.last_1", "1-0:1.8.2*1", None),
+        ("demand.active.export.total", "1-0:2.6.0", None),
+        ("demand.reactive.combined_1.total", None, None),
+        ("voltage.c", "1-0:72.7.0", "0.0.0.12.0.1.158.0.0.0.0.0.0.0.32.0.29.0"),
+        ("current.a", "1-0:31.7.0", "0.0.0.12.1.1.4.0.0.0.0.0.0.0.128.0.5.0"),
+        ("power.active.total", "1-0:16.7.0", "0.0.0.12.1.1.37.0.0.0.0.0.0.0.0.3.38.0"),
+        ("power.reactive.b", "1-0:43.7.0", "0.0.0.12.1.1.37.0.0.0.0.0.0.0.64.3.63.0"),
+        ("power_factor.total", "1-0:13.7.0", "0.0.0.12.0.1.38.0.0.0.0.0.0.0.0.0.65.0"),
+        ("phase_angle.b", "1-0:81.7.15", None),
+        ("thd.voltage.b", "1-0:52.7.124", None),
+        ("thd.current.c", "1-0:71.7.124", None),
+        ("frequency", "1-0:14.7.0", None),
+    ],
+)
+def test_a_quantity_has_its_codes_in_other_catalogues(name: str, obis: str | None, cim: str | None) -> None:
+    assert (by_name(name).obis, by_name(name).cim) == (obis, cim)

@@ -83,6 +83,12 @@ def test_no_bytes_are_anything_but_a_file_or_malformed(data: bytes) -> None:
     assert not good_part(transfer.MAGIC + b"up gw\n" + data)[1]
 
 
+def test_a_message_of_two_mebibytes_is_the_longest() -> None:
+    widest = [("batch", bytes(2 << 20))]
+    assert good_part(b"".join(written(HEAD, widest))) == (widest, True)
+    assert good_part(b"".join(written(HEAD, [("batch", bytes((2 << 20) + 1))]))) == ([], False)
+
+
 # The way, in virtual time.
 
 
