@@ -2,8 +2,9 @@
 
 A value is unique by (meter, quantity, stamp, source), so a batch that lands twice doubles no reading, gap or event.
 What the row alone tells is that the batch came. Receipts are made of these rows: without them nothing is ever settled,
-a batch lands again whenever it comes, and other bytes under a number that has landed are taken for something new. A row
-that is committed before its values loses them, as the batch that comes again is taken for a repeat.
+a batch lands again whenever it comes (old days that were dropped with it), and other bytes under a number that has
+landed are taken for something new. A row that is committed before its values loses them, as the batch that comes again
+is taken for a repeat.
 """
 
 import json
@@ -21,8 +22,7 @@ from tests import centre_process
 from tests.broker import Broker
 from tests.central.test_landing import capture
 from tests.fleet import NOW, Gateway, centre, trust
-from tests.kills import DRAIN_S_MAX, Stage
-from tests.whole.test_kill import staged, until
+from tests.stage import DRAIN_S_MAX, Stage, staged, until
 
 DEATHS = 2
 NEVER_S = 12.0
@@ -46,7 +46,7 @@ def die_and_drain(stage: Stage, death: str, *changes: str, within_s: float = DRA
     chain.centre.program = centre_process.program(death, *changes)
     chain.start()
     for life in range(DEATHS):
-        until(stage, f"death {life + 1}", lambda: not chain.centre.running)
+        until(f"death {life + 1}", lambda: not chain.centre.running)
         chain.centre.kill()
         if life == DEATHS - 1:
             chain.centre.program = centre_process.program(*changes)
