@@ -13,19 +13,12 @@ from protocols.errors import Malformed
 from protocols.manifest import DayPart, MeterDay, TaskDay
 from protocols.messages import Health, Hello, KeyRecord, Manifest, Receipt, Reply, Request, State, Wrapped
 from protocols.suites import ACCEPTED, HPKE_7_KE, RSA_OAEP_256, SM4_GCM, SUITES
+from tests.protocols.test_messages import EXAMPLES
 
 WRAPPED = Wrapped(kid=bytes(8), algorithm=RSA_OAEP_256, key=b"k")
 TASK = TaskDay(task="curve", planned=96, captured=96, gaps=0)
 METER = MeterDay(meter="m", values=1, total=2, tasks=(TASK,))
-PLAIN: dict[type[Any], Any] = {
-    KeyRecord: KeyRecord(gateway="gw-1", epoch=1, kid=bytes(8), day=1, salt=bytes(4), wrapped=(WRAPPED,)),
-    Hello: Hello(gateway="gw-1", epoch=1, first_unsettled=1, next_seq=1, pending=0, oldest_at=None, sent_at=1),
-    Receipt: Receipt(gateway="gw-1", epoch=1, contiguous_upto=0, sent_at=1),
-    Request: Request(gateway="gw-1", request=bytes(16), action="read_now", sent_at=1, expires_at=2),
-    Reply: Reply(gateway="gw-1", epoch=1, request=bytes(16), status="done", sent_at=1),
-    Manifest: Manifest(gateway="gw-1", epoch=1, day=1, plan=bytes(32), sealed=b"", sent_at=1),
-    DayPart: DayPart(since=0, until=1, cut=1, part=0, parts=1, meters=(METER,)),
-}
+PLAIN = EXAMPLES | {DayPart: DayPart(since=0, until=1, cut=1, part=0, parts=1, meters=(METER,))}
 KIB = 1024
 MOST = 2**63 - 1
 
