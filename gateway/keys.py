@@ -7,7 +7,7 @@ key itself, and it is gone, what was sealed under it is given up and sealed agai
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from buffer.outbox import Outbox
@@ -34,10 +34,12 @@ class KeyCounters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
-    """What became of keys that the centre asked for: whose records to send, and how many batches were given up."""
+    """What became of keys that the centre asked for."""
 
-    send: frozenset[bytes]
+    records: Mapping[bytes, bytes]
+    """By key id: what to send."""
     resealed: int
+    """Batches that were given up."""
 
 
 class DataKeys:
@@ -79,7 +81,7 @@ class DataKeys:
 
     async def renew(self, kids: frozenset[bytes]) -> Renewal:
         """Make what the centre lacks such that it can open it, if it is not. Raises OutboxError and IdentityError."""
-        send, resealed = set(), 0
+        records, resealed = dict[bytes, bytes](), 0
         async with self._changing:
             for entry in self._outbox.key_records():
                 if entry.kid not in kids:
@@ -91,8 +93,8 @@ class DataKeys:
                 if record != entry.message:
                     await self._outbox.replace_key_record(entry.kid, record)
                     self.counters.renewed += 1
-                send.add(entry.kid)
+                records[entry.kid] = record
         if resealed:
             self.counters.resealed += resealed
             log.warning("batches given up count=%d reason=%r: sealed again under the key of now", resealed, REASON)
-        return Renewal(send=frozenset(send), resealed=resealed)
+        return Renewal(records=records, resealed=resealed)

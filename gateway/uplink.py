@@ -262,7 +262,7 @@ class Uplink:
         """The key of now goes first; every other one goes before the first batch under it, or an event would wait
         behind a month of keys."""
         await self._ship(session, "state", self._state(online=True), retain=True)
-        await self._send_keys(session, {(await self._sealer.data_key()).kid})
+        await self._send_key_of(session, (await self._sealer.data_key()).kid)
         self._hello_at = asyncio.get_running_loop().time()
         await self._say_hello(session)
 
@@ -308,7 +308,7 @@ class Uplink:
                 if not self._fits(sealed):
                     break
                 if sealed.kid not in self._keys_sent:
-                    await self._send_keys(session, {sealed.kid})
+                    await self._send_key_of(session, sealed.kid)
                 group.create_task(self._offer(session, sealed), name=f"uplink:batch {sealed.seq}")
             timers = [self._key_due(kid) for kid in self._keys_wanted]
             timers += [self._hello_again_at] * hello_wanted
@@ -359,13 +359,13 @@ class Uplink:
         gateway, now = self._identity.gateway, self._now_ms()
         await self._settle(Receipt(gateway=gateway, epoch=sealed.epoch, contiguous_upto=0, ranges=only, sent_at=now))
 
-    async def _send_keys(self, session: Session, kids: set[bytes]) -> None:
+    async def _send_key_of(self, session: Session, kid: bytes) -> None:
         for entry in self._outbox.key_records():
-            if entry.kid in kids:
-                await self._send_key(session, entry.kid, entry.message)
+            if entry.kid == kid:
+                await self._send_key(session, kid, entry.message)
 
-    async def _send_key(self, session: Session, kid: bytes, message: bytes) -> None:
-        await self._ship(session, "key", message)
+    async def _send_key(self, session: Session, kid: bytes, record: bytes) -> None:
+        await self._ship(session, "key", record)
         self._keys_sent[kid] = asyncio.get_running_loop().time()
 
     async def _send_wanted_keys(self, session: Session) -> None:
@@ -375,7 +375,8 @@ class Uplink:
             self._keys_wanted -= due
             self.counters.keys_asked += len(due)
             renewal = await self._sealer.keys.renew(frozenset(due))
-            await self._send_keys(session, set(renewal.send))
+            for kid, record in renewal.records.items():
+                await self._send_key(session, kid, record)
             self._given_up |= renewal.resealed > 0
 
     def _key_due(self, kid: bytes) -> float:

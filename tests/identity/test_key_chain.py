@@ -87,8 +87,9 @@ def test_without_sealing_again_a_destroyed_key_holds_the_backlog_for_ever(
 ) -> None:
     """The control of the test above."""
 
-    async def only_send(_: DataKeys, kids: frozenset[bytes]) -> Renewal:
-        return Renewal(send=kids, resealed=0)
+    async def only_send(keys: DataKeys, kids: frozenset[bytes]) -> Renewal:
+        records = {entry.kid: entry.message for entry in keys._outbox.key_records() if entry.kid in kids}
+        return Renewal(records=records, resealed=0)
 
     async def story() -> None:
         chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=3), [MINUTE])
