@@ -11,7 +11,8 @@ from protocols.dialogue import Dialogue
 
 
 class Lane(IntEnum):
-    """Which job goes first; the urgent ones, that somebody waits for, before all others, and of these none starves."""
+    """Which job begins first; the urgent ones, that somebody waits for, before all others, and of these none starves. A
+    reading that has begun goes on before others begin, the urgent ones apart."""
 
     CONTROL = 0
     READ_NOW = 1

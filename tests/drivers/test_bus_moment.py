@@ -11,6 +11,7 @@ import pytest
 from config.model import SerialSettings, TaskEntry
 from drivers.bus import Lane
 from drivers.outcome import MOMENT_S, Outcome
+from drivers.plan import plan
 from field.truth import Truth
 from protocols.capture import Fault, Value, faulty
 from protocols.quantity import by_name
@@ -48,6 +49,24 @@ def test_a_reading_that_has_begun_is_brought_to_its_end_before_others_begin() ->
     assert many.plans[0].exchanges == 3
     assert max(spans[Lane.CURVE]) < alone_s + 0.1, "of three exchanges, with none of others between them"
     assert max(spans[Lane.BILLING]) < 4 * alone_s, "between its readings at most one reading of another"
+
+
+def test_only_what_somebody_waits_for_comes_into_a_reading_that_has_begun() -> None:
+    many = ManyBus(4, baud=2400, models=[THREE])
+    third = many.meters[3]
+    request = plan(third.profile, third.entry, VOLTAGES, third.settings)
+
+    async def script() -> None:
+        many.read(0, lane=Lane.BACKFILL)
+        await until(lambda: len(many.asked) == 1)
+        many.read(1, lane=Lane.PRIORITY)
+        many.read(2, lane=Lane.EVENT)
+        await until(lambda: len(many.asked) == 2)
+        many.read(3, lane=Lane.READ_NOW, read=request)
+        await until(lambda: len(many.outcomes) == 4)
+
+    many.run(script)
+    assert [many.number(asked) for asked in many.asked] == [0, 0, 3, 0, 2, 2, 2, 1, 1, 1]
 
 
 def dated(*answers: tuple[str, int]) -> Outcome:
