@@ -25,15 +25,6 @@ def test_a_request_stands_as_the_specification_prints_it() -> None:
     assert lrc8(bytes.fromhex("1103006b0003")) == 0x7E
 
 
-@given(st.lists(FRAMES, min_size=1, max_size=4), CUTS)
-@settings(max_examples=60, deadline=None)
-def test_frames_come_back_for_every_way_of_cutting_them(frames: list[Frame], cuts: list[int]) -> None:
-    stream = b"".join(frame.encode() for frame in frames)
-    deframer = AsciiDeframer()
-    assert [frame for piece in cut(stream, cuts) for frame in deframer.feed(piece)] == frames
-    assert deframer.pending == 0 and deframer.skipped == 0
-
-
 @given(st.binary(max_size=40), FRAMES, st.binary(max_size=40), CUTS)
 @settings(max_examples=80, deadline=None)
 def test_noise_on_both_sides_hides_no_frame(before: bytes, frame: Frame, after: bytes, cuts: list[int]) -> None:

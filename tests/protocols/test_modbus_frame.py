@@ -1,19 +1,23 @@
 """Modbus frames are found whole, wherever they stand in a stream and however it is cut; nothing else is."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from protocols.checksum import crc16_modbus
 from protocols.modbus import frame as frame_module
-from protocols.modbus.frame import Frame, RtuDeframer, Side, TcpDeframer, read_request, rtu_frame_at
+from protocols.modbus.ascii import AsciiDeframer
+from protocols.modbus.frame import Frame, Held, RtuDeframer, Side, TcpDeframer, read_request, rtu_frame_at
 from tests.modbus import cut, deframe, exception, holds_rtu_frame, reply
+from tests.protocols.test_modbus_ascii import FRAMES as ASCII
 
 REGISTERS = st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=125)
 UNIT = st.integers(1, 247)
 FUNCTION = st.sampled_from([3, 4])
 TRANSACTION = st.integers(0, 0xFFFF)
-CUTS = st.lists(st.integers(0, 2000), max_size=12)
+CUTS = st.lists(st.integers(0, 3000), max_size=12)
 GARBAGE = st.binary(max_size=24)
 
 
@@ -51,29 +55,22 @@ def test_a_read_that_cannot_be_asked_is_not_built(function: int, address: int, c
         read_request(1, function, address, count)
 
 
-@given(st.lists(RTU, min_size=1, max_size=4), CUTS)
-@settings(max_examples=60, deadline=None)
-def test_rtu_replies_come_back_for_every_way_of_cutting_them(frames: list[Frame], cuts: list[int]) -> None:
+CARRIERS: dict[str, tuple[st.SearchStrategy[Frame], Callable[[], Held]]] = {
+    "RTU": (RTU, RtuDeframer),
+    "RTU questions": (REQUESTS, lambda: RtuDeframer("requests")),
+    "TCP": (TCP, TcpDeframer),
+    "ASCII": (ASCII, AsciiDeframer),
+}
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+@given(data=st.data(), cuts=CUTS)
+@settings(max_examples=50, deadline=None)
+def test_frames_come_back_for_every_way_of_cutting_them(carrier: str, data: st.DataObject, cuts: list[int]) -> None:
+    frames_of, deframer_of = CARRIERS[carrier]
+    frames = data.draw(st.lists(frames_of, min_size=1, max_size=4))
     stream = b"".join(frame.encode() for frame in frames)
-    deframer = RtuDeframer()
-    assert [frame for piece in cut(stream, cuts) for frame in deframer.feed(piece)] == frames
-    assert deframer.pending == 0 and deframer.skipped == 0
-
-
-@given(st.lists(REQUESTS, min_size=1, max_size=4), CUTS)
-@settings(max_examples=40, deadline=None)
-def test_rtu_requests_come_back_for_every_way_of_cutting_them(frames: list[Frame], cuts: list[int]) -> None:
-    stream = b"".join(frame.encode() for frame in frames)
-    deframer = RtuDeframer("requests")
-    assert [frame for piece in cut(stream, cuts) for frame in deframer.feed(piece)] == frames
-    assert deframer.pending == 0
-
-
-@given(st.lists(TCP, min_size=1, max_size=4), CUTS)
-@settings(max_examples=40, deadline=None)
-def test_tcp_replies_come_back_for_every_way_of_cutting_them(frames: list[Frame], cuts: list[int]) -> None:
-    stream = b"".join(frame.encode() for frame in frames)
-    deframer = TcpDeframer()
+    deframer = deframer_of()
     assert [frame for piece in cut(stream, cuts) for frame in deframer.feed(piece)] == frames
     assert deframer.pending == 0 and deframer.skipped == 0
 
