@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from config.model import SerialSettings
 from drivers.habits import Hole
+from drivers.meter import t35
 from protocols.modbus.dialogue import Item
 
-_FAST_BAUD, _FAST_SILENCE_MS = 19200, 1.75
-"""Above 19200 baud t3.5 is fixed (MODBUS over Serial Line V1.02, §2.5.1.1)."""
 _TCP_CHARACTER_MS = 0.001
 """A byte on a network: next to nothing against a round trip, but not quite, so that holes are not read for fun."""
 _RTU_OVERHEAD, _TCP_OVERHEAD, _ASCII_OVERHEAD = 13, 21, 28
@@ -55,7 +54,7 @@ def cost_of(settings: SerialSettings, *, protocol: str, turnaround_ms: float, mi
     if protocol == "modbus-ascii":
         return Cost(character_ms=character_ms, turnaround_ms=turnaround_ms, gap_ms=min_gap_ms,
                     modbus_overhead=_ASCII_OVERHEAD, modbus_register=4)  # fmt: skip
-    silence_ms = 3.5 * character_ms if settings.baud <= _FAST_BAUD else _FAST_SILENCE_MS
+    silence_ms = t35(settings) * 1000
     return Cost(
         character_ms=character_ms, turnaround_ms=max(silence_ms, turnaround_ms), gap_ms=max(silence_ms, min_gap_ms)
     )
