@@ -35,9 +35,9 @@ GATEWAY = (
     Key("zone", zone, "Asia/Shanghai", "The civil time of the site: slots and days are aligned to it."),
 )
 CLOCK = (
-    Key("trust", choice("kernel", "centre", "always"), "kernel",
-        "When time counts as right: kernel (it says that its clock is synchronised), centre (it told the time) or "
-        "always.",
+    Key("trust", choice("kernel", "chrony", "centre", "always"), "kernel",
+        "When time counts as right: kernel (it says that its clock is synchronised), chrony (chronyd says so), centre "
+        "(it told the time) or always.",
         "clock_trust"),
 )  # fmt: skip
 STORE = (

@@ -8,7 +8,7 @@ from typing import Literal
 
 Parity = Literal["N", "E", "O"]
 ProtocolName = Literal["dlt645-2007", "dlt645-1997", "modbus-rtu", "modbus-tcp", "modbus-ascii"]
-ClockTrust = Literal["kernel", "centre", "always"]
+ClockTrust = Literal["kernel", "chrony", "centre", "always"]
 UplinkProfile = Literal["prompt", "metered"]
 Suite = Literal["aes", "sm"]
 Rs485 = Literal["auto", "rts", "rts-inverted"]

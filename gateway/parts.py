@@ -14,7 +14,7 @@ from drivers.plan import ReadPlan, plan
 from drivers.port import OpenLine
 from drivers.profile import load_profile
 from gateway.checks import Checks
-from gateway.clock import Clock, kernel_synchronised
+from gateway.clock import Clock
 from gateway.commands import Commands
 from gateway.health import CLOCK_FLOOR
 from gateway.intake import Intake, Observer
@@ -61,7 +61,6 @@ class Parts:
             site.clock_trust,
             now_ms=world.now_ms,
             floor=int(outbox.fact(CLOCK_FLOOR) or 0),
-            synchronised=kernel_synchronised,
         )
         now_ms = self.clock.now_ms
         self.evidence = Evidence(site.store / "evidence", megabytes=site.evidence_mb) if site.evidence_mb else None

@@ -1,6 +1,7 @@
 """When the gateway's time is trusted."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,9 +51,45 @@ def test_the_floor_moves_only_with_trusted_time_and_in_steps() -> None:
     assert clock.floor_moved() is None
 
 
-def test_a_way_of_trust_that_is_not_built_is_refused() -> None:
-    with pytest.raises(ValueError, match="chrony"):
-        Clock("chrony", now_ms=lambda: NOW)
+# What `chronyc -c tracking` of chrony 4.3 printed: with a clock of its own, without any server, with nobody to ask.
+FOLLOWS = (0, "7F7F0101,,8,1795326392.202930392,0.000000000,0.000000000,0.000000000,0.000,0.000,0.000,0.000000000,"
+              "0.000000000,0.0,Normal")  # fmt: skip
+LOST = (0, "00000000,,0,0.000000000,0.000000000,0.000000000,0.000000000,0.000,0.000,0.000,1.000000000,1.000000000,0.0,"
+           "Not synchronised")  # fmt: skip
+NOBODY = (1, "506 Cannot talk to daemon")
+
+
+@pytest.fixture
+def chronyc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
+    """Puts a program of this name where it is found, that prints this and exits so."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def put(code: int, line: str) -> None:
+        program = tmp_path / "chronyc"
+        program.write_text(f"#!/bin/sh\n[ \"$*\" = '-c tracking' ] && echo '{line}' && exit {code}\n", encoding="utf-8")
+        program.chmod(0o755)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [(FOLLOWS, ""), (LOST, "chronyd is not synchronised"), (NOBODY, "506 Cannot talk to daemon")],
+)
+def test_chronyd_is_asked_where_it_is_to_be_believed(
+    chronyc: Callable[[int, str], None], told: tuple[int, str], reason: str
+) -> None:
+    chronyc(*told)
+    clock = Clock("chrony", now_ms=lambda: NOW)
+    assert clock.trusted() is (not reason)
+    assert reason in clock.reason
+
+
+def test_without_chrony_time_is_not_trusted_and_it_is_said_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    clock = Clock("chrony", now_ms=lambda: NOW)
+    assert not clock.trusted()
+    assert "chronyc" in clock.reason
 
 
 def test_a_clock_that_was_right_is_trusted_while_its_servers_are_away_but_not_below_the_floor() -> None:

@@ -268,7 +268,7 @@ def test_without_trusted_time_nothing_is_read_and_the_slots_become_clock_gaps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synchronised = False
-    monkeypatch.setattr("gateway.parts.kernel_synchronised", lambda: synchronised)
+    monkeypatch.setattr("gateway.clock.kernel_synchronised", lambda: synchronised)
 
     async def scenario() -> None:
         nonlocal synchronised
