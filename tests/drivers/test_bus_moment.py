@@ -14,11 +14,12 @@ from drivers.outcome import MOMENT_S, Outcome
 from drivers.plan import plan
 from field.truth import Truth
 from protocols.capture import Fault, Value, faulty
+from protocols.messages import Request, signed, topic
 from protocols.quantity import by_name
 from simulators import virtual
 from simulators.describe import BusPlan, MeterGroup, SitePlan
 from simulators.noise import QUIET, Faults
-from tests.chain import START, Chain
+from tests.chain import GATEWAY, START, Chain
 from tests.many import ENERGIES, ManyBus, Model, until
 
 METERS: Final = 34
@@ -146,3 +147,32 @@ def test_one_record_for_a_reading_that_late_answers_stretch_would_say_wrong_time
     truth = first_slots(tmp_path, Faults(late=0.05))
     assert truth.different > 0
     assert set(truth.examples) == {"not served"}
+
+
+def test_a_reading_on_request_says_of_each_value_when_it_was_read(tmp_path: Path) -> None:
+    group = MeterGroup(profile="dlt645-2007-3p", address="000000000001", count=1)
+    bus = BusPlan(name="b", serial=SerialSettings.parse("1200-8N1"), meters=(group,))
+    items = (*CURVE, *BILL)
+
+    async def a_request() -> None:
+        chain = Chain(tmp_path, SitePlan(buses=(bus,)), [TaskEntry(name="day", every_s=86_400, items=("voltage.a",))])
+        async with chain.running() as daemon:
+            await asyncio.sleep(10)
+            now = virtual.now_ms()
+            request = Request(
+                gateway=GATEWAY, request=bytes(16), action="read_now", sent_at=now, expires_at=now + 60_000,
+                arguments={"meter": chain.site.meters[0].id, "items": ";".join(items)},
+            )  # fmt: skip
+            chain.broker.deliver(
+                topic(GATEWAY, "down", "request"), signed(request, kid=chain.centre.kid, sign=chain.centre.sign)
+            )
+            await asyncio.sleep(30)
+            await chain.drain(daemon)
+        assert chain.truth().passed, chain.truth().examples
+        rows = [row for row in chain.sink.readings() if row.task == "read_now"]
+        assert {row.quantity for row in rows} == set(items)
+        assert len({row.read_at for row in rows}) == 2, "read in 2.6 s"
+        assert all(row.stamp == row.read_at for row in rows)
+        chain.close()
+
+    virtual.run(a_request(), start_ms=START)
