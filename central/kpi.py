@@ -1,16 +1,19 @@
-"""What a utility reports of its collection: by local day, and by gateway or meter.
+"""What a utility reports of its collection: by local day, and by gateway, meter, or what its archive says of meters.
 
 planned        slots of the day: those filled by a capture, and those that ended as gaps and still are
 success        captured / planned: (finished - left) / total
 one shot       the same without slots that were a gap first and were read later
 completeness   values / items: of the readings that landed, those that have a value
 delay          from the reply of the meter to the COMMIT at the centre, of each capture: percentiles by nearest rank
+conflicts      values that came for a key where another one stands
+absent         meters of the archive of which there is neither a reading nor a gap
 account        whether the gateway's own account of the day agrees with the tables (agrees, differs, none)
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -26,12 +29,17 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(slots=True, kw_only=True)
 class Kpi:
-    """One line of a report. meter is None in a report by gateway; gateway is empty where it is not known."""
+    """One line of a report: of a meter, or, with meter None, of a gateway or a group.
+
+    gateway is empty where it is not known, or where the line is of a group; group is None where it is not.
+    """
 
     day: date
     gateway: str
     meter: str | None
+    group: str | None = None
     meters: int = 1
+    absent: int = 0
     captured: int = 0
     left: int = 0
     """Slots without a reading."""
@@ -39,8 +47,10 @@ class Kpi:
     """Of those captured, such as were a gap before."""
     items: int = 0
     values: int = 0
+    conflicts: int = 0
     account: str = "none"
-    delays_ms: list[int] = field(default_factory=list, repr=False)
+    delays_ms: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
+    """Eight bytes each: a fleet has millions of captures a day."""
 
     @property
     def planned(self) -> int:
@@ -66,23 +76,33 @@ class Kpi:
         """So many percent of the captures took at most this long."""
         if not self.delays_ms:
             return None
-        self.delays_ms.sort()
         rank = -(-len(self.delays_ms) * percent // 100)
-        return self.delays_ms[max(0, int(rank) - 1)] / 1000
+        return sorted(self.delays_ms)[max(0, int(rank) - 1)] / 1000
 
 
 def _percent(part: int, whole: int) -> float | None:
     return None if not whole else round(100 * part / whole, 2)
 
 
-def kpi(look: Look, *, days: Sequence[date], zone: ZoneInfo, by_meter: bool = False) -> Iterator[Kpi]:
-    """The lines of these local days, by gateway, or by gateway and meter. Raises SinkAway."""
+def kpi(
+    look: Look,
+    *,
+    days: Sequence[date],
+    zone: ZoneInfo,
+    by_meter: bool = False,
+    groups: Mapping[str, str] | None = None,
+) -> Iterator[Kpi]:
+    """The lines of these local days, by gateway, by gateway and meter, or by the meters' groups. Raises SinkAway."""
     for day in days:
         lines = _meters(look, day, *bounds(day, zone))
         if by_meter:
             yield from sorted(lines, key=lambda line: (line.gateway, line.meter or ""))
+        elif groups is None:
+            for gateway, total in _sums(lines, lambda line: line.gateway):
+                total.gateway = gateway
+                yield total
         else:
-            yield from _by_gateway(lines)
+            yield from _by_group(day, lines, groups)
 
 
 def bounds(day: date, zone: ZoneInfo) -> tuple[int, int]:
@@ -131,6 +151,10 @@ def _meters(look: Look, day: date, since: int, until: int) -> list[Kpi]:
         " ON i.gateway = r.gateway AND i.epoch = r.epoch AND i.seq = r.seq WHERE r.stamp >= ? AND r.stamp < ?", span,
     ):  # fmt: skip
         line(meter).delays_ms.append((look.ms(received_at) or 0) - (look.ms(read_at) or 0))
+    for meter, count in look.rows(
+        "SELECT meter, count(*) FROM conflict WHERE stamp >= ? AND stamp < ? GROUP BY meter", span
+    ):
+        line(meter).conflicts = count
     for one in found.values():
         if not one.gateway:
             one.gateway = _gateway_of(look, one.meter or "", since)
@@ -163,13 +187,29 @@ def _accounts(look: Look, day: date) -> dict[str, str]:
     }
 
 
-def _by_gateway(lines: Sequence[Kpi]) -> Iterator[Kpi]:
+def _sums(lines: Sequence[Kpi], of: Callable[[Kpi], str]) -> Iterator[tuple[str, Kpi]]:
+    """One line for all that have the same name, in the order of names."""
     sums: dict[str, Kpi] = {}
+    accounts: dict[str, set[str]] = defaultdict(set)
     for one in lines:
-        total = sums.setdefault(one.gateway, Kpi(day=one.day, gateway=one.gateway, meter=None, meters=0))
+        name = of(one)
+        total = sums.setdefault(name, Kpi(day=one.day, gateway="", meter=None, meters=0))
         total.meters += 1
-        for name in ("captured", "left", "late", "items", "values"):
-            setattr(total, name, getattr(total, name) + getattr(one, name))
-        total.delays_ms += one.delays_ms
-        total.account = one.account
-    yield from (sums[gateway] for gateway in sorted(sums))
+        for figure in ("captured", "left", "late", "items", "values", "conflicts"):
+            setattr(total, figure, getattr(total, figure) + getattr(one, figure))
+        total.delays_ms.extend(one.delays_ms)
+        accounts[name].add(one.account)
+    for name in sorted(sums):
+        told = accounts[name]
+        sums[name].account = "differs" if "differs" in told else "none" if "none" in told else "agrees"
+        yield name, sums[name]
+
+
+def _by_group(day: date, lines: Sequence[Kpi], groups: Mapping[str, str]) -> Iterator[Kpi]:
+    """Groups of the archive, with those of which nothing came; meters that it does not name are the group ''."""
+    absent = Counter(groups[meter] for meter in groups.keys() - {line.meter for line in lines})
+    found = dict(_sums(lines, lambda line: groups.get(line.meter or "", "")))
+    for name in sorted(found.keys() | absent.keys()):
+        total = found.get(name) or Kpi(day=day, gateway="", meter=None, meters=0)
+        total.group, total.absent = name, absent[name]
+        yield total

@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from central.sinks.base import SinkAway, SinkUnfit
+from config.mistake import ConfigError
 from field import output
 from field.central.options import Day, Moment, config_option, instant, load_site
 from field.output import Exit, Output
@@ -21,9 +22,11 @@ ACCOUNTS_ZH = {"agrees": "一致", "differs": "不一致", "none": "无"}
 @config_option
 @click.option("--day", type=Day(), help="The local day, or the first of several; by default yesterday.")
 @click.option("--to", "last", type=Day(), help="The last day; by default the same.")
-@click.option("--by", type=click.Choice(["gateway", "meter"]), default="gateway", show_default=True,
-              help="A line for each gateway, or for each meter.")  # fmt: skip
-def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str) -> Exit:
+@click.option("--by", default="gateway", show_default=True,
+              help="A line for each gateway, for each meter, or for each value of a column of --archive.")  # fmt: skip
+@click.option("--archive", type=click.Path(path_type=Path),
+              help="CSV of the utility's meters: a column meter, and columns for --by.")  # fmt: skip
+def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str, archive: Path | None) -> Exit:
     """How well the readings of a day were collected: success, one shot, completeness, delay.
 
     Planned are the slots that were filled or ended as gaps; success is those filled; one shot is those filled at the
@@ -32,9 +35,13 @@ def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str) -
 
     Example: meterwire central kpi -c central.toml --day 2026-05-03 --by meter
 
-    With --json one line a gateway or meter. Exit codes: 0 told; 2 a mistake in the configuration or the days;
+    With --archive meters are put together as the utility does, by area, class or transformer: --archive meters.csv
+    --by area. Absent are the meters of the archive of which there is neither a reading nor a gap.
+
+    With --json one line a gateway, meter or group. Exit codes: 0 told; 2 a mistake in the configuration or the days;
     3 no database, or nothing of those days in it.
     """
+    from central.archive import read_groups
     from central.kpi import days_between, yesterday
     from central.kpi import kpi as find
     from central.look import looking
@@ -49,24 +56,40 @@ def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str) -
     except ValueError as error:
         out.wrong(f"--to: expected {error}")
         return Exit.USAGE
+    if (by in ("gateway", "meter")) is not (archive is None):
+        out.error("--archive and --by with one of its columns need each other",
+                  "--archive 须与 --by（其中一列的列名）一起使用")  # fmt: skip
+        return Exit.USAGE
+    groups = None
+    if archive is not None:
+        try:
+            groups = read_groups(archive, by)
+        except ConfigError as error:
+            out.mistakes(error.mistakes)
+            return Exit.USAGE
+    right = ("planned", "success %", "one shot %", "late", "left", "complete %", "conflicts", "p50 s", "p95 s", "p99 s")
+    whose = (("gateway", "网关"), ("meter", "电能表")) if groups is None else ((by, by), ("meters", "电能表数"))
     table = out.table(
-        ("day", "日期"), ("gateway", "网关"), ("meter", "电能表"), ("planned", "应采"), ("success %", "成功率 %"),
-        ("one shot %", "一次成功率 %"), ("late", "补采"), ("left", "缺失"), ("complete %", "完整率 %"),
-        ("p50 s", "延迟 p50 s"), ("p95 s", "p95 s"), ("p99 s", "p99 s"), ("account", "对账"),
-        right=("planned", "success %", "one shot %", "late", "left", "complete %", "p50 s", "p95 s", "p99 s"),
+        ("day", "日期"), *whose, *((("absent", "未上报"),) if groups is not None else ()), ("planned", "应采"),
+        ("success %", "成功率 %"), ("one shot %", "一次成功率 %"), ("late", "补采"), ("left", "缺失"),
+        ("complete %", "完整率 %"), ("conflicts", "冲突"), ("p50 s", "延迟 p50 s"), ("p95 s", "p95 s"),
+        ("p99 s", "p99 s"), ("account", "对账"), right=(*right, "absent") if groups is not None else right,
     )  # fmt: skip
     count = 0
     try:
         with looking(site.database) as look:
-            for line in find(look, days=days, zone=zone, by_meter=by == "meter"):
+            for line in find(look, days=days, zone=zone, by_meter=by == "meter", groups=groups):
                 count += 1
                 delays = {f"p{percent}_s": line.delay_s(percent) for percent in (50, 95, 99)}
-                whole = asdict(line) | {"day": line.day.isoformat()}
-                del whole["delays_ms"]
+                whole = {one.name: getattr(line, one.name) for one in fields(line) if one.name != "delays_ms"}
+                whole["day"] = line.day.isoformat()
                 out.object(whole | {"planned": line.planned, "success": line.success, "one_shot": line.one_shot,
                                     "completeness": line.completeness, **delays})  # fmt: skip
-                cells = (line.day, line.gateway, line.meter or f"({line.meters})", line.planned, line.success,
-                         line.one_shot, line.late, line.left, line.completeness, *delays.values())  # fmt: skip
+                of: tuple[str, ...] = (line.gateway, line.meter or f"({line.meters})")
+                if line.group is not None:
+                    of = (line.group or "-", str(line.meters), str(line.absent))
+                cells = (line.day, *of, line.planned, line.success, line.one_shot, line.late, line.left,
+                         line.completeness, line.conflicts, *delays.values())  # fmt: skip
                 account = out.say(line.account, ACCOUNTS_ZH[line.account])
                 table.add_row(*("" if cell is None else str(cell) for cell in cells), account)
     except (SinkAway, SinkUnfit) as error:
@@ -84,7 +107,9 @@ def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str) -
 @click.option("--format", "form", type=click.Choice(["csv", "parquet", "cim"]), default="csv", show_default=True,
               help="What to write; cim is MeterReadings of IEC 61968-9 in JSON.")  # fmt: skip
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Where to; by default standard output.")
-@click.option("--since", type=Moment(), required=True, help="Readings from this time on; of report.zone, or with offset.")
+@click.option(
+    "--since", type=Moment(), required=True, help="Readings from this time on; of report.zone, or with offset."
+)
 @click.option("--until", type=Moment(), required=True, help="Readings before this time.")
 @click.option("--meter", help="Only of this meter.")
 @click.option("--quantity", "quantities", multiple=True, help="Only this quantity; may be given again.")

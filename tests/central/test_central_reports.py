@@ -106,6 +106,50 @@ def test_a_day_by_meter_names_each(filled: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_day_by_area_is_as_counted_by_hand(filled: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive.csv"
+    archive.write_text("\ufeffmeter,area,class\nm-1,north,A\nm-2,south,B\n\nm-4,south,B\nm-5,,A\n", encoding="utf-8")
+    by = ("--day", DAY, "--archive", archive, "--by")
+    lines = told(invoke("kpi", "-c", filled, *by, "area", "--json"))
+    assert [(line["group"], line["meters"], line["absent"], line["planned"], line["success"]) for line in lines] == [
+        ("", 1, 1, 1, 0.0),  # m-3, which the archive does not name, and m-5, of which nothing came
+        ("north", 1, 0, 8, 87.5), ("south", 1, 1, 4, 75.0),
+    ]  # fmt: skip
+    assert [line["account"] for line in lines] == ["none", "agrees", "agrees"]
+    assert [(line["gateway"], line["meter"]) for line in lines] == [("", None)] * 3
+    lines = told(invoke("kpi", "-c", filled, *by, "class", "--json"))
+    assert [(line["group"], line["absent"]) for line in lines] == [("", 0), ("A", 1), ("B", 1)]
+    shown = invoke("kpi", "-c", filled, *by, "area", "--lang", "zh").output
+    assert "未上报" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "by", "said"),
+    [
+        ("meter,area\n", "zone", "the column zone"), ("id,area\n", "area", "the column meter"), ("", "area", "column"),
+        ("meter,area\nm-1,a\nm-1,b\n", "area", "m-1 in a, as before, got b"), ("meter,area,area\n", "area", "column"),
+        ("meter,area\n", "gateway", "need each other"), (None, "area", "readable"), ("m\xe9ter", "area", "UTF-8"),
+    ],
+)  # fmt: skip
+def test_an_archive_that_cannot_be_used_is_told(
+    filled: Path, tmp_path: Path, text: str | None, by: str, said: str
+) -> None:
+    archive = tmp_path / "archive.csv"
+    if text is not None:
+        archive.write_bytes(text.encode("latin-1"))
+    result = invoke("kpi", "-c", filled, "--day", DAY, "--archive", archive, "--by", by, "--lang", "en")
+    assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+    assert invoke("kpi", "-c", filled, "--day", DAY, "--by", "area").exit_code == 2
+
+
+def test_conflicts_are_told(filled: Path) -> None:
+    sink = opened(filled)
+    land(sink, 7, [at(START, number("voltage.a", "99.9"))], gateway="gw-a", received_at=START)
+    sink.close()
+    lines = told(invoke("kpi", "-c", filled, "--day", DAY, "--json"))
+    assert [line["conflicts"] for line in lines] == [1, 0]
+
+
 def test_several_days_are_told_one_after_the_other(filled: Path) -> None:
     lines = told(invoke("kpi", "-c", filled, "--day", "2026-05-02", "--to", "2026-05-04", "--json"))
     assert [(line["day"], line["gateway"]) for line in lines] == [

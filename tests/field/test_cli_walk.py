@@ -367,7 +367,8 @@ def test_frames_from_a_pipe_come_out_in_order_good_and_bad(form: list[str]) -> N
 
 def test_what_an_installation_lacks_is_named(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    monkeypatch.delitem(sys.modules, "central.sinks.postgres", raising=False)
+    for module in ("postgres", "postgres_look"):
+        monkeypatch.delitem(sys.modules, f"central.sinks.{module}", raising=False)
     away = CENTRAL.replace("sqlite:///central.db", "postgresql://nobody@127.0.0.1:1/none")
     (world / "postgres.toml").write_text(away)
     check(

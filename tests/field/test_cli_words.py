@@ -37,10 +37,12 @@ SPEAKERS = [
     "drivers/line_tcp.py",
     "identity/files.py", "identity/gateway.py", "identity/public.py", "identity/private.py",
     "identity/rotation.py", "identity/token.py", "identity/wrapping.py", "identity/trust.py", "identity/client.py",
-    "central/gaps.py", "protocols/dlt645/frame.py", "field/decode/command.py", "field/decode/modbus.py",
+    "central/look.py", "central/archive.py", "protocols/dlt645/frame.py", "field/decode/command.py",
+    "field/decode/modbus.py",
     "field/read.py", "field/port.py", "field/diagnosis/doctor.py", "field/diagnosis/scan.py",
     "buffer/outbox.py", "buffer/sqlite.py", "buffer/opening.py", "buffer/spare.py", "field/offline.py",
-    "central/sinks/sqlite.py", "central/sinks/postgres.py",
+    "central/sinks/sqlite.py", "central/sinks/postgres.py", "central/sinks/postgres_look.py",
+    "central/sinks/partitions.py",
 ]  # fmt: skip
 
 
