@@ -36,8 +36,8 @@ STOP_S = 10.0
 class Daemon:
     """One gateway. `run` once; `stop` and `drain` from the same loop.
 
-    observer is called with the records of each append that has returned. settle_on: see Uplink. serve_status: whether
-    the local status socket is opened (there are no sockets in virtual time).
+    observer is called with the records of each append that has returned. serve_status: whether the local status socket
+    is opened (there are no sockets in virtual time).
     """
 
     def __init__(
@@ -53,13 +53,12 @@ class Daemon:
         jitter: Random | None = None,
         observer: Observer | None = None,
         writer: Literal["thread", "inline"] = "thread",
-        settle_on: Literal["receipt", "puback"] = "receipt",
         serve_status: bool = True,
     ) -> None:
         self.site = site
         self.world = World(
             sessions=sessions, identity=identity, trust=trust, now_ms=now_ms, open_line=open_line, random=random,
-            jitter=jitter or Random(), observer=observer, settle_on=settle_on,
+            jitter=jitter or Random(), observer=observer,
         )  # fmt: skip
         self._writer: Literal["thread", "inline"] = writer
         self.parts: Parts | None = None

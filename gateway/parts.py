@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
 
 from buffer.evidence import Evidence
 from buffer.outbox import Outbox
@@ -36,7 +35,7 @@ from protocols.suites import SUITES
 class World:
     """Everything that is not the same everywhere: lines, sessions, keys, time, randomness.
 
-    observer is called with the records of each append that has returned. settle_on: see Uplink.
+    observer is called with the records of each append that has returned.
     """
 
     sessions: SessionFactory
@@ -47,7 +46,6 @@ class World:
     random: Callable[[int], bytes]
     jitter: Random
     observer: Observer | None
-    settle_on: Literal["receipt", "puback"]
 
 
 class Parts:
@@ -109,7 +107,6 @@ class Parts:
             now_ms=now_ms,
             random=world.jitter,
             heard_time=self.clock.heard,
-            settle_on=world.settle_on,
         )
         self.manifests = Manifests(
             site,

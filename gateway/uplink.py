@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
 
 from buffer.errors import StoreAway
 from buffer.outbox import Outbox
@@ -74,11 +73,7 @@ class UplinkCounters:
 
 
 class Uplink:
-    """Keeps a session with the broker, offers batches and takes receipts.
-
-    settle_on: `receipt`, always. `puback` settles a batch when the broker acknowledges it, as other gateways do; it
-    exists only as the control of the kill tests, which show that it loses data.
-    """
+    """Keeps a session with the broker, offers batches and takes receipts."""
 
     def __init__(
         self,
@@ -92,7 +87,6 @@ class Uplink:
         now_ms: Callable[[], int],
         random: Random,
         heard_time: Callable[[int], None] = lambda _: None,
-        settle_on: Literal["receipt", "puback"] = "receipt",
     ) -> None:
         self.counters = UplinkCounters()
         self.requests: asyncio.Queue[bytes] = asyncio.Queue(REQUESTS_MAX)
@@ -108,7 +102,6 @@ class Uplink:
         self._now_ms = now_ms
         self._random = random
         self._heard_time = heard_time
-        self._settle_on = settle_on
         self._offers = Offers(random)
         self._pace = Pace()
         self._session: Session | None = None
@@ -351,13 +344,6 @@ class Uplink:
         self.counters.acknowledged += 1
         self.counters.bytes += len(sealed.message)
         self._offers.acknowledged((sealed.epoch, sealed.seq), asyncio.get_running_loop().time())
-        if self._settle_on == "puback":
-            await self._settle_unsafely(sealed)
-
-    async def _settle_unsafely(self, sealed: Sealed) -> None:
-        only = ((sealed.seq, sealed.seq),)
-        gateway, now = self._identity.gateway, self._now_ms()
-        await self._settle(Receipt(gateway=gateway, epoch=sealed.epoch, contiguous_upto=0, ranges=only, sent_at=now))
 
     async def _send_key_of(self, session: Session, kid: bytes) -> None:
         for entry in self._outbox.key_records():

@@ -64,7 +64,6 @@ class Chain:
         self.landing = self._open_landing()
         self.draw = self._random.randbytes
         """The gateway's randomness."""
-        self.settle_on: Literal["receipt", "puback"] = "receipt"
         self.writer: Literal["thread", "inline"] = "inline"
         self.started_at = now_ms()
         self.drained_at: int | None = None
@@ -140,7 +139,6 @@ class Chain:
             jitter=self._random,
             observer=self._observe,
             writer=self.writer,
-            settle_on=self.settle_on,
             serve_status=False,
         )
 

@@ -5,30 +5,41 @@ A control has to lose data where the real gateway loses nothing.
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, cast
 
 import buffer.sqlite
-import gateway.daemon
+from buffer.words import Sealed
 from field.main import main
 from gateway.commands import Commands, _Answer
 from gateway.intake import AWAY_PAUSE_S, Intake
+from gateway.pace import Shipment
+from gateway.session import Session
+from gateway.uplink import Uplink
 from protocols.capture import Record
+from protocols.messages import Receipt
 
 
-def settle_on_puback() -> None:
+def settle_on_puback(patch: Callable[[type, str, object], None] = setattr) -> None:
     """Batches are settled when the broker has taken them, as other gateways do, which do not send again either.
 
-    With the history that ours keeps, the centre would ask for what it never saw, and get it.
+    With the history that ours keeps, the centre would ask for what it never saw, and get it. patch: puts another
+    function in the place of a method.
     """
-    vars(gateway.daemon)["Daemon"] = partial(gateway.daemon.Daemon, settle_on="puback")
+    offered = Uplink._offered
+
+    async def and_settled(self: Uplink, session: Session, sealed: Sealed, begun: tuple[Shipment, float]) -> None:
+        await offered(self, session, sealed, begun)
+        only, now = ((sealed.seq, sealed.seq),), self._now_ms()
+        gateway = self._identity.gateway
+        await self._settle(Receipt(gateway=gateway, epoch=sealed.epoch, contiguous_upto=0, ranges=only, sent_at=now))
 
     async def refused(self: Commands, arguments: Mapping[str, str | int]) -> _Answer:
         return _Answer("refused", "no history")
 
-    cast(Any, Commands)._send_again = refused
+    patch(Uplink, "_offered", and_settled)
+    patch(Commands, "_send_again", refused)
 
 
 def sync_normal() -> None:

@@ -19,6 +19,7 @@ from simulators import virtual
 from simulators.describe import uniform
 from tests.broker import Broker, Certificates
 from tests.chain import GATEWAY, START, Chain, keys
+from tests.gateway_process import settle_on_puback
 
 MINUTE = TaskEntry(name="minute", every_s=60, items=("energy.active.import.total", "voltage.a"))
 
@@ -190,10 +191,11 @@ def test_a_puback_settles_nothing_and_a_receipt_does(tmp_path: Path) -> None:
     virtual.run(scenario(), start_ms=START)
 
 
-def test_settling_on_the_puback_loses_what_the_broker_forgets(tmp_path: Path) -> None:
+def test_settling_on_the_puback_loses_what_the_broker_forgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle_on_puback(monkeypatch.setattr)
+
     async def scenario() -> None:
         chain = chain_of(tmp_path)
-        chain.settle_on = "puback"
         chain.disconnect_centre()
         async with chain.running() as daemon:
             await asyncio.sleep(90)
