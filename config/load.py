@@ -122,6 +122,8 @@ TABLES = {
     "gateway": GATEWAY, "clock": CLOCK, "store": STORE, "buffer": BUFFER, "keys": KEYS, "status": STATUS,
     "uplink": UPLINK,
 }  # fmt: skip
+FORMER = {"store.history_days": "buffer.curve_days"}
+"""Keys of earlier versions, and what took their place."""
 SOCKET_BYTES_MAX = 107
 """Linux keeps the name of a Unix socket in 108 bytes, the last of them zero."""
 STORE_MB_MIN = 16
@@ -196,6 +198,10 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
     if length > SOCKET_BYTES_MAX:
         expected = f"a path of at most {SOCKET_BYTES_MAX} bytes for a socket"
         mistakes.append(Mistake(file, "status.socket", expected, f"{length} bytes: {show(str(values['socket']))}"))
+    mistakes = [
+        replace(one, expected=f"{FORMER[one.where]}, which took its place") if one.where in FORMER else one
+        for one in mistakes
+    ]
     site = Site(**values, buses=tuple(buses), meters=tuple(meters), tasks=tuple(tasks), origin=site_file)
     return site, mistakes
 

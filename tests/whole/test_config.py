@@ -184,6 +184,13 @@ def test_a_socket_whose_path_fills_pages_is_shown_in_one_line(tmp_path: Path) ->
     assert str(mistake).isprintable()
 
 
+def test_a_key_of_an_earlier_version_is_told_with_what_took_its_place(tmp_path: Path) -> None:
+    (former,) = mistakes(tmp_path, SITE + "[store]\nhistory_days = 62\n")
+    assert str(former).endswith(
+        "store.history_days: expected buffer.curve_days, which took its place, got an unknown key"
+    )
+
+
 def test_all_mistakes_of_both_files_come_at_once(tmp_path: Path) -> None:
     site, rows = SITE, METERS
     for old, new, _ in SITE_MISTAKES[0], SITE_MISTAKES[10], SITE_MISTAKES[13]:
