@@ -7,7 +7,7 @@ from typing import Any
 
 from central.sinks import POSTGRESQL, SQLITE
 from config.mistake import ConfigError, Mistake
-from config.toml import REQUIRED, Key, load_toml, read_table
+from config.toml import REQUIRED, Key, load_toml, read_table, spelled
 from config.values import broker_url, name, path, token, zone
 from protocols.suites import ACCEPTED, SUITES
 
@@ -127,7 +127,7 @@ def load_central(file: Path) -> CentralSite:
     if mistakes:
         raise ConfigError(mistakes)
     expected = f"one of the tables {', '.join(TABLES)}"
-    mistakes += [Mistake(str(file), key, expected, "an unknown key") for key in raw if key not in TABLES]
+    mistakes += [Mistake(str(file), spelled(key), expected, "an unknown key") for key in raw if key not in TABLES]
     read = {
         table: read_table(raw.get(table, {}), keys, file=str(file), where=table, mistakes=mistakes)
         for table, keys in TABLES.items()

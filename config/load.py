@@ -12,7 +12,7 @@ from typing import Any
 from config.meters import load_meters
 from config.mistake import ConfigError, Mistake
 from config.model import BufferEntry, BusEntry, MeterEntry, Site, TaskEntry, UplinkEntry
-from config.toml import REQUIRED, Key, load_toml, read_table, show, tables
+from config.toml import REQUIRED, Key, load_toml, read_table, show, spelled, tables
 from config.values import (
     broker_url,
     choice,
@@ -156,7 +156,7 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
 
     known = [*(key.name for key in TOP), *TABLES, *ARRAYS]
     expected = f"one of the keys {', '.join(known)}"
-    mistakes += [Mistake(file, name, expected, "an unknown key") for name in raw if name not in known]
+    mistakes += [Mistake(file, spelled(name), expected, "an unknown key") for name in raw if name not in known]
     top = {key.name: raw[key.name] for key in TOP if key.name in raw}
     values = read_table(top, TOP, file=file, where="", mistakes=mistakes) or {}
     meters_file = base / values.pop("meters", Path("meters.csv"))

@@ -1,5 +1,7 @@
 """Reading a TOML table against a table of keys: every mistake is collected, none stops the reading."""
 
+import json
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from typing import Any, Final
 
 from config.mistake import Mistake
 
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 REQUIRED: Final = "required"
 """Stands where a default would, for a key that must be there."""
 
@@ -47,6 +50,11 @@ def not_utf8(error: UnicodeDecodeError) -> str:
     return f"byte {byte:02X}, which is not UTF-8, in line {line}"
 
 
+def spelled(key: str) -> str:
+    """A key as it stands in the file: in quotes where it needs them, as an empty one does."""
+    return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+
+
 def read_table(
     raw: object, keys: Iterable[Key], *, file: str, where: str, mistakes: list[Mistake]
 ) -> dict[str, Any] | None:
@@ -61,7 +69,7 @@ def read_table(
     before = len(mistakes)
     prefix = f"{where}." if where else ""
     expected = f"one of the keys {', '.join(known)}"
-    mistakes += [Mistake(file, prefix + name, expected, "an unknown key") for name in raw if name not in known]
+    mistakes += [Mistake(file, prefix + spelled(name), expected, "an unknown key") for name in raw if name not in known]
     values: dict[str, Any] = {}
     for name, key in known.items():
         given = raw.get(name, key.default)

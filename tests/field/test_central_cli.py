@@ -121,6 +121,13 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     assert (result.exit_code, "version 2, got 3" in result.stderr) == (2, True)
 
 
+def test_an_unknown_key_is_told_as_it_stands_in_the_file(tmp_path: Path) -> None:
+    file = write_config(tmp_path, '"" = 1\n"a b" = 2\n[broker]\nurl = "mqtt://127.0.0.1:1"\n"\\u0007" = 3\n')
+    told = invoke("run", "-c", file).stderr
+    for spelled in ('""', '"a b"', 'broker."\\u0007"'):
+        assert f"central.toml: {spelled}: expected" in told
+
+
 def start(file: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", "from field.main import main; main()", "central", "run", "-c", str(file), "--json"],
