@@ -5,15 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-from config.model import TaskEntry, UplinkEntry
+from config.model import UplinkEntry
 from field.chain import Chain, wall_ms
 from field.truth import Truth
-from tests import kills
 from tests.broker import Broker
 from tests.clusters import NODES, Cluster
-from tests.kills import Stage, told, wait_for_slot_after
+from tests.stage import DRAIN_S_MAX, curve, site, staged, told, until, wait_for_slot_after
 
-TASK = TaskEntry(name="curve", every_s=2, items=kills.TASK.items)
 UP_S, DOWN_S = (4.0, 8.0), (1.0, 4.0)
 """How long a broker, or all nodes of a cluster, run between two kills; how long what was killed stays dead."""
 
@@ -21,20 +19,14 @@ UP_S, DOWN_S = (4.0, 8.0), (1.0, 4.0)
 def over_broker(directory: Path, broker: Broker, *, seed: int, deaths: int = 2) -> Truth:
     """Over one broker, which runs, and is killed so often. directory: new and empty."""
     random = Random(seed)
-    stage = Stage(directory, broker, sim=kills.site(1), task=TASK)
-    try:
+    with staged(directory, broker, meters=1) as stage:
         stage.chain.start()
         for _ in range(deaths):
             time.sleep(random.uniform(*UP_S))
             broker.kill()
             time.sleep(random.uniform(*DOWN_S))
             broker.start()
-        return _verdict(stage.chain)
-    except BaseException:
-        print(stage.logs())
-        raise
-    finally:
-        stage.close()
+        return stage.verdict()
 
 
 def over_cluster(
@@ -56,7 +48,7 @@ def over_cluster(
     chain = None
     try:
         cluster.start()
-        chain = Chain(directory, sim=kills.site(1), tasks=[TASK], uplink=UplinkEntry(url=cluster.url(0)))
+        chain = Chain(directory, sim=site(1), tasks=[curve()], uplink=UplinkEntry(url=cluster.url(0)))
         central = directory / "central.toml"
         central.write_text(central.read_text(encoding="utf-8").replace(cluster.url(0), cluster.url(1)), "utf-8")
         chain.gateway.program = list(program) or chain.gateway.program
@@ -84,10 +76,10 @@ def over_cluster(
 
 def _forget(chain: Chain, cluster: Cluster) -> None:
     """The cluster takes batches that nobody fetches, and forgets them."""
-    kills.until("a batch that has landed", lambda: told(chain).get("receipts", 0) > 0, within_s=kills.DRAIN_S_MAX)
+    until("a batch that has landed", lambda: told(chain).get("receipts", 0) > 0, within_s=DRAIN_S_MAX)
     chain.centre.end()
     before = told(chain)["acknowledged"]
-    kills.until("three PUBACKs", lambda: told(chain).get("acknowledged", 0) >= before + 3, within_s=kills.DRAIN_S_MAX)
+    until("three PUBACKs", lambda: told(chain).get("acknowledged", 0) >= before + 3, within_s=DRAIN_S_MAX)
     cluster.forget()
     print("all nodes killed, and what they had saved is gone", flush=True)
     cluster.start()
@@ -96,6 +88,6 @@ def _forget(chain: Chain, cluster: Cluster) -> None:
 
 def _verdict(chain: Chain) -> Truth:
     wait_for_slot_after(chain, wall_ms())
-    chain.drain(within_s=kills.DRAIN_S_MAX)
+    chain.drain(within_s=DRAIN_S_MAX)
     chain.stop()
     return chain.truth()

@@ -1,8 +1,9 @@
 """Long campaigns: `python -m tests.soak --minutes N`, or `make soak`. Goes on where the last run stopped.
 
 In turn: power cuts of the store alone; disk images that are restored; sessions that are reset; disks that fail; a site
-whose processes are killed; one whose gateway loses its power; fuzzed buses; clusters of brokers whose nodes die; a week
-of the whole site in virtual time; and a site that catches up with a backlog.
+whose processes are killed; one whose gateway loses its power; one whose gateway's disk is full, gone and read-only;
+fuzzed buses; clusters of brokers whose nodes die; a week of the whole site in virtual time; and a site that catches up
+with a backlog.
 """
 
 import asyncio
@@ -17,8 +18,8 @@ from pathlib import Path
 from random import Random
 
 from simulators.noise import Faults
-from tests import days, images, kills, nonces, power, power_cuts
-from tests.backlog import drain
+from tests import days, disk_trouble, images, kills, nonces, power_cuts, real_disk
+from tests.backlog import SLOWER_MAX, drain
 from tests.broker import MOSQUITTO, running_broker
 from tests.broker_matrix import over_cluster
 from tests.clusters import NATS, RABBITMQ, Cluster, NatsCluster, RabbitCluster
@@ -30,6 +31,7 @@ from tests.faults.campaign import campaign as fuzz_bus
 from tests.ledger import Campaign, Entry, main
 from tests.link import SESSION_BYTES, reset_along
 from tests.scratch import scratch
+from tests.stage import changed
 
 WEEK_S_MAX = 240.0
 """Of processor time: what a week takes on a machine that does nothing else, as virtual time waits for nothing."""
@@ -77,11 +79,22 @@ def kill(seed: int) -> str:
 
 def cut(seed: int) -> str:
     """Fifty power cuts of the whole gateway."""
-    with scratch(100) as directory:
-        done = power_cuts.campaign(seed=seed, cuts=CUTS, directory=directory)
+    with scratch(100) as directory, running_broker() as broker:
+        done = power_cuts.campaign(seed=seed, cuts=CUTS, directory=directory, broker=broker)
     assert done.truth.passed, dict(done.truth.examples)
     slowest = max(done.first_polls_s)
     return f"{done.cuts} cuts, {done.truth.accepted} captures accepted, first poll after {slowest:.1f} s at most"
+
+
+def disk(seed: int) -> str:
+    """The whole gateway's disk is full, gone and read-only; every other seed, it goes on in a spare directory."""
+    troubles: Sequence[disk_trouble.Trouble] = ("moved", "full") if seed % 2 else ("full", "gone")
+    with tempfile.TemporaryDirectory(prefix="meterwire-") as name, running_broker() as broker:
+        done = disk_trouble.campaign(seed=seed, directory=Path(name), broker=broker, troubles=troubles)
+    assert done.truth.passed and done.gaps == [], (done, dict(done.truth.examples))
+    assert done.ballast == [True, False, True] and max(done.recovered_s) < disk_trouble.RELIEF_S_MAX, done
+    slowest = max(done.recovered_s)
+    return f"{sum(done.refused)} times refused, recovered in {slowest:.1f} s, {done.truth.accepted} captures accepted"
 
 
 def backlog(seed: int) -> str:
@@ -89,10 +102,9 @@ def backlog(seed: int) -> str:
     with tempfile.TemporaryDirectory(prefix="meterwire-") as name, running_broker() as broker:
         done = drain(Path(name), broker, values=BACKLOG)
     assert done.wrong == [] and done.live.passed, (done.wrong, dict(done.live.examples))
-    rate = done.values / done.seconds
-    seen = f"{done.values} values, {rate:.0f} a second, live {done.late_ms} ms late, {done.peak_mib} MiB"
-    assert rate >= 5_000 and done.late_ms < 5_000 and done.peak_mib <= 96.0, seen
-    return seen
+    assert done.values_per_s >= 5_000 and done.late_ms < 5_000 and done.peak_mib <= 96.0, str(done)
+    assert done.append_slower <= SLOWER_MAX, str(done)
+    return str(done)
 
 
 def cluster(make: Callable[[Path], Cluster], seed: int) -> str:
@@ -101,7 +113,7 @@ def cluster(make: Callable[[Path], Cluster], seed: int) -> str:
         truth = over_cluster(Path(name), make, seed=seed)
     assert truth.passed, (truth, dict(truth.examples))
     with tempfile.TemporaryDirectory(prefix="meterwire-") as name:
-        control = over_cluster(Path(name), make, seed=seed, deaths=0, program=kills.SETTLES_ON_PUBACK)
+        control = over_cluster(Path(name), make, seed=seed, deaths=0, program=changed("settle_on_puback"))
     assert control.missing > 0, control
     return f"{truth.accepted} captures accepted, {truth.gaps} gaps; the control lost {control.missing} captures"
 
@@ -174,6 +186,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "ordeal": ordeal,
     "kill": kill,
     "cut": cut,
+    "disk": disk,
     **{f"faults-{family}": partial(faults, family) for family in FAMILIES},
     "nats": partial(cluster, NatsCluster),
     "rabbitmq": partial(cluster, RabbitCluster),
@@ -189,6 +202,7 @@ GOALS: dict[str, tuple[int, int, str]] = {
     "ordeal": (1, ORDEAL_STEP, "parts of all operations"),
     "kill": (KILLS, 2_000, "kills"),
     "cut": (CUTS, 1_000, "power cuts"),
+    "disk": (1, 10, "disks in trouble"),
     **{f"faults-{family}": (EXCHANGES, 1_000_000, "exchanges") for family in FAMILIES},
     "nats": (1, 1, "clusters"),
     "rabbitmq": (1, 1, "clusters"),
@@ -211,9 +225,11 @@ def reached(entries: Sequence[Entry]) -> str:
 def left_out() -> dict[str, str]:
     """Campaigns that this machine cannot run, and what they lack."""
     package = "no {0} (apt-get install {0})".format
+    no_disk = None if real_disk.available() else "no real disk to harm (root, loop devices, mkfs.ext4)"
     lacks = {
         "kill": None if MOSQUITTO else package("mosquitto"),
-        "cut": None if power.available() else "no disk that loses its power (root, loop devices, mkfs.ext4)",
+        "cut": no_disk,
+        "disk": no_disk,
         "nats": None if NATS else package("nats-server"),
         "rabbitmq": None if RABBITMQ else package("rabbitmq-server"),
     }

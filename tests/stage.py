@@ -6,6 +6,7 @@ Everything is a process of its own, as in the field: `meterwire sim`, `run`, `ce
 import asyncio
 import json
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -95,12 +96,12 @@ def told(chain: Chain, part: str = "uplink") -> dict[str, int]:
     return counters
 
 
-def until(what: str, true: Callable[[], bool], *, within_s: float = AGREE_S_MAX) -> float:
+def until(what: str, true: Callable[[], bool], *, within_s: float = AGREE_S_MAX, look_s: float = 0.05) -> float:
     """Return when it is true: seconds that it took. Raises AssertionError when it takes too long."""
     began = time.monotonic()
     while not true():
         assert time.monotonic() - began < within_s, f"not within {within_s:g} s: {what}"
-        time.sleep(0.05)  # other processes' states have no event to wait on
+        time.sleep(look_s)  # other processes' states have no event to wait on
     return time.monotonic() - began
 
 
@@ -139,6 +140,7 @@ class Stage:
         )
         if disk is not None:
             shutil.move(self.chain.site.keys, disk / "keys")
+            subprocess.run(["sync", "--file-system", str(disk)], check=True)  # as they were where they were made
             self.change(store=disk / "store", keys=disk / "keys")
         if program:
             self.chain.gateway.program = list(program)

@@ -15,9 +15,8 @@ from tests import images
 from tests.broker import Broker
 from tests.chain import START, Chain
 from tests.images import MINUTE, NEXT_SLOT_S
-from tests.kills import told
 from tests.scratch import scratch
-from tests.whole.test_kill import FAST, staged, until, verdict
+from tests.stage import curve, staged, told, until, wait_for_slot_after
 
 RESTORES = 12
 
@@ -78,19 +77,19 @@ def test_a_gateway_whose_disk_is_put_back_goes_on_as_processes_do(tmp_path: Path
         chain = stage.chain
         store, image = chain.site.store, tmp_path / "image"
         chain.start()
-        until(stage, "a receipt", lambda: told(chain).get("receipts", 0) > 0)
+        until("a receipt", lambda: told(chain).get("receipts", 0) > 0)
         broker.stop()
-        stage.wait_for_slot_after(wall_ms() + 3_000)
+        wait_for_slot_after(chain, wall_ms() + 3_000)
         chain.gateway.end()
         shutil.copytree(store, image)
         broker.start()
         chain.gateway.start()
-        stage.wait_for_slot_after(wall_ms() + 3_000)
+        wait_for_slot_after(chain, wall_ms() + 3_000)
         chain.drain()
         shutil.rmtree(store)
         shutil.copytree(image, store)
-        time.sleep(FAST.every_s)  # the slot in hand, read before, would be read a second time
+        time.sleep(curve().every_s)  # the slot in hand, read before, would be read a second time
         chain.gateway.start()
-        stage.wait_for_slot_after(wall_ms() + 3_000)
-        truth = verdict(stage)
+        wait_for_slot_after(chain, wall_ms() + 3_000)
+        truth = stage.verdict()
     assert truth.passed, (truth, truth.examples, stage.logs())
