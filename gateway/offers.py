@@ -1,6 +1,8 @@
 """Which sealed batches are on their way, and when one is offered again: pure bookkeeping, time comes in."""
 
+import math
 from collections.abc import Set
+from dataclasses import dataclass
 from random import Random
 
 from protocols.messages import Receipt
@@ -25,26 +27,31 @@ BACKFILL_MAX = 8
 receipt a second it is still 8 batches, some 40,000 values, a second."""
 
 
+@dataclass(slots=True)
+class _Offer:
+    """What became of a batch that was offered and has no receipt."""
+
+    tries: int = 0
+    """How often it was offered since the last `at_once`."""
+    acknowledged_at: float = math.inf
+    """When the broker had it last."""
+    again_at: float = 0.0
+    """From when on it may be offered again."""
+
+
 class Offers:
     """What was offered and has no receipt yet. Times are loop time in seconds."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
         self._in_flight: set[Key] = set()
-        self._again_at: dict[Key, float] = {}
-        self._acknowledged_at: dict[Key, float] = {}
-        self._tries: dict[Key, int] = {}
-        """How often each was offered since the last `at_once`."""
-
-    @property
-    def in_flight(self) -> int:
-        """Batches that the broker has not acknowledged."""
-        return len(self._in_flight)
+        """What the broker has not acknowledged; the receipt of some of it may be there already."""
+        self._offered: dict[Key, _Offer] = {}
 
     @property
     def unreceipted(self) -> int:
         """Batches that were offered and have no receipt."""
-        return len(self._tries)
+        return len(self._offered)
 
     def room(self, in_flight_max: int, now: float) -> int:
         """How many may be offered now."""
@@ -56,28 +63,30 @@ class Offers:
 
     def waiting(self, now: float) -> Set[Key]:
         """The batches not to offer now: under way, or offered a short while ago."""
-        return self._in_flight | {key for key, at in self._again_at.items() if at > now + EARLY_S}
+        return self._in_flight | {key for key, offer in self._offered.items() if offer.again_at > now + EARLY_S}
 
     def next_after(self, now: float) -> float | None:
         """When the next of those that wait for a receipt becomes due again."""
-        return min((at for at in self._again_at.values() if at > now + EARLY_S), default=None)
+        times = (offer.again_at for offer in self._offered.values())
+        return min((at for at in times if at > now + EARLY_S), default=None)
 
     def begin(self, key: Key) -> bool:
         """The batch is being offered; says whether for the first time."""
-        self._again_at.pop(key, None)
+        first = key not in self._offered
+        offer = self._offered.setdefault(key, _Offer())
+        offer.tries += 1
+        offer.again_at = 0.0
         self._in_flight.add(key)
-        first = key not in self._tries
-        self._tries[key] = self._tries.get(key, 0) + 1
         return first
 
     def acknowledged(self, key: Key, now: float) -> None:
         """The broker has it, which paces us and promises nothing. It stays ours until the receipt."""
         self._in_flight.discard(key)
-        tries = self._tries.get(key)
-        if tries is not None:  # else its receipt was faster
-            wait = min(_grown(AGAIN_S, tries), AGAIN_S_MAX)
-            self._acknowledged_at[key] = now
-            self._again_at[key] = now + wait * (1 + JITTER * (2 * self._random.random() - 1))
+        offer = self._offered.get(key)
+        if offer is not None:  # else its receipt was faster
+            wait = min(_grown(AGAIN_S, offer.tries), AGAIN_S_MAX)
+            offer.acknowledged_at = now
+            offer.again_at = now + wait * (1 + JITTER * (2 * self._random.random() - 1))
 
     def lost(self) -> None:
         """The session ended: what was under way is to be offered again in the next."""
@@ -89,20 +98,20 @@ class Offers:
         Times grow anew from here. What grew through the sessions before says nothing of this one, and a batch that a
         restarted broker takes before the centre is back would otherwise wait for a quarter of an hour.
         """
-        self._again_at.clear()
-        self._tries = dict.fromkeys(self._tries, 0)
+        for offer in self._offered.values():
+            offer.tries, offer.again_at = 0, 0.0
 
     def receipted(self, receipt: Receipt) -> int:
         """Forget what the receipt covers, and find the holes in it; returns how many batches are covered."""
-        covered = [key for key in self._tries if key[0] == receipt.epoch and _covers(receipt, key[1])]
-        newest = max((self._acknowledged_at.get(key, 0.0) for key in covered), default=0.0)
-        for key in covered:
-            del self._tries[key]
-            self._again_at.pop(key, None)
-            self._acknowledged_at.pop(key, None)
-        for key, tries in self._tries.items():
-            if key[0] == receipt.epoch and self._acknowledged_at.get(key, newest) < newest - _grown(HOLE_S, tries):
-                self._again_at.pop(key, None)
+        of_epoch = {key: offer for key, offer in self._offered.items() if key[0] == receipt.epoch}
+        covered = {key: offer for key, offer in of_epoch.items() if _covers(receipt, key[1])}
+        acknowledged = (offer.acknowledged_at for offer in covered.values())
+        newest = max((at for at in acknowledged if at < math.inf), default=0.0)
+        for key, offer in of_epoch.items():
+            if key in covered:
+                del self._offered[key]
+            elif offer.acknowledged_at < newest - _grown(HOLE_S, offer.tries):
+                offer.again_at = 0.0
         return len(covered)
 
 
