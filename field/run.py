@@ -33,10 +33,12 @@ def wall_ms() -> int:
     "--accepted", type=click.Path(path_type=Path),
     help="Append what the store has accepted to this file, as JSON lines; for the truth check.",
 )  # fmt: skip
-def command(out: Output, file: Path, accepted: Path | None) -> Exit:
+@click.option("--drain", is_flag=True, help="Ask nothing; stop once the centre has everything that was read before.")
+def command(out: Output, file: Path, accepted: Path | None, drain: bool) -> Exit:
     """Run the gateway of a site file, until SIGTERM or SIGINT.
 
-    SIGUSR1 drains it: nothing more is asked, and it stops once the centre has everything that was read.
+    SIGUSR1 drains it, as --drain does from the start: nothing more is asked, and it stops once the centre has
+    everything that was read.
 
     Polls the meters, keeps what they say, sends it sealed to the centre. Says when it is ready with one log line, and
     to the supervisor (sd_notify). Nothing is started while the configuration has a mistake or a key is not right.
@@ -75,6 +77,8 @@ def command(out: Output, file: Path, accepted: Path | None) -> Exit:
         )  # fmt: skip
         loop = asyncio.get_running_loop()
         drained = asyncio.Event()
+        if drain:
+            drained.set()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.stop)
         loop.add_signal_handler(signal.SIGUSR1, drained.set)
