@@ -43,20 +43,21 @@ class Outcome:
             return (self,)
         given = {quantity.name: at for quantities, at in self.answers for quantity in quantities}
         times = [given.get(value.quantity.name, read_at) if value.fault is None else None for value in values]
-        part_of: dict[int | None, int] = {}
-        began = end = 0
+        part_of: dict[int, int] = {}
+        """By the time of an answer: the `read_at` of its part."""
+        end: int | None = None
         for at in sorted((at for at in times if at is not None), reverse=True):
-            if not end or end - at > 1000 * MOMENT_S:
+            if end is None or end - at > 1000 * MOMENT_S:
                 end = at
-                began = began or at
             part_of[at] = end
-        if not end:
+        if not part_of:
             return (self,)
-        part_of[None] = began
+        last = max(part_of)
+        ends = [part_of[last if at is None else at] for at in times]
         return tuple(
-            replace(self, read_at=end, answers=(),
-                    values=tuple(v for v, at in zip(values, times, strict=True) if part_of[at] == end))
-            for end in sorted(set(part_of.values()))
+            replace(self, values=tuple(value for value, of in zip(values, ends, strict=True) if of == end), read_at=end,
+                    answers=())
+            for end in sorted(set(ends))
         )  # fmt: skip
 
 
