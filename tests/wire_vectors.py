@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from identity import Centre, GatewayIdentity, GatewayTrust, wrapping
+from identity import wrapping
+from identity.centre import Centre, GatewayTrust
 from identity.datakey import open_key_record
+from identity.gateway import GatewayIdentity
 from identity.public import key_id
 from protocols import batch, cbor, envelope, messages
 from protocols.batch.ints import Runs, write_column

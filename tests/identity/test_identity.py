@@ -12,9 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from identity import Centre, CentreTrust, GatewayIdentity, GatewayTrust, IdentityError, PublicKeys, tls
+from identity import tls
+from identity.centre import Centre, GatewayTrust
 from identity.datakey import key_record, new_data_key, open_key_record
-from identity.public import fingerprint, key_id
+from identity.files import IdentityError
+from identity.gateway import CentreTrust, GatewayIdentity
+from identity.public import PublicKeys, fingerprint, key_id
 from identity.rotation import prepare, rotate
 from identity.trust import own, trust, trusted
 from protocols import envelope

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from identity import Centre, GatewayIdentity, IdentityError, PublicKeys, files, rotation, wrapping
-from identity.centre import GatewayTrust
+from identity import files, rotation, wrapping
+from identity.centre import Centre, GatewayTrust
 from identity.datakey import key_record, new_data_key, open_key_record, renewed
-from identity.gateway import CentreTrust
-from identity.public import key_id
+from identity.files import IdentityError
+from identity.gateway import CentreTrust, GatewayIdentity
+from identity.public import PublicKeys, key_id
 from identity.trust import Revoked, own, revoke, revoked, trust, trusted
 
 NOW = 1_790_000_000_000

@@ -12,8 +12,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from identity import Centre, CentreTrust, GatewayIdentity, IdentityError, rotation, token
+from identity import rotation, token
+from identity.centre import Centre
 from identity.datakey import key_record, new_data_key, open_key_record
+from identity.files import IdentityError
+from identity.gateway import CentreTrust, GatewayIdentity
 from identity.private import load_signing
 from identity.token import parse, unpad
 from identity.wrapping import OAEP

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from identity import Centre, GatewayIdentity, GatewayTrust
+from identity.centre import Centre, GatewayTrust
 from identity.datakey import open_key_record
+from identity.gateway import GatewayIdentity
 from protocols import batch, envelope, messages
 from protocols.batch.codes import (
     COLUMNS_MAX,
