@@ -52,12 +52,16 @@ class Exported(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which readings: of stamps in [since, until) (UTC ms); with a meter or quantities, only of these."""
+    """Which readings: of stamps in [since, until) (UTC ms); with a meter or quantities, only of these.
+
+    landed_since: only such as came in a batch from this time on (UTC ms, the centre's clock).
+    """
 
     since: int
     until: int
     meter: str | None = None
     quantities: tuple[str, ...] = ()
+    landed_since: int | None = None
 
 
 def readings(look: Look, wanted: Wanted, *, by_meter: bool = False) -> Iterator[Exported]:
@@ -70,6 +74,12 @@ def readings(look: Look, wanted: Wanted, *, by_meter: bool = False) -> Iterator[
     if wanted.quantities:
         conditions.append(f"quantity IN ({', '.join('?' * len(wanted.quantities))})")
         arguments += wanted.quantities
+    if wanted.landed_since is not None:
+        conditions.append(
+            "EXISTS (SELECT 1 FROM inbox AS i WHERE i.gateway = reading.gateway AND i.epoch = reading.epoch"
+            " AND i.seq = reading.seq AND i.received_at >= ?)"
+        )
+        arguments.append(look.time(wanted.landed_since))
     order = "meter, quantity, stamp, source" if by_meter else "stamp, meter, quantity, source"
     for row in look.rows(
         "SELECT point, meter, quantity, stamp, source, value, text, quality, fault, detail, ratio, slot, read_at,"

@@ -111,11 +111,14 @@ def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str, a
     "--since", type=Moment(), required=True, help="Readings from this time on; of report.zone, or with offset."
 )
 @click.option("--until", type=Moment(), required=True, help="Readings before this time.")
+@click.option(
+    "--landed-since", type=Moment(), help="Only what has landed from this time on: late readings, for example."
+)
 @click.option("--meter", help="Only of this meter.")
 @click.option("--quantity", "quantities", multiple=True, help="Only this quantity; may be given again.")
 def export(
-    out: Output, file: Path, form: str, target: Path | None, since: datetime, until: datetime, meter: str | None,
-    quantities: tuple[str, ...],
+    out: Output, file: Path, form: str, target: Path | None, since: datetime, until: datetime,
+    landed_since: datetime | None, meter: str | None, quantities: tuple[str, ...],
 ) -> Exit:  # fmt: skip
     """Write readings for other systems: CSV, Parquet, or CIM MeterReadings as JSON.
 
@@ -136,7 +139,10 @@ def export(
     if target is None and (out.as_json or form == "parquet"):
         out.error("--output is needed here", "此处需要 --output")
         return Exit.USAGE
-    wanted = Wanted(since=instant(since, site), until=instant(until, site), meter=meter, quantities=quantities)
+    wanted = Wanted(
+        since=instant(since, site), until=instant(until, site), meter=meter, quantities=quantities,
+        landed_since=None if landed_since is None else instant(landed_since, site),
+    )  # fmt: skip
     part = None if target is None else target.with_name(f"{target.name}.part")
     try:
         with looking(site.database) as look, ExitStack() as stack:

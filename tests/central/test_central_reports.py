@@ -5,7 +5,7 @@ import io
 import json
 import sys
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -216,6 +216,20 @@ def test_readings_are_chosen(readings: Path, tmp_path: Path, options: list[str],
     assert line == {"readings": count, "format": "csv", "output": str(target)}
     assert len(target.read_text(encoding="utf-8").splitlines()) == count + 1
     assert list(tmp_path.glob("*.part")) == []
+
+
+def test_what_came_late_is_exported_alone(filled: Path) -> None:
+    wanted = ("--since", DAY, "--until", "2026-05-04", "--meter", "m-1", "--landed-since")
+    start = datetime.fromtimestamp(START / 1000, UTC) + timedelta(milliseconds=7 * QUARTER_MS)
+    late = {seconds: invoke("export", "-c", filled, *wanted, (start + timedelta(seconds=seconds)).isoformat())
+            for seconds in (60, 61, 120, 121)}  # fmt: skip
+    assert [len(result.output.splitlines()) - 1 for result in late.values()] == [7, 1, 1, 0]
+    sink = opened(filled)
+    land(sink, 8, [at(START, number("voltage.a", "230.1"), number("voltage.b", "230.2"))], gateway="gw-a",
+         received_at=END + 1)  # fmt: skip
+    sink.close()
+    again = invoke("export", "-c", filled, *wanted, "2026-05-04").output
+    assert [row["quantity"] for row in csv.DictReader(io.StringIO(again))] == ["voltage.b"]
 
 
 def test_the_end_of_the_span_is_not_in_it(readings: Path) -> None:
