@@ -171,7 +171,7 @@ def _health(daemon: Daemon) -> Callable[[], Awaitable[bool]]:
     snapshot = Snapshot(parts, now_ms=wall_ms)
     watch = HealthWatch(
         daemon.site, outbox=parts.outbox, clock=parts.clock, parts=snapshot.counters, facts=snapshot.facts,
-        say=parts.uplink.say, progressing=parts.progress, now_ms=wall_ms,
+        uplink=parts.uplink, progressing=parts.progress, now_ms=wall_ms,
     )  # fmt: skip
     return lambda: parts.uplink.say("health", watch.message())
 

@@ -104,7 +104,7 @@ class Daemon:
             log.error("store damaged detail=%r", damage)
         health = HealthWatch(
             self.site, outbox=parts.outbox, clock=parts.clock, parts=snapshot.counters, facts=snapshot.facts,
-            say=parts.uplink.say, progressing=parts.progress, now_ms=parts.clock.now_ms,
+            uplink=parts.uplink, progressing=parts.progress, now_ms=parts.clock.now_ms,
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             buses = [group.create_task(bus.run(), name=f"bus:{name}") for name, bus in parts.buses.items()]

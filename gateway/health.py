@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from buffer.outbox import Outbox
 from config.model import Site
 from gateway.clock import Clock
 from gateway.notify import notify, watchdog_s
+from gateway.uplink import Uplink
 from protocols.messages import Health
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class HealthWatch:
         clock: Clock,
         parts: Parts,
         facts: Callable[[], Mapping[str, str]],
-        say: Callable[[str, bytes], Awaitable[bool]],
+        uplink: Uplink,
         progressing: Callable[[], bool],
         now_ms: Callable[[], int],
     ) -> None:
@@ -56,7 +57,7 @@ class HealthWatch:
         self._clock = clock
         self._parts = parts
         self._facts = facts
-        self._say = say
+        self._uplink = uplink
         self._progressing = progressing
         self._now_ms = now_ms
 
@@ -83,7 +84,7 @@ class HealthWatch:
                 except StoreAway as error:
                     self.put_off += 1
                     log.error("housekeeping put off detail=%r", str(error))  # noqa: TRY400
-            if now >= publish_at and await self._say("health", self.message()):
+            if now >= publish_at and self._uplink.connected and await self._uplink.say("health", self.message()):
                 publish_at = now + PUBLISH_EVERY_S[self._site.uplink.profile]
             await asyncio.sleep(round_s)
 

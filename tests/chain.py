@@ -41,6 +41,22 @@ def keys() -> tuple[GatewayIdentity, Centre]:
     return GatewayIdentity.of(GATEWAY, ec.generate_private_key(ec.SECP256R1())), centre
 
 
+class Hearing(Landing):
+    """The centre's judgement, which also tells that there was something to judge."""
+
+    def __init__(
+        self, sink: Sink, *, centre: Centre, gateways: GatewayTrust, now_ms: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:  # fmt: skip
+        super().__init__(sink, centre=centre, gateways=gateways, now_ms=now_ms, random=random)
+        self.heard = asyncio.Event()
+
+    def receive(self, on: str, payload: bytes) -> None:
+        """As it does, and set `heard`."""
+        super().receive(on, payload)
+        self.heard.set()
+
+
 class Chain:
     """Everything around the gateway: make it in a virtual loop, and run gateways in it one after another."""
 
@@ -71,8 +87,8 @@ class Chain:
         self._receipting: asyncio.Task[None] | None = None
         self.connect_centre()
 
-    def _open_landing(self) -> Landing:
-        return Landing(
+    def _open_landing(self) -> "Hearing":
+        return Hearing(
             self.sink, centre=self.centre, gateways=GatewayTrust.of(self.identity.public), now_ms=self.now_ms,
             random=self._random.randbytes,
         )  # fmt: skip
@@ -109,8 +125,12 @@ class Chain:
             self._receipting = None
 
     async def _give_receipts(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while True:
-            await asyncio.sleep(1.0)
+            await self.landing.heard.wait()
+            await asyncio.sleep(1.0 - (loop.time() - began) % 1.0)
+            self.landing.heard.clear()
             for topic, payload in self.landing.receipts():
                 self.broker.deliver(topic, payload)
 

@@ -18,13 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from central.landing import Landing
 from config.model import TaskEntry
 from gateway.memory_session import MemoryBroker
-from identity.centre import Centre, GatewayTrust
+from identity.centre import Centre
 from identity.gateway import CentreTrust, GatewayIdentity
 from protocols.envelope import REPLY_SEQ
 from protocols.topics import DOWN, topic
 from simulators import virtual
 from simulators.describe import BusPlan, MeterGroup, SitePlan
-from simulators.virtual import now_ms
 from tests.chain import GATEWAY, START, Chain
 from tests.fleet import Gateway, identity
 from tests.mutation import some_records
@@ -96,9 +95,7 @@ class Live:
             replace(meter, tasks=tasks.get(meter.profile, ("curve", "demand"))) for meter in chain.site.meters
         ))  # fmt: skip
         chain.identity, chain.centre, chain.trust = self.identity, self.centre, CentreTrust.of(self.centre.public)
-        chain.landing = Landing(
-            chain.sink, centre=self.centre, gateways=GatewayTrust.of(self.identity.public), now_ms=now_ms
-        )
+        chain.landing = chain._open_landing()
         self._tap(chain.broker, chain.landing)
         try:
             async with chain.running() as daemon:
