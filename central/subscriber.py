@@ -43,6 +43,11 @@ RECEIPT_EVERY_S = 1.0
 """Between two receipts to one gateway."""
 BACKOFF_S_MAX = 10.0
 """Between two attempts to reach the broker or the database."""
+BRIEF_S = 30.0
+"""A connection that is lost sooner says nothing good of the next one: two subscribers with one client id end each
+other's, hundreds of times a second if neither waited."""
+BRIEF_PAUSE_S_MAX = 2.0
+"""Between brief connections: a broker that is restarted again and again must not keep readings waiting."""
 
 
 @dataclass(eq=False, slots=True)
@@ -100,13 +105,18 @@ class Subscriber:
         while not self._stopping.is_set():
             connection = self._connect()
             if connection is not None:
-                pause = 0.1
+                began = time.monotonic()
                 self._ready()
                 self._serve(connection)
                 self._hang_up(connection)
-            else:
-                self._stopping.wait(pause)
-                pause = min(2 * pause, BACKOFF_S_MAX)
+                if self._stopping.is_set() or time.monotonic() - began >= BRIEF_S:
+                    pause = 0.1
+                    continue
+                log.warning("broker=%s the connection was brief: is another subscriber at work as client_id=%s?",
+                            self._broker.url, self._broker.session)  # fmt: skip
+                pause = min(pause, BRIEF_PAUSE_S_MAX)
+            self._stopping.wait(pause)
+            pause = min(2 * pause, BACKOFF_S_MAX)
 
     def _connect(self) -> _Connection | None:
         """A connection with its subscriptions granted. The version is changed in turn while none comes about."""

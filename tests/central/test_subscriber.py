@@ -1,6 +1,7 @@
 """The subscriber on a real broker: acknowledged after COMMIT, receipted, and nothing lost while something is away."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from tests.central.test_landing import capture, stamps
 from tests.fleet import NOW, Gateway, centre, trust
 
 WAIT_S_MAX = 20.0
+FIGHT_S = 5.0
 
 
 class FickleSink(SqliteSink):
@@ -220,6 +222,20 @@ def test_the_broker_may_be_killed_and_come_back(broker: Broker, sink: FickleSink
             client.publish(gateway.batch(2, [capture(2)]))
             client.receipt(2)
     assert stamps(sink) == [1, 2]
+
+
+@pytest.mark.slow
+def test_two_subscribers_with_one_client_id_do_not_storm_the_broker(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each connection ends the other's; without a pause between them there were hundreds a second."""
+    with running(broker, FickleSink(tmp_path / "a.db")) as one, running(broker, FickleSink(tmp_path / "b.db")) as other:
+        one.connected()
+        other.connected()
+        time.sleep(FIGHT_S)  # the matter of the test: how often they connect in this time
+        connections = one.connections.qsize() + other.connections.qsize()
+    assert 1 <= connections <= 30
+    assert "is another subscriber at work as client_id=" in caplog.text
 
 
 def test_a_connection_that_breaks_as_it_greets_is_made_anew(
