@@ -1,5 +1,7 @@
 """Long campaigns: `python -m tests.soak --minutes N`, or `make soak`. Goes on where the last run stopped.
 
+What parts of the house log in this process goes to var/soak.log; a campaign that fails shows the logs of its processes.
+
 In turn: power cuts of the store alone; disk images that are restored; sessions that are reset; disks that fail; a site
 whose processes are killed; one whose gateway loses its power; one whose gateway's disk is full, gone and read-only;
 fuzzed buses; clusters of brokers whose nodes die; a week of the whole site in virtual time; and a site that catches up
@@ -7,6 +9,7 @@ with a backlog.
 """
 
 import asyncio
+import logging
 import shutil
 import sys
 import tempfile
@@ -28,7 +31,7 @@ from tests.crash.ordeal import FAILURES, Ordeal, undergo
 from tests.crash.trouble import Trouble
 from tests.faults.campaign import FAMILIES, Family
 from tests.faults.campaign import campaign as fuzz_bus
-from tests.ledger import Campaign, Entry, main
+from tests.ledger import VAR, Campaign, Entry, main
 from tests.link import SESSION_BYTES, reset_along
 from tests.scratch import scratch
 from tests.stage import changed
@@ -237,6 +240,10 @@ def left_out() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    VAR.mkdir(exist_ok=True)
+    logging.basicConfig(
+        filename=VAR / "soak.log", filemode="w", format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
     for name, why in left_out().items():
         del CAMPAIGNS[name]
         print(f"{name}: left out: {why}", file=sys.stderr)
