@@ -48,24 +48,22 @@ def export(out: Output, file: Path, directory: Path) -> Exit:
 
     Example: meterwire offline export -c site.toml /media/stick
 
-    With --json one object: file, keys, batches, bytes, unsealed. Exit codes: 0 written; 1 there is nothing to write;
-    2 a mistake in the configuration; 3 no store, or the file cannot be written.
+    With --json one object: file, keys, batches, bytes, unsealed, unread. Exit codes: 0 written; 1 there is nothing to
+    write, or one of the store's two files could not be read; 2 a mistake in the configuration; 3 no store, or the file
+    cannot be written.
     """
     from buffer.carry import Carried, carried
     from buffer.errors import OutboxError
-    from buffer.opening import STORE_NAME
     from protocols.transfer import SUFFIXES, Transfer, written
 
     try:
         site = load_checked(file)
     except ConfigError as error:
         return refuse(out, file, error)
-    if not (store := site.store / STORE_NAME).exists():
-        out.wrong(f"{store}: no store there yet; `meterwire run` makes it")
-        return Exit.NOTHING
     count, path = Carried(), directory / stamped(site.gateway, SUFFIXES["up"])
+    messages = carried(site.store, count, spare=site.buffer.spare)
     try:
-        size = write_whole(path, written(Transfer(gateway=site.gateway, direction="up"), carried(site.store, count)))
+        size = write_whole(path, written(Transfer(gateway=site.gateway, direction="up"), messages))
         if not count.batches:
             path.unlink()
     except (OutboxError, OSError) as error:
@@ -73,14 +71,17 @@ def export(out: Output, file: Path, directory: Path) -> Exit:
         out.wrong(f"{path}: {words(error)}" if isinstance(error, OSError) and not error.filename else words(error))
         return Exit.NOTHING
     name = str(path) if count.batches else None
-    out.object({"file": name, "keys": count.keys, "batches": count.batches, "bytes": size, "unsealed": count.unsealed})
+    out.object({"file": name, "keys": count.keys, "batches": count.batches, "bytes": size, "unsealed": count.unsealed,
+                "unread": count.unread})  # fmt: skip
+    for unread in count.unread:
+        out.error(f"left out: {unread}", f"未包含：{out.told(unread)}")
     if not count.batches:
         out.line(f"nothing to carry; not sealed yet: {count.unsealed} records",
                  f"没有可导出的批次；尚未封装的记录：{count.unsealed} 条")  # fmt: skip
         return Exit.PART
     out.line(f"{path}: {count.batches} batches, {size} bytes; not sealed yet: {count.unsealed} records",
              f"{path}：{count.batches} 批，{size} 字节；尚未封装的记录：{count.unsealed} 条")  # fmt: skip
-    return Exit.GOOD
+    return Exit.PART if count.unread else Exit.GOOD
 
 
 @output.command("settle")

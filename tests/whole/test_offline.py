@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buffer.carry import Carried, carried
+from buffer.opening import STORE_NAME
 from buffer.outbox import Outbox
+from buffer.spare import NAME
 from central.offline import brought, receipts
 from config.model import TaskEntry, UplinkEntry
 from field.chain import Installation
@@ -248,6 +250,18 @@ def test_a_gateway_with_nothing_to_carry_writes_no_file(installed: Installation,
     asyncio.run(make())
     assert run("offline", "export", *site, str(stick)).exit_code == 1
     assert not list(stick.iterdir())
+
+
+def test_an_export_says_which_file_of_the_store_it_could_not_read(installed: Installation, tmp_path: Path) -> None:
+    """The store has gone on in its spare file, as its own cannot be opened; here the one stands in for the other."""
+    store = installed.site.store
+    (store / STORE_NAME).rename(store / NAME)
+    result = run("offline", "export", "-c", str(tmp_path / "site.toml"), str(tmp_path), "--json")
+    assert result.exit_code == 1, result.output
+    (told,) = objects(result)
+    assert told["batches"] == 2
+    assert f"{store / STORE_NAME}: " in str(told["unread"])
+    assert f"left out: {store / STORE_NAME}" in result.output
 
 
 async def test_receipts_that_cannot_be_looked_for_just_now_are_looked_for_later(
