@@ -9,7 +9,7 @@ import gc
 import json
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from enum import Enum
@@ -20,7 +20,7 @@ from central.epochs import epoch_state
 from central.keys import Keys
 from central.manifest import Manifests
 from central.restored import Restored
-from central.sinks.base import Arrival, Letter, Outcome, Sink, SinkAway, SinkRefuses
+from central.sinks.base import Arrival, Landed, Letter, Outcome, Sink, SinkAway, SinkRefuses
 from identity.centre import Centre, GatewayTrust, anyone
 from identity.datakey import NotAccepted
 from identity.files import IdentityError
@@ -45,6 +45,10 @@ LETTERS_MAX = 64
 """Messages kept in dead_letter of one gateway and for one reason; the oldest make room."""
 LETTER_BYTES_MAX = 256 * 1024
 """Of a longer message, only this much is kept. An outbox seals at most 64 KiB."""
+SMALL_BYTES = 4096
+"""Batches up to this size may land together: what a transaction costs is more than what they hold, as a rule."""
+RECORDS_TOGETHER = 512
+"""No more batches join a transaction that has so many records."""
 DUE_MAX = 100_000
 """Epochs for which a receipt is waiting to be fetched."""
 MISSING_MAX = 16
@@ -122,6 +126,62 @@ class Landing:
         except Exception as error:
             log.exception("topic=%.120r: not dealt with", on)
             self._set_aside(Reason.INTERNAL, "", on, payload, repr(error))
+
+    def receive_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """The same for messages (topic, payload) in their order; small batches among them land in one transaction.
+
+        After SinkAway all of them must come again: what has landed is known by its number.
+        """
+        together: list[tuple[str, bytes, Arrival]] = []
+        for on, payload in messages:
+            arrival = self._small(on, payload) if len(messages) > 1 else None
+            if arrival is not None:
+                together.append((on, payload, arrival))
+            if arrival is None or sum(len(one.records) for _, _, one in together) >= RECORDS_TOGETHER:
+                self._land_together(together)
+                together = []
+            if arrival is None:
+                self.receive(on, payload)
+        self._land_together(together)
+
+    def _small(self, on: str, payload: bytes) -> Arrival | None:
+        """A small batch, if nothing is odd about it; nothing is noted yet. Raises SinkAway."""
+        if len(payload) > SMALL_BYTES:
+            return None
+        try:
+            place = parse_topic(on)
+            kind = _KIND_OF_TOPIC.get(place.name) if place.direction == "up" else None
+            if kind is None or self._gateways.find(place.gateway) is None:
+                return None
+            head = envelope.header(payload)
+            data_key = self._keys.get(place.gateway, head.kid) if head.kind is kind else None
+            if data_key is None:
+                return None
+            opened = envelope.open(payload, data_key=data_key, gateway=place.gateway)
+            return _arrival(place.gateway, data_key, opened, payload, self._now_ms())
+        except SinkAway:
+            raise
+        except Exception:  # whatever it is, `receive` finds it too, and says so
+            return None
+
+    def _land_together(self, batches: Sequence[tuple[str, bytes, Arrival]]) -> None:
+        """Land them in one transaction; what does not land goes the way of all others, and is told apart there."""
+        if not batches:
+            return
+        try:
+            landed = self._sink.land_all([arrival for _, _, arrival in batches])
+        except SinkAway:
+            raise
+        except Exception:  # one of them: each is tried by itself
+            landed = [Landed(outcome=Outcome.OTHER)] * len(batches)
+        for (on, payload, arrival), one in zip(batches, landed, strict=True):
+            if one.outcome is Outcome.LANDED:
+                self.counters["messages"] += 1
+                self._ask(arrival.gateway, self._restored.remind(arrival.gateway))
+                self._seen(arrival.gateway, arrival.epoch)
+                self._count(arrival, one)
+            else:
+                self.receive(on, payload)
 
     def _receive(self, on: str, payload: bytes) -> None:
         try:
@@ -299,18 +359,13 @@ class Landing:
     def _batch(self, gateway: str, data_key: DataKey, opened: envelope.Opened, on: str, payload: bytes) -> None:
         """A batch that is truly the gateway's: land it once, and owe a receipt whatever comes of it."""
         epoch, seq = data_key.epoch, opened.seq
-        self._latest[gateway] = max(epoch, self._latest.get(gateway, 0))
-        self._owe(gateway, epoch)
+        self._seen(gateway, epoch)
         digest = sha256(payload).digest()
         reason, why = Reason.OTHER_BYTES, "another batch landed under its number"
         outcome = self._sink.closed_as(gateway, epoch, seq, digest)
         if outcome is None:
             try:
-                arrival = Arrival(
-                    gateway=gateway, epoch=epoch, seq=seq, sha256=digest, size=len(payload),
-                    received_at=self._now_ms(), records=batch.decode(opened.body),
-                )  # fmt: skip
-                outcome = self._land(arrival)
+                outcome = self._land(_arrival(gateway, data_key, opened, payload, self._now_ms()))
             except Malformed as error:
                 outcome, reason, why = Outcome.OTHER, Reason.BAD_BODY, str(error)
             except SinkRefuses as error:
@@ -328,17 +383,24 @@ class Landing:
     def _land(self, arrival: Arrival) -> Outcome:
         landed = self._sink.land(arrival)
         if landed.outcome is Outcome.LANDED:
-            self.counters["batches.landed"] += 1
-            self.counters["bytes"] += arrival.size
-            self.counters["readings"] += landed.readings
-            self.counters["readings.repeated"] += landed.repeats
-            self.counters["readings.conflicting"] += landed.conflicts
-            if landed.conflicts:
-                log.warning(
-                    "gateway=%s epoch=%d seq=%d conflicts=%d: other values stand under these keys",
-                    arrival.gateway, arrival.epoch, arrival.seq, landed.conflicts,
-                )  # fmt: skip
+            self._count(arrival, landed)
         return landed.outcome
+
+    def _count(self, arrival: Arrival, landed: Landed) -> None:
+        self.counters["batches.landed"] += 1
+        self.counters["bytes"] += arrival.size
+        self.counters["readings"] += landed.readings
+        self.counters["readings.repeated"] += landed.repeats
+        self.counters["readings.conflicting"] += landed.conflicts
+        if landed.conflicts:
+            log.warning(
+                "gateway=%s epoch=%d seq=%d conflicts=%d: other values stand under these keys",
+                arrival.gateway, arrival.epoch, arrival.seq, landed.conflicts,
+            )  # fmt: skip
+
+    def _seen(self, gateway: str, epoch: int) -> None:
+        self._latest[gateway] = max(epoch, self._latest.get(gateway, 0))
+        self._owe(gateway, epoch)
 
     def _owe(self, gateway: str, epoch: int) -> None:
         """A receipt is due; nothing is said that is not committed, as it is made up when it is fetched."""
@@ -374,3 +436,11 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+
+
+def _arrival(gateway: str, data_key: DataKey, opened: envelope.Opened, payload: bytes, now: int) -> Arrival:
+    """Raises Malformed where the body is none."""
+    return Arrival(
+        gateway=gateway, epoch=data_key.epoch, seq=opened.seq, sha256=sha256(payload).digest(), size=len(payload),
+        received_at=now, records=batch.decode(opened.body),
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,15 @@ def row_first(patch: Patch = setattr) -> None:
 
 def dies_before_puback(patch: Patch = setattr) -> None:
     """SIGKILL when a batch is committed, and the broker does not know yet."""
-    real, die = Landing.receive, _second()
+    real, die = Landing.receive_all, _second()
 
-    def receive(self: Landing, on: str, payload: bytes) -> None:
-        real(self, on, payload)
-        if on.endswith("/batch"):
-            die()
+    def receive_all(self: Landing, messages: Sequence[tuple[str, bytes]]) -> None:
+        real(self, messages)
+        for on, _ in messages:
+            if on.endswith("/batch"):
+                die()
 
-    patch(Landing, "receive", receive)
+    patch(Landing, "receive_all", receive_all)
 
 
 def dies_before_values(patch: Patch = setattr) -> None:

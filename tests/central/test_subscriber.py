@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,11 +36,11 @@ class FickleSink(SqliteSink):
         self.away = threading.Event()
         self.asked_while_away = threading.Event()
 
-    def land(self, arrival: Arrival) -> Landed:
+    def land_all(self, arrivals: Sequence[Arrival]) -> list[Landed]:
         if self.away.is_set():
             self.asked_while_away.set()
             raise SinkAway("away")
-        return super().land(arrival)
+        return super().land_all(arrivals)
 
 
 @dataclass
