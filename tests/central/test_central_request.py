@@ -132,7 +132,7 @@ def test_a_span_is_asked_for_again(broker: Broker, tmp_path: Path) -> None:
         result = invoke(
             "-c", file, gateway.id, "send_again", "--since", "2026-05-03", "--until", "2026-05-04", "--lang", "zh"
         )
-    assert (result.exit_code, "完成: 7 records" in result.output) == (0, True)
+    assert (result.exit_code, "完成：" in result.output) == (0, True)
     assert dict(heard[0].arguments) == {"since": 1_777_737_600_000, "until": 1_777_824_000_000}
 
 
