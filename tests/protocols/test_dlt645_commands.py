@@ -234,9 +234,14 @@ def test_a_freeze_for_all_is_made_in_silence() -> None:
     assert answer.values == {"record.time.instant_3": "2027-01-15T16:01"}
 
 
-@given(st.binary(max_size=40), st.integers(0, 255), st.sampled_from(range(len(ANSWERED))))
-def test_any_frame_confirms_refuses_or_is_passed_over(data: bytes, control: int, which: int) -> None:
+@given(
+    st.binary(max_size=2) | st.binary(max_size=40),
+    st.sampled_from([0, 0x20, 0x40, 0x60]) | st.integers(0, 255),
+    st.sampled_from(range(len(ANSWERED))),
+)
+def test_any_frame_confirms_refuses_or_is_passed_over(data: bytes, turned: int, which: int) -> None:
     make, right, _, address = ANSWERED[which]
+    control = right ^ turned
     try:
         found = answer_to(make(), Frame(address=address, control=control, data=data).encode())
     except Refused:

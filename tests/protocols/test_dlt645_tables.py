@@ -3,7 +3,7 @@
 import pytest
 
 from protocols.dlt645.codes import Edition
-from protocols.dlt645.items import decode_item, encode_item, layout, members
+from protocols.dlt645.items import decode_item, encode_item, layout, members, payload_max
 
 SETTINGS = {
     "04000101": 4, "04000102": 3, "04000103": 1, "04000104": 1, "04000105": 2,
@@ -31,6 +31,11 @@ def test_every_setting_has_the_length_of_the_standard_and_there_is_no_other() ->
 def test_a_block_over_tariffs_has_all_that_the_edition_allows() -> None:
     assert [len(members(di)) for di in ("0001FF00", "0101FF0C", "05060101", "05060901")] == [64] * 4
     assert [len(members(di, Edition.E1997)) for di in ("901F", "A51F", "B01F")] == [15] * 3
+
+
+def test_a_block_over_tariffs_is_waited_for_as_far_as_the_meter_has_them() -> None:
+    assert [payload_max(di, tariffs=4) for di in ("0001FF00", "05060101", "0101FF00", "05060901")] == [20, 20, 40, 40]
+    assert [payload_max(di, tariffs=4) for di in ("0203FF00", "05061001", "000100FF")] == [12, 24, 52]
 
 
 def test_a_ratio_is_a_whole_number() -> None:

@@ -147,7 +147,9 @@ def test_an_identification_that_leads_back_is_ended() -> None:
         dialogue.send(Reply(frame=listed({0: b"Maker"}, more=0xFF), sent_at=0, ended_at=0))
 
 
-@pytest.mark.parametrize("data", ["0E0101000001", "0E010100000100", "0E01010000010005AA", "0E010100000000", "0E01"])
+@pytest.mark.parametrize(
+    "data", ["0E0101000001", "0E010100000100", "0E01010000010005AA", "0E010100000000", "0E01010000", "0E01"]
+)
 def test_objects_that_do_not_fill_the_answer_are_none(data: str) -> None:
     ask = next(commands.identify(1))
     assert not ask.accepts(Frame(unit=1, function=0x2B, data=bytes.fromhex(data)))

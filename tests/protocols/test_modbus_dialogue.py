@@ -278,6 +278,12 @@ def test_a_block_that_is_too_long_is_halved_and_the_halves_are_told() -> None:
     assert told == [(39, 19, 19), (19, 9, 9), (19, 9, 9)] and meter.asked[-1] == (30, 9)
 
 
+def test_a_block_can_be_divided_where_items_begin_at_more_than_one_place() -> None:
+    assert Block(1, [item(10), item(11)]).ask().divisible
+    for block in (Block(1, [item(10)]), Block(1, [item(10, Type.UINT32)]), Block(1, [item(10), item(10, Type.INT16)])):
+        assert not block.ask().divisible and block.halves() is None
+
+
 def test_an_item_is_never_split() -> None:
     assert Block(1, [item(0, Type.FLOAT64)]).halves() is None
     assert Block(1, [item(0), item(0, Type.UINT32)]).halves() is None  # two readings of the same registers

@@ -165,6 +165,14 @@ def test_a_question_over_tcp_has_the_length_of_its_function(function: int, data:
         assert deframe(TcpDeframer("requests"), [wrong.encode(), question.encode()]) == [question]
 
 
+@pytest.mark.parametrize("function", [5, 6, 15, 16])
+def test_a_confirmation_over_tcp_has_four_bytes(function: int) -> None:
+    right, short, long = (
+        Frame(unit=1, function=function, data=bytes(size), transaction=9).encode() for size in (4, 3, 5)
+    )  # fmt: skip
+    assert [frame.encode() for frame in deframe(TcpDeframer(), [short, right, long, right])] == [right, right]
+
+
 def test_a_frame_is_found_where_it_begins_and_nowhere_else() -> None:
     sides: tuple[tuple[Side, Frame], ...] = (
         ("replies", reply([7, 8])), ("requests", read_request(9, 4, 1, 2)), ("replies", exception(2))

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pymodbus.client.mixin import ModbusClientMixin
 from pymodbus.framer import FramerAscii, FramerRTU, FramerSocket
@@ -94,6 +94,9 @@ TYPES = {kind: getattr(ModbusClientMixin.DATATYPE, kind.name) for kind in Type}
 
 @pytest.mark.parametrize("kind", TYPES)
 @given(st.binary(min_size=8, max_size=8), st.booleans())
+@example(bytes.fromhex("7FC0000000000000"), False)
+@example(bytes.fromhex("7F80000000000000"), False)
+@example(bytes.fromhex("FFF0000000000000"), False)
 @settings(max_examples=40, deadline=None)
 def test_numbers_agree(kind: Type, raw: bytes, swap: bool) -> None:
     raw = raw[: 2 * kind.words]
