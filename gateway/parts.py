@@ -15,6 +15,7 @@ from drivers.profile import load_profile
 from gateway.checks import Checks
 from gateway.clock import Clock
 from gateway.commands import Commands
+from gateway.filing import Filing
 from gateway.health import CLOCK_FLOOR
 from gateway.intake import Intake, Observer
 from gateway.learned import Learned
@@ -83,9 +84,14 @@ class Parts:
             intake=self.intake,
             clock=self.clock,
             now_ms=now_ms,
-            check=self.checks.flag,
-            today=self.today,
-            evidence=self.evidence,
+            filing=Filing(
+                intake=self.intake,
+                now_ms=now_ms,
+                zone=site.zone,
+                check=self.checks.flag,
+                today=self.today,
+                evidence=self.evidence,
+            ),
         )
         self.sealer = Sealer(
             outbox,

@@ -9,23 +9,22 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
 from buffer.errors import StoreAway
 from config.model import Site, TaskEntry
-from drivers.bus import Bus, Evidence, Job, Lane, Outcome
+from drivers.bus import Bus, Job, Outcome
 from drivers.confirm import confirmed
 from drivers.meter import Meter
 from drivers.plan import ReadPlan
 from gateway.beginnings import Beginnings, FactBook
 from gateway.clock import Clock
+from gateway.filing import Filing
 from gateway.intake import Intake
+from gateway.series import Series
 from gateway.slots import Slots
-from gateway.today import Today
-from protocols.capture import Capture, Event, Fault, Gap, Quality, Record
+from protocols.capture import Event, Fault, Record
 
 log = logging.getLogger(__name__)
 
@@ -50,37 +49,6 @@ class SlotBook(FactBook, Protocol):
     def last_slot(self, meter: str, task: str) -> int | None: ...
 
 
-@dataclass(slots=True, eq=False)
-class Series:
-    """A task of a meter: where its slots have come to."""
-
-    meter: Meter
-    task: TaskEntry
-    plan: ReadPlan
-    asked: int = 0
-    """The latest slot that was asked, filed or found in the store; UTC milliseconds, 0 before the first."""
-    running: int | None = None
-    """The slot whose job is with the bus."""
-    ready: bool = False
-    """Whether its missed slots have been filed, so that the next may be read."""
-
-
-@dataclass(slots=True)
-class ScheduleCounters:
-    """What became of slots since the start."""
-
-    asked: int = 0
-    captured: int = 0
-    gaps: int = 0
-    missed: int = 0
-    """Of the gaps: slots that were never asked, or not answered before the next."""
-    clock_jumps: int = 0
-    postponed: int = 0
-    """Times that slots came due while the store could take no more."""
-    late: int = 0
-    """Answers that came after their slot had been given up; kept all the same."""
-
-
 class Schedule:
     """Plans every task of every meter, from the first moment at which time is trusted."""
 
@@ -95,11 +63,9 @@ class Schedule:
         intake: Intake,
         clock: Clock,
         now_ms: Callable[[], int],
-        check: Callable[[Capture], Capture],
-        today: Today,
-        evidence: Evidence | None = None,
+        filing: Filing,
     ) -> None:
-        self.counters = ScheduleCounters()
+        self.counters = filing.counters
         self.waiting = ""
         """Why nothing is scheduled, for people; empty while it is."""
         self._buses = buses
@@ -107,12 +73,9 @@ class Schedule:
         self._book = book
         self._intake = intake
         self._clock = clock
+        self._filing = filing
         self._now_ms = now_ms
-        self._check = check
-        self._today = today
-        self._evidence = evidence
         self._slots = Slots(site.zone)
-        self._zone = ZoneInfo(site.zone)
         self._tasks = {task.name: task for task in site.tasks}
         self._series: dict[str, list[Series]] = {task.name: [] for task in site.tasks}
         for entry in site.meters:
@@ -238,17 +201,17 @@ class Schedule:
 
     def _submit(self, together: list[Series], slot: int, now: int) -> None:
         """One job for the tasks of a meter that share a slot: what they have in common is read once."""
-        lane = min(_lane(series) for series in together)
+        lane = min(series.lane for series in together)
         ends = {series.task.name: self._next_due(series.task, now) for series in together}
         for series in together:
             if series.running is not None:
-                self._file_gap(series, series.running, Fault.MISSED, "not answered before the next slot")
+                self._filing.unanswered(series, series.running)
             series.asked, series.running = max(slot, series.asked), slot
         meter = together[0].meter
         plan = together[0].plan if len(together) == 1 else self._merge(together)
         bus = self._buses[meter.entry.bus]
         dialogue = plan.dialogue
-        if any(_billed(series) for series in together):
+        if any(series.billed for series in together):
             power_kw_max = meter.profile.power_kw_max
             dialogue = partial(confirmed, dialogue, certain=lambda: bus.certain, power_kw_max=power_kw_max)
         self.counters.asked += len(together)
@@ -292,58 +255,9 @@ class Schedule:
                     continue
             elif not current:
                 self.counters.late += 1
-            self._file(series, slot, outcome if len(together) == 1 else _share(outcome, series))
+            self._filing.outcome(series, slot, outcome if len(together) == 1 else series.share(outcome))
         if again:
             self._submit(again, slot, now)
-
-    def _file(self, series: Series, slot: int, outcome: Outcome) -> None:
-        record = series.meter.capture(series.task, slot, outcome, now_ms=self._now_ms(), zone=self._zone)
-        if isinstance(record, Capture):
-            self.counters.captured += 1
-            record = self._check(record)
-            self._keep_evidence(series, record, outcome)
-        else:
-            self.counters.gaps += 1
-            self.counters.missed += record.fault is Fault.MISSED
-        self._today.take(record, self._now_ms())
-        for part in self._parts(series, slot, outcome, record):
-            self._intake.add(part)
-
-    def _parts(self, series: Series, slot: int, outcome: Outcome, record: Capture | Gap) -> Sequence[Capture | Gap]:
-        """The record of a slot; a capture of values that were read over more than a moment is several, each with its
-        own `read_at`. They are added together, so that a store has all of them or none."""
-        if isinstance(record, Gap):
-            return [record]
-        moments = replace(outcome, values=record.values).moments()
-        if len(moments) == 1 and moments[0].read_at == record.read_at:
-            return [record]
-        return [
-            series.meter.capture(series.task, slot, moment, now_ms=self._now_ms(), zone=self._zone)
-            for moment in moments
-        ]
-
-    def _keep_evidence(self, series: Series, capture: Capture, outcome: Outcome) -> None:
-        """Keep what was on the wire of readings that bills are made of, and of such as cannot quite be true."""
-        doubtful = any(value.quality in (Quality.DOUBTFUL, Quality.INVALID) for value in capture.values)
-        if self._evidence is None or not (doubtful or _billed(series)):
-            return
-        reason = "doubtful" if doubtful else "billing"
-        for sent, seen in outcome.frames:
-            self._evidence.note(bus=series.meter.entry.bus, meter=capture.meter, at=capture.read_at, reason=reason,
-                                sent=sent, seen=seen)  # fmt: skip
-
-    def _file_gap(self, series: Series, slot: int, fault: Fault, detail: str) -> None:
-        self.counters.gaps += 1
-        self.counters.missed += 1
-        gap = self._gap(series, slot, fault, detail)
-        self._today.take(gap, self._now_ms())
-        self._intake.add(gap)
-
-    def _gap(self, series: Series, slot: int, fault: Fault, detail: str) -> Gap:
-        return Gap(
-            meter=series.meter.id, task=series.task.name, slot=slot, fault=fault, detail=detail,
-            opened_at=self._now_ms(),
-        )  # fmt: skip
 
     # Catching up: what was planned while the gateway was down, or without trusted time, or jumped over.
 
@@ -402,11 +316,11 @@ class Schedule:
         for slot in slots:
             waited = untrusted_since is not None and self._slots.following(task.every_s, slot) > untrusted_since
             if waited:
-                records.append(self._gap(series, slot, Fault.CLOCK, "the time was not trusted"))
+                records.append(self._filing.gap(series, slot, Fault.CLOCK, "the time was not trusted"))
             elif fault is Fault.CLOCK:
-                records.append(self._gap(series, slot, fault, "the clock was set past it"))
+                records.append(self._filing.gap(series, slot, fault, "the clock was set past it"))
             else:
-                records.append(self._gap(series, slot, Fault.MISSED, "the gateway did not ask"))
+                records.append(self._filing.gap(series, slot, Fault.MISSED, "the gateway did not ask"))
         self.counters.gaps += len(slots)
         self.counters.missed += len(slots)
         return records
@@ -427,21 +341,3 @@ class Schedule:
                 due[series.meter.id, slot].append(series)
         for (_, slot), together in due.items():
             self._submit(together, slot, now)
-
-
-def _lane(series: Series) -> Lane:
-    if series.meter.entry.priority == "priority":
-        return Lane.PRIORITY
-    return Lane.BILLING if _billed(series) else Lane.CURVE
-
-
-def _billed(series: Series) -> bool:
-    return series.task.lane == "billing"
-
-
-def _share(outcome: Outcome, series: Series) -> Outcome:
-    """The part of a shared outcome that a task asked for."""
-    if outcome.values is None:
-        return outcome
-    wanted = {quantity.name for quantity in series.plan.quantities}
-    return replace(outcome, values=tuple(value for value in outcome.values if value.quantity.name in wanted))
