@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -108,13 +108,13 @@ def _show(out: Output, status: dict[str, Any], zone: ZoneInfo, *, clear: bool) -
         out.say("uplink", "上行"),
         out.say(*(("connected", "已连接") if uplink["connected"] else ("not connected", "未连接"))),
     )
-    buses = out.table(("bus", "总线"), ("port", "端口"), ("parity", "校验"), ("utilisation", "利用率"),
+    buses = out.table(("bus", "总线"), ("port", "端口"), ("parity", "校验"), ("busy", "占用"),
                       ("queued", "排队"), ("silent", "无应答"), ("trouble", "故障"),
-                      right=("utilisation", "queued", "silent"))  # fmt: skip
+                      right=("busy", "queued", "silent"))  # fmt: skip
     for bus in status["buses"]:
         buses.add_row(
             bus["name"], bus["port"], out.say(bus["parity"], _PARITY_ZH.get(bus["parity"], bus["parity"])),
-            _percent(bus["utilisation"] if any(bus["account_ms"].values()) else None),
+            _percent(_busy(bus["account_ms"])),
             str(bus["queued"]), str(len(bus["silent"])),
             out.told(bus["trouble"] or ""),
         )  # fmt: skip
@@ -134,6 +134,12 @@ def _show(out: Output, status: dict[str, Any], zone: ZoneInfo, *, clear: bool) -
 def _worst(meters: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     order = sorted(meters, key=lambda meter: (meter["fault"] is None, meter["rate"] is None, meter["rate"] or 0.0))
     return order[:METERS_SHOWN]
+
+
+def _busy(account_ms: Mapping[str, int]) -> float | None:
+    """The share of its time that a bus has had work since the start; what the plan calls its load."""
+    elapsed = sum(account_ms.values())
+    return 1 - account_ms["idle"] / elapsed if elapsed else None
 
 
 def _percent(share: float | None) -> str:
