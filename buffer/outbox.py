@@ -6,11 +6,8 @@ to one event loop.
 """
 
 import asyncio
-import math
 import os
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
@@ -18,9 +15,11 @@ from typing import Any, Final, Literal, Self, TypeVar
 import apsw
 
 from buffer import account, recovery, rekey, retention, sealing
-from buffer.doubt import Doubt
+from buffer.ages import Ages
 from buffer.errors import OutboxError, StoreDamaged
+from buffer.groups import Groups
 from buffer.opening import LOCK_NAME, hold, open_sound
+from buffer.reader import Reader
 from buffer.rows import GAP, PLANNED, EventRow, Row, to_row
 from buffer.sealing import Encrypt
 from buffer.sqlite import integers, open_reader, open_store, translated
@@ -35,24 +34,6 @@ T = TypeVar("T")
 _NO_CLASSES: Final[Mapping[str, RecordClass]] = MappingProxyType({})
 VOIDED_MAX: Final = 1024
 """Voided numbers told in one hello."""
-AGES_MAX: Final = 1024
-"""Commits whose age is known apart; beyond it the newer ones count as old as the last of these, so are sealed early."""
-
-
-class _Group:
-    """Records that will be committed together, and those who wait for it."""
-
-    def __init__(self, done: "asyncio.Future[None]", *, began: float, at: int) -> None:
-        self.began = began
-        """Loop time at which the first of them was given; `at` is the same in UTC milliseconds."""
-        self.at = at
-        self.rows: list[Row] = []
-        self.events: list[EventRow] = []
-        self.done = done
-        self.due = False
-
-    def __len__(self) -> int:
-        return len(self.rows) + len(self.events)
 
 
 class Outbox:
@@ -73,19 +54,13 @@ class Outbox:
         self._inline = writer == "inline"
         self._writer = make_writer(writer)
         self._lock = lock
-        self._reader: apsw.Connection | None = None
-        self._reader_of: tuple[Path, int] | None = None
-        self._doubt = Doubt()
+        self._reader = Reader(store)
+        self._groups = Groups(
+            store, self._writer, now_ms=now_ms, committed=self._committed, refuse_closed=self._refuse_closed
+        )
+        self._ages = Ages(store.standing.unsealed, now_ms=now_ms())
         self._closed = False
-        self._group: _Group | None = None
-        self._committing: _Group | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._marked_at: float | None = None
-        self._ages: deque[tuple[int, float, int]] = deque()
-        """(records ever unsealed up to and with this commit, loop time, UTC ms), oldest first."""
-        self._ever_unsealed = store.standing.unsealed
-        if store.standing.unsealed:
-            self._ages.append((self._ever_unsealed, -math.inf, now_ms()))
         if store.standing.unsealed or store.standing.requeued or store.standing.batches:
             self.more.set()
 
@@ -129,7 +104,7 @@ class Outbox:
                 await self.flush()
             finally:
                 # Before the writer's connection: the last one to close takes the WAL home.
-                self._close_reader()
+                self._reader.close()
                 await self._run(self._store.stop)
         finally:
             self._closed = True
@@ -149,68 +124,15 @@ class Outbox:
         packed = [to_row(record) for record in records]
         rows = [row for row in packed if isinstance(row, Row)]
         events = [row for row in packed if isinstance(row, EventRow)]
-        while self._pending >= self._store.limits.pending_records:
-            self._store.counters["append_waits"] += 1
-            await self.flush()
-        group = self._open_group()
-        group.rows += rows
-        group.events += events
-        if urgent or events or len(group) >= self._store.limits.commit_records:
-            self._commit()
-        try:
-            await asyncio.shield(group.done)
-        except asyncio.CancelledError:
-            if not group.done.done():
-                self._commit()
-                await asyncio.shield(group.done)
-            raise
+        await self._groups.append(rows, events, urgent=urgent)
 
     async def flush(self) -> None:
         """Commit at once what was given so far. Raises OutboxError if that fails."""
-        if self._group is not None:
-            self._commit()
-        for group in (self._committing, self._group):
-            if group is not None:
-                await asyncio.shield(group.done)
+        await self._groups.flush()
 
-    @property
-    def _pending(self) -> int:
-        return sum(len(group) for group in (self._group, self._committing) if group is not None)
-
-    def _open_group(self) -> _Group:
-        self._refuse_closed()
-        if self._group is None:
-            loop = asyncio.get_running_loop()
-            self._group = _Group(loop.create_future(), began=loop.time(), at=self._now_ms())
-            self._timer = loop.call_later(self._store.limits.commit_delay_s, self._commit)
-        return self._group
-
-    def _commit(self) -> None:
-        """Hand the open group to the writer; while it has one already, note that this one is due."""
-        group = self._group
-        if group is None:
-            return
-        group.due = True
-        if self._committing is not None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._group, self._timer, self._committing = None, None, group
-        try:
-            self._writer.submit(partial(self._store.append, group.rows, group.events), partial(self._committed, group))
-        except OutboxError as error:
-            self._committed(group, None, error)
-
-    def _committed(self, group: _Group, _: object, error: BaseException | None) -> None:
-        self._committing = None
-        if error is None:
-            self._remember_age(len(group), group.began, group.at)
-            self.more.set()
-            group.done.set_result(None)
-        else:
-            group.done.set_exception(error)
-        if self._group is not None and self._group.due:
-            self._commit()
+    def _committed(self, records: int, *, given_at: tuple[float, int]) -> None:
+        self._ages.add(records, given_at=given_at)
+        self.more.set()
 
     # ---- out
 
@@ -295,17 +217,7 @@ class Outbox:
 
     def unsealed(self) -> Unsealed:
         """What waits to be sealed, and for how long."""
-        standing = self._store.standing
-        records = standing.unsealed + standing.requeued
-        if not records:
-            return Unsealed(records=0, again=0, events=0, age_s=0.0, oldest_at=None)
-        while self._ages and self._ages[0][0] <= self._ever_unsealed - standing.unsealed:
-            self._ages.popleft()
-        _, since, oldest_at = self._ages[0] if self._ages else (0, -math.inf, self._now_ms())
-        age_s = asyncio.get_running_loop().time() - since
-        return Unsealed(
-            records=records, again=standing.requeued, events=standing.unsealed_events, age_s=age_s, oldest_at=oldest_at
-        )
+        return self._ages.waiting(self._store.standing, now_ms=self._now_ms())
 
     # ---- looking
 
@@ -426,12 +338,6 @@ class Outbox:
         self._refuse_closed()
         return look() if self._inline else await asyncio.to_thread(look)
 
-    def _remember_age(self, records: int, since: float, oldest_at: int) -> None:
-        self._ever_unsealed += records
-        if len(self._ages) >= AGES_MAX:
-            _, since, oldest_at = self._ages.pop()
-        self._ages.append((self._ever_unsealed, since, oldest_at))
-
     def _more_after(self) -> None:
         standing = self._store.standing
         if standing.unsealed or standing.requeued or standing.batches:
@@ -458,23 +364,7 @@ class Outbox:
         self._refuse_closed()
         if self._inline:
             return self._store.run(work)
-        # What the writer had to open anew may be another file under the same name: a disk that was mounted again.
-        of = self._store.path, self._store.counters["reopened"]
-        with self._doubt.translated(of[0]):
-            if self._reader_of != of:
-                self._close_reader()
-            if self._reader is None:
-                self._reader_of, self._reader = of, open_reader(of[0])
-            try:
-                return work(self._reader)
-            except apsw.Error:
-                self._close_reader()
-                raise
-
-    def _close_reader(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()
+        return self._reader.look(work)
 
     def _refuse_closed(self) -> None:
         if self._closed:
