@@ -70,4 +70,6 @@ def _drop_rows(path: Path, before: int) -> int:
                     gone += changed if table == "reading" else 0
     except sqlite3.OperationalError as error:
         raise SinkAway(f"{path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise SinkUnfit(f"{path}: {error}") from error
     return gone

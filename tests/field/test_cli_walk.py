@@ -237,6 +237,7 @@ NOTHING = [
     ("keys trust empty --dir keys", "empty: expected bundles (*.json) in it, got none"),
     ("central gaps -c central.toml", "central.db: no central database there; `meterwire central run` makes it"),
     ("central gaps -c central-text.toml", "meters.csv: file is not a database"),
+    ("central drop -c central-text.toml --before 2026-01-01 --yes", "meters.csv: file is not a database"),
     ("central gaps -c central-other.toml", "expected central tables of version 2, got 77"),
     ("read --port /dev/ttyNONE --protocol dlt645-2007 --meter 000000000001 voltage.a",
      "cannot open the port: /dev/ttyNONE: no such device"),
