@@ -32,7 +32,8 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_prepared_keys_are_believed_before_they_are_used(pair: tuple[Path, Path]) -> None:
     gateway, centre = pair
-    before = Centre.load(centre)
+    before, identity, key = Centre.load(centre), GatewayIdentity.load(gateway), new_data_key(1, 1, lambda n: bytes(n))
+    records = [key_record(identity, CentreTrust.load(gateway), key)]
     prepared = rotation.prepare(centre, wrap="hpke", now_ms=NOW + 1)
     assert [len(prepared.sign), len(prepared.wrap)] == [2, 2]
     assert Centre.load(centre).kid == before.kid, "not in use yet"
@@ -42,11 +43,11 @@ def test_prepared_keys_are_believed_before_they_are_used(pair: tuple[Path, Path]
     after = Centre.load(centre)
     assert after.kid == key_id(prepared.sign[1]) != before.kid
     assert believed.verify(after.kid, b"receipt", after.sign(b"receipt")), "the gateway knew it already"
-    identity = GatewayIdentity.load(gateway)
-    key = new_data_key(1, 1, lambda n: bytes(n))
-    record = key_record(identity, believed, key)
-    for each in (before, after):
-        assert open_key_record(record, gateway="gw-1", centre=each, verify=identity.public.verify) == key
+    assert after.public.verify(before.kid, b"receipt", before.sign(b"receipt")), "and believes the one before still"
+    records.append(key_record(identity, believed, key))
+    for record in records:
+        for each in (before, after):  # whichever of both keys a worker holds, it opens
+            assert open_key_record(record, gateway="gw-1", centre=each, verify=identity.public.verify) == key
     assert after.public.dates[before.kid].made == NOW // 1000 * 1000
     assert after.public.dates[before.kid].retired == (NOW + 2) // 1000 * 1000
 
