@@ -71,7 +71,7 @@ def _prepared(
     try:
         return recovery.prepare(path, connect=connect, now_ms=now_ms)
     except OSError as error:
-        raise StoreFailed(f"{path}: {error}; check the disk, its mount and the owner of the directory") from error
+        raise _failed(path, error) from error
 
 
 def _bounded(connect: Callable[[], apsw.Connection], bytes_max: int) -> apsw.Connection:
@@ -81,17 +81,42 @@ def _bounded(connect: Callable[[], apsw.Connection], bytes_max: int) -> apsw.Con
     return connection
 
 
-def hold(path: Path) -> int:
-    """The lock that keeps a second process out; let go when the process ends, however it ends."""
+def hold(directory: Path, *, spare: Path | None) -> int:
+    """The lock that keeps a second process out; let go when the process ends, however it ends.
+
+    It is in `directory`, or in the spare one where that disk is gone. Raises OutboxError.
+    """
     try:
-        lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if error.errno != errno.EROFS:
+        return _locked(directory)
+    except StoreFailed:
+        if spare is None:
             raise
-        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return _locked(spare)
+
+
+def _locked(directory: Path) -> int:
+    try:
+        lock = _opened(directory)
+    except OSError as error:
+        raise _failed(directory, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise StoreBusy(f"{path.parent}: another process has this store open; stop that one first") from None
+        raise StoreBusy(f"{directory}: another process has this store open; stop that one first") from None
     return lock
+
+
+def _opened(directory: Path) -> int:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / LOCK_NAME
+    try:
+        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _failed(path: Path, error: OSError) -> StoreFailed:
+    return StoreFailed(f"{path}: {error}; check the disk, its mount and the owner of the directory")

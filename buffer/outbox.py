@@ -18,7 +18,7 @@ from buffer import account, recovery, rekey, retention, sealing
 from buffer.ages import Ages
 from buffer.errors import OutboxError, StoreDamaged
 from buffer.groups import Groups
-from buffer.opening import LOCK_NAME, hold, open_sound
+from buffer.opening import hold, open_sound
 from buffer.reader import Reader
 from buffer.rows import GAP, PLANNED, EventRow, Row, to_row
 from buffer.sealing import Encrypt
@@ -77,8 +77,7 @@ class Outbox:
         one fails. `vfs` and `opener` are for the crash tests.
         Raises OutboxError: StoreBusy while another process has it, StoreForeign for a newer version's file.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = hold(directory / LOCK_NAME)
+        lock = hold(directory, spare=spare)
         try:
             store, damage = open_sound(directory, spare=spare, random=random, now_ms=now_ms, vfs=vfs, limits=limits,
                                        classes=classes, opener=opener)  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from buffer.errors import StoreAway
+from buffer.errors import StoreAway, StoreBusy, StoreFailed
 from buffer.opening import STORE_NAME
 from buffer.outbox import Outbox
 from buffer.spare import NAME
@@ -21,6 +21,7 @@ from protocols.envelope import BatchKind
 from tests.crash.scenario import GATEWAY, NOW, Keys, capture
 from tests.crash.trouble import Trouble
 from tests.outbox import settle
+from tests.real_disk import mounted
 from tests.scratch import scratch
 
 _disks = count()
@@ -250,3 +251,29 @@ async def test_a_full_disk_moves_the_store_before_anything_is_given_up(tmp_path:
     await world.outbox.purge()
     await world.judge()
     await world.outbox.close()
+
+
+async def test_a_start_on_a_disk_that_is_gone_goes_on_in_the_spare_directory(real_disks: None, tmp_path: Path) -> None:
+    """Not even the lock can be opened there."""
+    with mounted(tmp_path, megabytes=8) as disk:
+
+        def start(spare: Path | None) -> Outbox:
+            return Outbox.open(disk.path / "store", gateway=GATEWAY, random=random.randbytes, now_ms=lambda: NOW,
+                               writer="inline", spare=spare)  # fmt: skip
+
+        first, spare = capture(1, slot=NOW), tmp_path / "spare"
+        async with start(spare) as outbox:
+            await outbox.append([first], urgent=True)
+        disk.fail()
+        with pytest.raises(StoreFailed, match="check the disk"):
+            start(None)
+        async with start(spare) as outbox:
+            assert "gone on in" in outbox.damage[-1]
+            await outbox.append([capture(2, slot=NOW + 1)], urgent=True)
+            with pytest.raises(StoreBusy):
+                start(spare)
+        disk.find_again()
+        disk.let_write()
+        async with start(spare) as outbox:
+            assert "taken back" in outbox.damage[-1]
+            assert outbox.has_slot("meter-1", "curve", NOW) and outbox.has_slot("meter-1", "curve", NOW + 1)
