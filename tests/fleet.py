@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from random import Random
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -30,7 +30,7 @@ def other_centre() -> Centre:
     return Centre.of(ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 3072))
 
 
-@lru_cache
+@cache
 def identity(gateway: str) -> GatewayIdentity:
     """A gateway's identity, the same for the whole run."""
     return GatewayIdentity.of(gateway, ec.generate_private_key(ec.SECP256R1()))

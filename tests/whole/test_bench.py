@@ -117,9 +117,9 @@ def test_a_fleet_on_modbus_tcp_is_read_and_weighed_beside_pymodbus() -> None:
 @pytest.mark.real
 @pytest.mark.slow
 def test_sealed_batches_are_landed_by_one_worker_and_by_two(postgres_cluster: object) -> None:
-    alone, both, times = told(landing.run(batches=2, meters=5, rounds=1))
+    alone, both, small, times = told(landing.run(batches=2, meters=5, rounds=1, gateways=10))
     assert alone["bound"] == {"at_least": 100_000}
-    for line in (alone, both):
+    for line in (alone, both, small):
         assert isinstance(line["figure"], float | int)
         assert line["figure"] > 0
     assert times["unit"] == "times"
