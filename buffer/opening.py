@@ -119,4 +119,4 @@ def _opened(directory: Path) -> int:
 
 
 def _failed(path: Path, error: OSError) -> StoreFailed:
-    return StoreFailed(f"{path}: {error}; check the disk, its mount and the owner of the directory")
+    return StoreFailed(f"{path}: {error.strerror or error}; check the disk, its mount and the owner of the directory")
