@@ -1,10 +1,11 @@
 """The meterwire command: one module a command or group, loaded when it is asked for."""
 
 import importlib
+from typing import Any
 
 import click
 
-from field.usage import SpokenGroup
+from field.usage import SpokenGroup, spoken
 
 COMMANDS = {
     "central": "field.central.command",
@@ -35,6 +36,14 @@ class _Lazy(SpokenGroup):
             return None
         found: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
         return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The command; interrupted with Ctrl-C, wherever it is, it was done in part."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("已中断" if spoken(ctx) == "zh" else "interrupted", err=True)
+            raise SystemExit(1) from None
 
 
 @click.group("meterwire", cls=_Lazy)

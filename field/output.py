@@ -143,9 +143,6 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
                 code = function(out, **arguments)
             except BrokenPipeError:
                 raise  # who reads has gone: click ends quietly
-            except KeyboardInterrupt:
-                out.error("interrupted", "已中断")
-                code = Exit.PART
             except OSError as error:
                 out.wrong(words(error))
                 code = Exit.NOTHING
