@@ -72,7 +72,8 @@ def address_mistake(address: str, protocol: ProtocolName, *, abbreviated: bool =
     try:
         address_of(address, protocol)
     except ValueError as error:
-        return Mistake("options", "--meter", str(error), address)
+        either = "12 digits for DL/T 645, or " if len(address) > 3 and not protocol.startswith("dlt645") else ""
+        return Mistake("options", "--meter", f"{either}{error}", address)
     return None
 
 

@@ -289,7 +289,11 @@ USAGE = [
     ),
     ("read --port /dev/x --protocol modbus-rtu --meter 1 holding:1:uint128", "expected a type among uint16"),
     ("read --port 10.0.0.7:4001 --protocol modbus-rtu --meter 1 holding:0", "--port: expected a device path such as"),
-    ("doctor --port /dev/x --meter 000000000001 --profile eastron-sdm120", "--meter: expected a number from 1 to 247"),
+    (
+        "doctor --port /dev/x --meter 000000000001 --profile eastron-sdm120",
+        "--meter: expected 12 digits for DL/T 645, or a number from 1 to 247, got 000000000001",
+    ),
+    ("probe --port /dev/x --meter 20241111000", "--meter: expected 12 digits for DL/T 645, or a number from 1 to 247"),
     (
         "doctor --port /dev/x --meter 1 --protocol modbus-rtu --profile dlt645-1997",
         "--profile: expected one that speaks",
