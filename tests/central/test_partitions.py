@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -124,11 +125,11 @@ def test_a_batch_that_repeats_itself_lands_by_way_of_the_staging_table(sink: Pos
 
 
 def told(row: ReadingRow) -> tuple[object, ...]:
-    """The row with its numbers as numbers: PostgreSQL knows no negative zero."""
-    try:
-        plain: object = Decimal(row.plain or "")
-    except ArithmeticError:
-        plain = row.plain
+    """The row with its numbers as numbers: PostgreSQL knows no negative zero. A text may say NaN."""
+    plain: object = row.plain
+    with suppress(ArithmeticError):
+        number = Decimal(row.plain or "")
+        plain = number if number.is_finite() else row.plain
     return (*row[:5], plain, *row[6:9], Decimal(row.ratio), *row[10:])
 
 
