@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from gateway.session import IN_FLIGHT_MAX, PATIENCE_S, SessionFactory, SessionLost
+from gateway.session import IN_FLIGHT_MAX, PACKET_BYTES_MAX, PATIENCE_S, SessionFactory, SessionLost
 from protocols.topics import parse_topic, topic
 
 DELAY_S = 0.02
@@ -24,6 +24,7 @@ class _Lost:
 class _MemorySession:
     def __init__(self, broker: "MemoryBroker", gateway: str, will: bytes) -> None:
         self.in_flight_max = IN_FLIGHT_MAX
+        self.message_bytes_max = broker.message_bytes_max if broker.says_so else PACKET_BYTES_MAX
         self.gateway = gateway
         self.will = will
         self.incoming: asyncio.Queue[tuple[float, str, bytes] | _Lost] = asyncio.Queue()
@@ -41,6 +42,8 @@ class _MemorySession:
         await asyncio.sleep(min(takes_s, within_s))
         if takes_s > within_s:
             raise SessionLost(f"publish: not acknowledged within {within_s:.0f} s")
+        if len(payload) > self._broker.message_bytes_max:
+            self.end()
         if not self.live:
             raise SessionLost("the broker went away")
         self._broker.take(topic, payload, retain=retain)
@@ -70,6 +73,10 @@ class MemoryBroker:
         """rate: bytes a second that each gateway's link carries upwards; None: any number."""
         self.delay_s = delay_s
         self.rate = rate
+        self.message_bytes_max = PACKET_BYTES_MAX
+        """Whoever publishes what is longer is hung up on."""
+        self.says_so = True
+        """Whether sessions are told, as in MQTT 5."""
         self.retained: dict[str, bytes] = {}
         self.held: deque[tuple[str, bytes]] = deque()
         """PUBACKed, and not yet with the centre."""

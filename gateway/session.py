@@ -29,6 +29,10 @@ KEEPALIVE_S = {"prompt": 60, "metered": 240}
 """Pings on an idle connection; carriers forget one after about 5 minutes (recalled), and bill each ping."""
 IN_FLIGHT_MAX = 16
 """Publishes that may await their PUBACK at once; a broker with a smaller Receive Maximum lowers it."""
+PACKET_BYTES_MAX = 268_435_460
+"""What MQTT can say the length of; a broker may carry less, and one of MQTT 5 says so."""
+FRAMING_BYTES_MAX = 64
+"""Of a publish besides its payload: a topic of ours takes up to 53 bytes, MQTT itself 10."""
 INCOMING_MAX = 256
 """Messages from the centre that wait to be looked at. Receipts repeat themselves, so what is dropped comes again."""
 
@@ -42,6 +46,8 @@ class Session(Protocol):
 
     in_flight_max: int
     """Publishes that may be under way at once."""
+    message_bytes_max: int
+    """What is longer the broker does not carry: it would end the session."""
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False, within_s: float = PATIENCE_S) -> None:
         """Publish with QoS 1; returns at the PUBACK, which paces us and promises nothing.
@@ -69,12 +75,13 @@ class _Client(aiomqtt.Client):
     """An aiomqtt client that also tells what it otherwise keeps to itself."""
 
     receive_max = IN_FLIGHT_MAX
-    refused = 0
+    packet_bytes_max = PACKET_BYTES_MAX
     hung_up = False
     """Whether the connection was closed before there was a CONNACK."""
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         self.receive_max = getattr(properties, "ReceiveMaximum", IN_FLIGHT_MAX)
+        self.packet_bytes_max = getattr(properties, "MaximumPacketSize", PACKET_BYTES_MAX)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
@@ -90,7 +97,6 @@ class _Client(aiomqtt.Client):
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
         if getattr(reason_code, "is_failure", False):
-            self.refused += 1
             log.warning("publish refused reason=%s", reason_code)
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
@@ -99,6 +105,7 @@ class _MqttSession:
     def __init__(self, client: _Client) -> None:
         self._client = client
         self.in_flight_max = max(1, min(IN_FLIGHT_MAX, client.receive_max))
+        self.message_bytes_max = client.packet_bytes_max - FRAMING_BYTES_MAX
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False, within_s: float = PATIENCE_S) -> None:
         try:

@@ -65,6 +65,8 @@ class UplinkCounters:
     settled_batches: int = 0
     settled_records: int = 0
     rejected: int = 0
+    too_long: int = 0
+    """Batches given up because the broker carries nothing so long; their records are sealed again, fewer to a batch."""
     keys_asked: int = 0
     requests: int = 0
     requests_dropped: int = 0
@@ -153,7 +155,7 @@ class Uplink:
     async def say(self, name: str, payload: bytes) -> bool:
         """Publish a message that may be lost (health, a reply); says whether the broker has it."""
         session = self._session
-        if session is None:
+        if session is None or len(payload) > session.message_bytes_max:
             return False
         pace = self._pace
         try:
@@ -298,6 +300,9 @@ class Uplink:
                 self._hello_again_at, hello_wanted = now + HELLO_AGAIN_S, False
                 await self._say_hello(session)
             for sealed in self._found(session.in_flight_max, now):
+                if len(sealed.message) > session.message_bytes_max:
+                    await self._give_up(sealed, session.message_bytes_max)
+                    continue
                 if not self._fits(sealed):
                     break
                 if sealed.kid not in self._keys_sent:
@@ -321,6 +326,11 @@ class Uplink:
         live_from = self._sealer.live_from(now)
         waiting, backfill = self._offers.waiting(now), self._offers.backfill(live_from, now)
         return self._outbox.offers(room, waiting, live_from=live_from, backfill=backfill)
+
+    async def _give_up(self, sealed: Sealed, bytes_max: int) -> None:
+        log.warning("batch given up seq=%d bytes=%d broker_carries=%d", sealed.seq, len(sealed.message), bytes_max)
+        self.counters.too_long += 1
+        self._given_up |= await self._outbox.void(sealed.epoch, sealed.seq, "longer than the broker carries")
 
     def _fits(self, sealed: Sealed) -> bool:
         """Whether the link has room for it. An event takes the place behind what is under way at once."""
