@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger import Campaign, Ledger, main, run
+from tests import soak
+from tests.ledger import Campaign, Entry, Ledger, main, run
 
 
 def entries(path: Path) -> list[tuple[str, int, str]]:
@@ -67,3 +68,11 @@ def test_a_seed_whose_line_was_cut_short_is_tried_again(tmp_path: Path) -> None:
     path.write_bytes(whole + whole[:20])
     run({"calm": calm}, Ledger(path), minutes=0)
     assert entries(path) == [("calm", 1, "pass"), ("calm", 2, "pass")]
+
+
+def test_every_long_campaign_has_its_goal_and_says_what_it_is() -> None:
+    assert soak.GOALS.keys() == soak.CAMPAIGNS.keys()
+    assert soak.left_out().keys() <= soak.CAMPAIGNS.keys()
+    told = soak.reached([Entry(name="crash", seed=1, seconds=9.0, verdict="pass")])
+    assert "1,000 of 100,000 disk images" in told
+    assert len(told.splitlines()) == len(soak.CAMPAIGNS) + 1
