@@ -13,6 +13,7 @@ COMMANDS = {
     "decode": "field.decode.command",
     "demo": "field.demo",
     "doctor": "field.diagnosis.doctor",
+    "history": "field.history",
     "keys": "field.keys.command",
     "offline": "field.offline",
     "plan": "field.plan",

@@ -49,11 +49,12 @@ def show(out: Output, reads: Sequence[ItemRead]) -> None:
         for value in read.values:
             name = out.say(value.quantity.name, value.quantity.zh or value.quantity.name)
             unit = "" if value.quantity.unit == "1" else value.quantity.unit
-            table.add_row(read.item, name, value.plain or "-", unit, _remark(out, value))
+            table.add_row(read.item, name, value.plain or "-", unit, remark(out, value))
     out.show(table)
 
 
-def _remark(out: Output, value: Value) -> str:
+def remark(out: Output, value: Value) -> str:
+    """What is not as it should be with a value, for people; nothing for a good one."""
     if value.fault is None and value.quality is Quality.GOOD:
         return ""
     quality = value.quality.value
