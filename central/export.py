@@ -5,7 +5,7 @@ Values are on the meter's own side, exact, with the factor of the point's transf
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -64,8 +64,8 @@ class Wanted:
     landed_since: int | None = None
 
 
-def readings(look: Look, wanted: Wanted, *, by_meter: bool = False) -> Iterator[Exported]:
-    """The readings by time, or meter by meter. Raises SinkAway."""
+def readings(look: Look, wanted: Wanted, *, by_meter: bool = False) -> Generator[Exported, None, None]:
+    """The readings by time, or meter by meter; close it when it is not read to its end. Raises SinkAway."""
     conditions = ["stamp >= ?", "stamp < ?"]
     arguments: list[object] = [look.time(wanted.since), look.time(wanted.until)]
     if wanted.meter is not None:

@@ -1,7 +1,7 @@
 """`meterwire central kpi` and `central export`: what a utility reports, and readings for other systems."""
 
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import fields
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -128,7 +128,7 @@ def export(
     Example: meterwire central export -c central.toml --format cim --since 2026-05-03 --until 2026-05-04 -o day.json
 
     With --json one line says how many were written, and needs --output. Exit codes: 0 written; 2 a mistake in the
-    configuration or the options, or a package that is missing; 3 no database.
+    configuration or the options, or a package that is missing; 3 no database, or the file cannot be written.
     """
     from central.export import Missing, Wanted, readings, write_cim, write_csv, write_parquet
     from central.look import looking
@@ -146,7 +146,7 @@ def export(
     part = None if target is None else target.with_name(f"{target.name}.part")
     try:
         with looking(site.database) as look, ExitStack() as stack:
-            rows = readings(look, wanted, by_meter=form == "cim")
+            rows = stack.enter_context(closing(readings(look, wanted, by_meter=form == "cim")))
             if form == "parquet":
                 assert part is not None
                 count = write_parquet(rows, part)
@@ -160,6 +160,12 @@ def export(
         return Exit.USAGE
     except (SinkAway, SinkUnfit) as error:
         out.wrong(str(error))
+        return Exit.NOTHING
+    except OSError as error:
+        if part is None or isinstance(error, BrokenPipeError):
+            raise
+        part.unlink(missing_ok=True)
+        out.wrong(f"{target}: {error.strerror}")
         return Exit.NOTHING
     if target is not None:
         assert part is not None

@@ -4,10 +4,14 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from errno import ENOSPC
+from os import strerror
 from pathlib import Path
+from typing import TextIO
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -230,6 +234,21 @@ def test_what_came_late_is_exported_alone(filled: Path) -> None:
     sink.close()
     again = invoke("export", "-c", filled, *wanted, "2026-05-04").output
     assert [row["quantity"] for row in csv.DictReader(io.StringIO(again))] == ["voltage.b"]
+
+
+def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(
+    readings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(rows: Iterator[object], text: TextIO) -> int:
+        next(rows)
+        text.write("half a row")
+        raise OSError(ENOSPC, strerror(ENOSPC))
+
+    monkeypatch.setattr("central.export.write_csv", full)
+    target = tmp_path / "all.csv"
+    result = invoke("export", "-c", readings, *SPAN, "-o", target, "--lang", "en")
+    assert (result.exit_code, result.stderr) == (3, f"{target}: No space left on device\n")
+    assert not list(tmp_path.glob("all.csv*"))
 
 
 def test_the_end_of_the_span_is_not_in_it(readings: Path) -> None:
