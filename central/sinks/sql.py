@@ -28,6 +28,17 @@ _LETTERS_TRIMMED_AT_ONCE = 1_000_000
 """SQLite wants a LIMIT before an OFFSET; more letters than this of one kind cannot be there."""
 
 
+_NUMBERS = """\
+WITH mark AS (SELECT coalesce(max(upto), 0) AS upto FROM epoch_mark WHERE gateway = ? AND epoch = ?)
+SELECT 'mark', upto, NULL FROM mark
+UNION ALL SELECT 'above', seq, NULL FROM (
+    SELECT seq FROM inbox WHERE gateway = ? AND epoch = ? AND seq > (SELECT upto FROM mark) UNION
+    SELECT seq FROM closed_number WHERE gateway = ? AND epoch = ? AND seq > (SELECT upto FROM mark) ORDER BY seq LIMIT ?
+) AS above
+UNION ALL SELECT 'refused', seq, code FROM closed_number WHERE gateway = ? AND epoch = ? AND voided_at IS NULL"""
+"""All that a receipt says of an epoch, in one question: one is asked for each receipt."""
+
+
 class SqlSink(AskingSink, ABC):
     """A sink over a DB-API connection. Statements are written with `?` and times go through `_time` and `_ms`."""
 
@@ -177,17 +188,15 @@ class SqlSink(AskingSink, ABC):
     def numbers(self, gateway: str, epoch: int) -> EpochNumbers:
         """See Sink."""
         of = (gateway, epoch)
-        mark = self._one("SELECT upto FROM epoch_mark WHERE gateway = ? AND epoch = ?", of)
-        upto = 0 if mark is None else mark[0]
-        above = self._all(
-            "SELECT seq FROM inbox WHERE gateway = ? AND epoch = ? AND seq > ? UNION"
-            " SELECT seq FROM closed_number WHERE gateway = ? AND epoch = ? AND seq > ? ORDER BY seq LIMIT ?",
-            (*of, upto, *of, upto, NUMBERS_MAX),
-        )
-        refused = self._all(
-            "SELECT seq, code FROM closed_number WHERE gateway = ? AND epoch = ? AND voided_at IS NULL ORDER BY seq", of
-        )
-        return EpochNumbers(upto, [seq for (seq,) in above], [(seq, code) for seq, code in refused])
+        upto, above, refused = 0, list[int](), list[tuple[int, str]]()
+        for kind, number, code in self._all(_NUMBERS, (*of, *of, *of, NUMBERS_MAX, *of)):
+            if kind == "mark":
+                upto = number
+            elif kind == "above":
+                above.append(number)
+            else:
+                refused.append((number, code))
+        return EpochNumbers(upto, sorted(above), sorted(refused))
 
     def mark(self, gateway: str, epoch: int, upto: int) -> None:
         """See Sink."""
