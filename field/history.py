@@ -75,7 +75,7 @@ def _span(site: Site, since: datetime | None, until: datetime | None) -> tuple[i
 
 def _meters(out: Output, site: Site, history: "History") -> int:
     table = out.table(("meter", "电能表"), ("task", "任务"), ("records", "记录"), ("gaps", "漏点"),
-                      ("last slot", "最近时段"), right=("records", "gaps"))  # fmt: skip
+                      ("last slot", "最近采集时刻"), right=("records", "gaps"))  # fmt: skip
     series = history.series()
     for one in series:
         out.object({**one._asdict(), "last_slot": iso(one.last_slot)})
@@ -86,7 +86,7 @@ def _meters(out: Output, site: Site, history: "History") -> int:
 
 
 def _read(out: Output, site: Site, records: Iterator[Capture | Gap]) -> int:
-    table = out.table(("slot", "时段"), ("task", "任务"), ("quantity", "名称"), ("value", "数值"),
+    table = out.table(("slot", "采集时刻"), ("task", "任务"), ("quantity", "名称"), ("value", "数值"),
                       ("unit", "单位"), ("", ""), right=("value",))  # fmt: skip
     shown = 0
     for record in records:

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from field.chinese import chinese
+from field.output import words
 from field.usage import SpokenGroup, spoken
 
 COMMANDS = {
@@ -38,6 +40,10 @@ class _Lazy(SpokenGroup):
         found: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
         return found
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As meterwire, whatever the file is called that was started: Chinese help is found by the whole name."""
+        return super().main(*args, **{"prog_name": "meterwire", **extra})
+
     def invoke(self, ctx: click.Context) -> Any:
         """The command; interrupted with Ctrl-C, wherever it is, it was done in part."""
         try:
@@ -45,6 +51,12 @@ class _Lazy(SpokenGroup):
         except KeyboardInterrupt:
             click.echo("已中断" if spoken(ctx) == "zh" else "interrupted", err=True)
             raise SystemExit(1) from None
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise  # who reads has gone: click ends quietly
+            reason = words(error)  # help that cannot be written
+            click.echo(chinese(reason) if spoken(ctx) == "zh" else reason, err=True)
+            raise SystemExit(3) from None
 
 
 @click.group("meterwire", cls=_Lazy)

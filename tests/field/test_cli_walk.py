@@ -358,6 +358,16 @@ def test_a_command_that_is_interrupted_says_so_and_was_done_in_part(lang: str, s
     assert run.returncode == 1
 
 
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.parametrize("line", ["read --help", "decode 68"])
+def test_what_cannot_be_written_is_told_without_a_traceback(line: str) -> None:
+    program = [sys.executable, "-c", "from field.main import main; main()", *line.split(), "--lang", "zh"]
+    with Path("/dev/full").open("wb") as full:
+        run = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, timeout=20, encoding="utf-8", check=False)
+    assert (run.returncode, run.stderr) == (3, "存储空间已满\n")
+
+
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_frames_from_a_pipe_come_out_in_order_good_and_bad(form: list[str]) -> None:
     lines = b"\xff\xfe\n\n68010044235200689106333634359555DD16\nno frame\n"
