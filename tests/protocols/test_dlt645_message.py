@@ -1,0 +1,48 @@
+"""What a frame says on its own: only what stands whole in it."""
+
+import pytest
+
+from protocols.bcd import low_first
+from protocols.dlt645.frame import Frame
+from protocols.dlt645.message import explain
+
+METER = "202411110001"
+
+
+@pytest.mark.parametrize(
+    ("control", "di", "payload", "expected"),
+    [
+        (0x91, "00010000", "56341200", ["1234.56"]),
+        (0xB1, "00010000", "56341200", []),  # the rest of a cut item comes with the next frame
+        (0xB1, "0001FF00", "5634120078000000", ["1234.56", "0.78"]),
+        (0xB1, "0001FF00", "563412007800", ["1234.56"]),
+        (0xB1, "0001FF00", "5634", []),
+        (0x92, "0001FF00", "5634120001", []),
+        (0x11, "00010000", "56341200", []),
+        (0xD1, "00010000", "56341200", []),
+        (0x91, "0F0F0F0F", "56341200", []),
+    ],
+)
+def test_of_a_cut_reply_the_whole_items_have_values(
+    control: int, di: str, payload: str, expected: list[str]
+) -> None:  # fmt: skip
+    frame = Frame(address=METER, control=control, data=low_first(di) + bytes.fromhex(payload))
+    assert [value.plain for value in explain(frame).values] == expected
+
+
+@pytest.mark.parametrize(
+    ("control", "data", "expected"),
+    [
+        (0x93, "010011112420", [("address", "202411110001")]),
+        (0x93, "0100111124", []),
+        (0x13, "010011112420", []),
+        (0x08, "300815211126", [("clock", "2026-11-21T15:08:30")]),
+        (0x88, "300815211126", []),
+        (0x08, "3008152111", []),
+    ],
+)
+def test_an_address_and_a_time_are_those_of_who_may_tell_them(
+    control: int, data: str, expected: list[tuple[str, str]]
+) -> None:
+    frame = Frame(address=METER, control=control, data=bytes.fromhex(data))
+    assert [(value.quantity.name, value.plain) for value in explain(frame).values] == expected
