@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 import apsw
 
-from buffer import account, recovery, rekey, retention, sealing
+from buffer import account, recovery, rekey, retention, sealing, settling
 from buffer.ages import Ages
 from buffer.errors import OutboxError, StoreDamaged
 from buffer.groups import Groups
@@ -169,7 +169,7 @@ class Outbox:
         part comes by (epoch, seq).
         """
         return self.look(
-            lambda connection: sealing.offers(connection, limit, exclude, live_from=live_from, backfill=backfill)
+            lambda connection: settling.offers(connection, limit, exclude, live_from=live_from, backfill=backfill)
         )
 
     async def settle(self, receipt: Receipt) -> Settled:
@@ -180,7 +180,7 @@ class Outbox:
         if receipt.gateway != self.gateway:
             raise ValueError(f"a receipt for {receipt.gateway}, this is {self.gateway}")
         return await self._run(
-            lambda: self._store.run(lambda c: sealing.settle(self._store, c, receipt)), self._more_after
+            lambda: self._store.run(lambda c: settling.settle(self._store, c, receipt)), self._more_after
         )
 
     async def void(self, epoch: int, seq: int, reason: str) -> bool:
@@ -189,7 +189,7 @@ class Outbox:
         False when there is no such unsettled batch (any more): a receipt that rejects one has voided it already.
         """
         return await self._run(
-            lambda: self._store.run(lambda c: sealing.void(self._store, c, epoch, seq, reason)), self._more_after
+            lambda: self._store.run(lambda c: settling.void(self._store, c, epoch, seq, reason)), self._more_after
         )
 
     async def reseal(self, kid: bytes, reason: str) -> int:
@@ -204,7 +204,7 @@ class Outbox:
 
     def voided(self) -> list[tuple[int, int]]:
         """Numbers (epoch, seq) that will never come, for hello: until a receipt has passed them."""
-        return self.look(lambda connection: sealing.voided(connection, VOIDED_MAX))
+        return self.look(lambda connection: settling.voided(connection, VOIDED_MAX))
 
     async def add_key_record(self, kid: bytes, epoch: int, message: bytes) -> None:
         """Keep a signed key record until the last batch under it is settled. Durable when it returns."""
@@ -212,7 +212,7 @@ class Outbox:
 
     def key_records(self) -> list[KeyEntry]:
         """The key records of unsettled batches, and the newest of this epoch."""
-        return self.look(lambda connection: sealing.key_records(connection, self.epoch))
+        return self.look(lambda connection: settling.key_records(connection, self.epoch))
 
     def unsealed(self) -> Unsealed:
         """What waits to be sealed, and for how long."""

@@ -2,7 +2,7 @@
 
 import apsw
 
-from buffer.sealing import count_voided, drop_keys
+from buffer.settling import count_voided, drop_keys
 from buffer.sqlite import transaction
 from buffer.store import Store
 
