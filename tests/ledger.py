@@ -38,6 +38,8 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.added: list[Entry] = []
+        """By this process: others may write to the same file."""
 
     def entries(self) -> list[Entry]:
         """All of it. A last line that a kill cut short is no entry."""
@@ -48,6 +50,7 @@ class Ledger:
 
     def add(self, entry: Entry) -> None:
         """Note it."""
+        self.added.append(entry)
         line = json.dumps(asdict(entry), ensure_ascii=False)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
@@ -126,7 +129,6 @@ def main(
         parser.error("--seed needs --only")
     ledger = Ledger(options.ledger)
     chosen = {name: campaigns[name] for name in ([options.only] if options.only else campaigns)}
-    before = len(ledger.entries())
     stopped = False
     try:
         if options.seed is not None:
@@ -137,13 +139,12 @@ def main(
     except KeyboardInterrupt:
         stopped = True
         print("interrupted: this seed is not noted, and comes again", file=sys.stderr)
-    entries = ledger.entries()
-    done = entries[before:]
+    done = ledger.added
     failed = [entry for entry in done if entry.verdict != "pass"]
     for entry in failed:
         print(f"failed: repeat it with: python -m {module} --only {entry.name} --seed {entry.seed}", file=sys.stderr)
     print(f"{len(done)} seeds in this run, {len(failed)} failed; next: {ledger.next_campaign(campaigns)}")
     if summary is not None:
-        print(summary(entries))
+        print(summary(ledger.entries()))
     print(f"noted in {ledger.path}")
     return 1 if failed or stopped else 0
