@@ -96,8 +96,8 @@ def disk(seed: int) -> str:
         done = disk_trouble.campaign(seed=seed, directory=Path(name), broker=broker, troubles=troubles)
     assert done.truth.passed and done.gaps == [], (done, dict(done.truth.examples))
     assert done.ballast[-1] and all(took < disk_trouble.RELIEF_S_MAX for took in done.recovered_s), done
-    told = ", ".join(f"{took:.1f}" for took in done.recovered_s) or "0, in the spare directory"
-    return f"{sum(done.refused)} times refused, recovered in {told} s, {done.truth.accepted} captures accepted"
+    told = ", ".join(f"recovered in {took:.1f} s" for took in done.recovered_s) or "gone on in the spare directory"
+    return f"{sum(done.refused)} times refused, {told}, {done.truth.accepted} captures accepted"
 
 
 def backlog(seed: int) -> str:
