@@ -187,6 +187,8 @@ class Bus:
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the port, or wait until it is to be tried again."""
+        if (reason := self.port.ended_by) is not None:  # while nothing was asked
+            self._port_lost(PortLost(reason), loop.time())
         if self._now < self._reopening.due_at:
             await self._rest(loop, min(self._reopening.due_at, self._queue.soonest))
             return
@@ -207,7 +209,7 @@ class Bus:
 
     def _port_lost(self, error: PortLost, now: float) -> None:
         self.port.close()
-        if self._reopening.lost(str(error), now):
+        if self._reopening.lost(str(error), now, self.port.counters.received_bytes):
             log.warning("bus=%s port=%s lost reason=%r", self.entry.name, self.entry.port, str(error))
 
     # One question.

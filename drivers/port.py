@@ -98,7 +98,7 @@ class Port:
 
     @property
     def ended_by(self) -> str | None:
-        """Why the line went away; None while it is there."""
+        """Why the line went away, until it is closed; None while it is there."""
         return str(self._lost) if self._lost is not None else None
 
     @property
@@ -123,7 +123,7 @@ class Port:
 
     def close(self) -> None:
         """Let go of the line; may be called twice."""
-        line, self._line = self._line, None
+        line, self._line, self._lost = self._line, None, None
         self._stream = self._told_lost = None
         if line is not None:
             line.close()
@@ -247,8 +247,9 @@ class Port:
         if self._lost is None:
             self._lost = error
             self.counters.lost += 1
-        if self._told_lost is not None:
-            self._told_lost()
         if self._exchange is not None:
             self._exchange.end(PortLost(str(error)))
+        if self._told_lost is not None:
+            self._told_lost()
+        else:
             self.wakeup.wake()

@@ -333,6 +333,24 @@ def test_a_port_that_cannot_be_opened_is_tried_with_growing_pauses_and_jobs_end_
     assert len(tried) < 15
 
 
+@pytest.mark.parametrize(("answers", "at_least", "at_most"), [(True, 30, 35), (False, 8, 12)])
+def test_a_port_that_is_lost_time_and_again_is_opened_soon_only_if_anything_was_heard(
+    answers: bool, at_least: int, at_most: int
+) -> None:
+    line = ScriptedLine(good if answers else lambda data, n: [])
+    desk = Desk(line)
+
+    async def script() -> None:
+        for n in range(200):
+            desk.energy(meter("000000000001"), name=f"{n}", within_s=5)
+            await asyncio.sleep(1)
+            if desk.bus.port.is_open and n % 6 == 5:
+                line.tear()
+
+    serve(desk, script, for_s=210)
+    assert at_least <= desk.bus.port.counters.opened <= at_most
+
+
 class Kept:
     def __init__(self) -> None:
         self.notes: list[dict[str, Any]] = []
