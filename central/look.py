@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from central.sinks import NO_PSYCOPG, POSTGRESQL, SQLITE
 from central.sinks.base import SinkAway, SinkUnfit
-from central.sinks.sql import SCHEMA_VERSION
+from central.sinks.sql import SCHEMA_VERSION, other_version
 
 ROWS_AT_ONCE = 2_000
 
@@ -70,7 +70,7 @@ def looking(database: str) -> Iterator[Look]:
             connection.execute("BEGIN")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
-                raise SinkUnfit(f"{path}: expected central tables of version {SCHEMA_VERSION}, got {version}")
+                raise other_version(str(path), version)
             yield _SqliteLook(connection)
     except sqlite3.OperationalError as error:
         raise SinkAway(f"{path}: {error}") from error

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from central.look import looking
 from central.sinks import POSTGRESQL, SQLITE
 from central.sinks.base import SinkAway, SinkUnfit
-from central.sinks.sql import SCHEMA_VERSION
+from central.sinks.sql import SCHEMA_VERSION, other_version
 
 DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1)
@@ -59,7 +59,7 @@ def _drop_rows(path: Path, before: int) -> int:
         with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
-                raise SinkUnfit(f"{path}: expected central tables of version {SCHEMA_VERSION}, got {version}")
+                raise other_version(str(path), version)
             for table, column in _TABLES.items():
                 while True:
                     (oldest,) = connection.execute(f"SELECT min({column}) FROM {table}").fetchone()

@@ -14,7 +14,7 @@ from central.sinks.base import Arrival, Landed, Outcome, SinkAway, SinkRefuses, 
 from central.sinks.copying import COPY_COLUMNS, copy_lines, moment
 from central.sinks.partitions import DAY_MS, Partitions
 from central.sinks.rows import KEY_COLUMNS, TIME_COLUMNS
-from central.sinks.sql import SCHEMA_VERSION, SqlSink
+from central.sinks.sql import SCHEMA_VERSION, SqlSink, other_version
 from protocols.capture import Capture
 
 CONNECT_S_MAX = 10
@@ -296,7 +296,7 @@ def _bring_up(connection: psycopg.Connection[Any]) -> None:
         row = connection.execute("SELECT max(version) FROM meterwire_schema").fetchone()
         version = row[0] if row is not None and row[0] is not None else -1
     if not 0 <= version <= SCHEMA_VERSION:
-        raise SinkUnfit(f"PostgreSQL: expected central tables of version {SCHEMA_VERSION}, got {version}")
+        raise other_version("PostgreSQL", version)
     for step in range(version + 1, SCHEMA_VERSION + 1):
         connection.execute(files("central.sinks").joinpath(f"postgres_{step}.sql").read_bytes())
         connection.execute("INSERT INTO meterwire_schema (version) VALUES (%s)", (step,))

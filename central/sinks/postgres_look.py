@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from central.sinks.base import SinkAway, SinkUnfit
+from central.sinks.base import SinkAway
 from central.sinks.copying import moment
-from central.sinks.sql import SCHEMA_VERSION
+from central.sinks.sql import SCHEMA_VERSION, other_version
 
 CONNECT_S_MAX = 10
 _ROWS_AT_ONCE = 2_000
@@ -48,9 +48,7 @@ def postgres_look(url: str) -> Iterator[PostgresLook]:
             connection.execute("SET LOCAL TimeZone = 'UTC'")
             row = connection.execute("SELECT max(version) FROM meterwire_schema").fetchone()
             if row is None or row[0] != SCHEMA_VERSION:
-                raise SinkUnfit(
-                    f"PostgreSQL: expected central tables of version {SCHEMA_VERSION}, got {row and row[0]}"
-                )
+                raise other_version("PostgreSQL", -1 if row is None or row[0] is None else row[0])
             yield PostgresLook(connection)
     except errors.UndefinedTable as error:
         raise SinkAway("PostgreSQL: no central tables there; `meterwire central run` makes them") from error

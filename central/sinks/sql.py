@@ -19,11 +19,23 @@ from central.sinks.base import (
     Letter,
     Outcome,
     ReadingRow,
+    SinkUnfit,
 )
 from central.sinks.rows import event_detail, storable
 from protocols.capture import Capture, Event, Gap, Record
 
 SCHEMA_VERSION = 2
+
+
+def other_version(where: str, got: int) -> SinkUnfit:
+    """The tables at this place (PostgreSQL, or a path) are of a version that this software does not work with."""
+    if got < SCHEMA_VERSION:
+        return SinkUnfit(f"{where}: expected central tables of version {SCHEMA_VERSION}, got {got}: "
+                         "`meterwire central run` brings them up")  # fmt: skip
+    return SinkUnfit(f"{where}: expected central tables of version {SCHEMA_VERSION}, got {got}: "
+                     "a later version of this software made them, use that one")  # fmt: skip
+
+
 _LETTERS_TRIMMED_AT_ONCE = 1_000_000
 """SQLite wants a LIMIT before an OFFSET; more letters than this of one kind cannot be there."""
 

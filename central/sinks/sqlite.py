@@ -13,7 +13,7 @@ from typing import Any
 
 from central.sinks.base import Arrival, Landed, Outcome, SinkAway, SinkRefuses, SinkUnfit
 from central.sinks.rows import KEY_COLUMNS, READING_COLUMNS, reading_rows, same_value
-from central.sinks.sql import SCHEMA_VERSION, SqlSink
+from central.sinks.sql import SCHEMA_VERSION, SqlSink, other_version
 from protocols.capture import Capture
 
 _BUSY_MS = 5_000
@@ -76,7 +76,7 @@ class SqliteSink(SqlSink):
                         cursor.execute(statement)
                 cursor.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
-                raise SinkUnfit(f"{self.path}: expected central tables of version {SCHEMA_VERSION}, got {version}")
+                raise other_version(str(self.path), version)
 
     def _pragma(self, name: str) -> Any:
         return self._connection.execute(f"PRAGMA {name}").fetchone()[0]

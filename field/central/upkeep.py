@@ -122,10 +122,14 @@ def letters(out: Output, file: Path, gateway: str | None, reason: str | None) ->
     With --json one line a message: gateway, reason, detail, topic, bytes, times, first_at, last_at.
     Exit codes: 0 listed, whether there are any or not; 2 a mistake in the configuration; 3 no database.
     """
+    from central.landing import Reason
     from central.look import looking
 
     site = load_site(out, file)
     if site is None:
+        return Exit.USAGE
+    if reason is not None and reason not in (known := [one.value for one in Reason]):
+        out.wrong(f"--reason: expected one of {', '.join(known)}, got {reason}")
         return Exit.USAGE
     chosen = {name: value for name, value in (("gateway", gateway), ("reason", reason)) if value is not None}
     where = f" WHERE {' AND '.join(f'{name} = ?' for name in chosen)}" if chosen else ""
