@@ -35,8 +35,11 @@ class Line(Protocol):
         """Deliver what arrives to `receive`, in order, in chunks of any size; call `lost` once when the line ends."""
         ...
 
-    def write(self, data: bytes) -> None:
-        """Begin to send, at once; never blocks. Raises PortLost when the line is gone."""
+    def write(self, data: bytes, unwanted_s: float = 0.0) -> None:
+        """Begin to send, at once; never blocks. Raises PortLost when the line is gone.
+
+        unwanted_s: for how long from now nothing that comes is wanted, as in Receive.
+        """
         ...
 
     def apply(self, settings: SerialSettings) -> None:

@@ -24,6 +24,8 @@ _CHECKED_INPUT = termios.INPCK | termios.IGNPAR
 _READ_MAX = 4096
 _TIMER_S = 0.001
 """How late a timer of the loop may strike."""
+_REST_S_MIN = 0.004
+"""A shorter rest saves no more than it costs."""
 _REASONS = {
     errno.ENOENT: "no such device",
     errno.ENXIO: "no such device",
@@ -118,13 +120,14 @@ class SerialLine:
         self._inlet.register(self._fd, select.EPOLLIN)
         self._loop.add_reader(self._inlet, self._readable)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, unwanted_s: float = 0.0) -> None:
         """See Line."""
         if not self._device.is_open:
             raise PortLost(f"{self._name}: closed")
         self._sent_at = max(self._loop.time(), self._sent_at) + len(data) * self._character_s
         self._unsent += data
         self._writable()
+        self._rest(unwanted_s)
 
     def apply(self, settings: SerialSettings) -> None:
         """See Line. Raises PortLost when the device refuses the speed."""
@@ -189,14 +192,13 @@ class SerialLine:
         if not data:
             self._end(PortLost(f"{self._name}: hung up"))
         elif self._receive is not None:
-            unwanted_s = self._receive(data)
-            if unwanted_s is not None and unwanted_s > 2 * _TIMER_S:
-                self._rest(unwanted_s - _TIMER_S)
+            self._rest(self._receive(data) or 0.0)
 
     def _rest(self, seconds: float) -> None:
         """Let the kernel gather what comes: a UART wakes us for a few bytes at a time, a pty for each."""
-        self._inlet.modify(self._fd, 0)
-        self._resting = self._loop.call_later(seconds, self._rested)
+        if seconds >= _REST_S_MIN and self._resting is None and self._device.is_open:
+            self._inlet.modify(self._fd, 0)
+            self._resting = self._loop.call_later(seconds - _TIMER_S, self._rested)
 
     def _rested(self) -> None:
         self._resting = None

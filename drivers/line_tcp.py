@@ -84,7 +84,7 @@ class TcpLine(asyncio.Protocol):
         if self._ended is not None:
             lost(self._ended)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, unwanted_s: float = 0.0) -> None:
         """See Line."""
         if self._transport is None:
             raise PortLost(f"{self._name}: closed")

@@ -164,7 +164,7 @@ class Port:
         self._last_byte = began + sending_s
         ends = self._ends = began + timeout_s
         try:
-            line.write(ask.data)
+            line.write(ask.data, sending_s + deframer.missing * character_s)
             counters.sent_bytes += len(ask.data)
             while not exchange.over:
                 if loop.time() >= ends - 1e-9:

@@ -288,7 +288,7 @@ class MemoryLine:
         self._wire.deliver = receive
         self._lost = lost
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, unwanted_s: float = 0.0) -> None:
         """Begin to send. Raises PortLost when the line was torn or closed."""
         if self._gone is not None:
             raise PortLost(str(self._gone))

@@ -45,7 +45,7 @@ class ScriptedLine:
     def attach(self, receive: Callable[[bytes], object], lost: Callable[[Exception], None]) -> None:
         self._receive, self._lost = receive, lost
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, unwanted_s: float = 0.0) -> None:
         loop = asyncio.get_running_loop()
         self.asked.append((loop.time(), data))
         for after_s, said in self._answer(data, len(self.asked) - 1):

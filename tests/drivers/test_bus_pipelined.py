@@ -55,7 +55,7 @@ class FarEnd:
     def attach(self, receive: Callable[[bytes], object], lost: Callable[[Exception], None]) -> None:
         self._receive, self._lost = receive, lost
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, unwanted_s: float = 0.0) -> None:
         loop = asyncio.get_running_loop()
         for frame in self._deframer.feed(data):
             self.at_once += 1

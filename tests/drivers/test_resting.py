@@ -113,6 +113,14 @@ async def test_a_reply_of_125_bytes_wakes_the_process_a_few_times(paced: PacedMe
 
 
 @pytest.mark.slow
+async def test_behind_the_echo_of_the_question_it_is_no_more(paced: PacedMeter) -> None:
+    counted = Counted()
+    answer = await ask(paced, counted, next(read_registers(1, 4, 0, COUNT)).data + REPLY)
+    assert isinstance(answer, Reply) and answer.frame.encode() == REPLY
+    assert counted.deliveries <= 20
+
+
+@pytest.mark.slow
 async def test_who_never_rests_is_woken_for_nearly_each_byte(paced: PacedMeter) -> None:
     counted = Counted(restless=True)
     assert isinstance(await ask(paced, counted, REPLY), Reply)

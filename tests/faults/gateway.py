@@ -149,7 +149,7 @@ class GatewayLine:
         """See Line."""
         self._receive, self._lost = receive, lost
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, unwanted_s: float = 0.0) -> None:
         """See Line."""
         if self._gone is not None:
             raise PortLost(str(self._gone))

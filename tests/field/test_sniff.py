@@ -149,7 +149,7 @@ def test_who_answers_and_who_does_not_is_counted() -> None:
 
 def test_nothing_is_ever_written() -> None:
     class Mute(MemoryLine):
-        def write(self, data: bytes) -> None:
+        def write(self, data: bytes, unwanted_s: float = 0.0) -> None:
             raise AssertionError(f"wrote {data.hex()}")
 
     async def main() -> list[Piece]:
