@@ -12,7 +12,7 @@ import click
 
 from config.mistake import Mistake
 from field.chinese import chinese, translated
-from field.usage import SpokenCommand, default_lang, lang_option
+from field.usage import SpokenCommand, lang_option, spoken
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -138,7 +138,8 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
 
     def wrap(function: Callable[..., Any]) -> click.Command:
         def run(as_json: bool, lang: str | None, **arguments: Any) -> None:
-            out = Output(as_json=as_json, lang=lang or default_lang())
+            # Of the whole line: --lang may stand before the command too.
+            out = Output(as_json=as_json, lang=spoken(click.get_current_context()))
             try:
                 code = function(out, **arguments)
             except BrokenPipeError:

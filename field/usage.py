@@ -142,7 +142,7 @@ class SpokenCommand(_Spoken):
 
 
 class SpokenGroup(_Spoken, click.Group):
-    """A group of commands; takes --lang too, for its own help."""
+    """A group of commands; takes --lang too, for its own help and for the command behind it."""
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)

@@ -205,6 +205,13 @@ def test_a_usage_mistake_is_said_in_the_language_asked_for(line: str) -> None:
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("line", ["--lang zh status -c no.toml", "config --lang zh check -c no.toml"])
+def test_the_language_may_be_asked_for_before_the_command(line: str) -> None:
+    result = CliRunner().invoke(main, line.split())
+    assert result.exit_code == 2
+    assert HAN.search(result.stderr) and not prose(result.stderr.replace("no.toml", "")), result.stderr
+
+
 def test_the_locale_gives_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
     for locale, lang in {"zh_CN.UTF-8": "zh", "en_US.UTF-8": "en", "C": "en"}.items():
         monkeypatch.setenv("LC_ALL", locale)
