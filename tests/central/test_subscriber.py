@@ -51,9 +51,14 @@ class Client:
     client: mqtt.Client
     receipts: SimpleQueue[Receipt] = field(default_factory=SimpleQueue)
 
-    def publish(self, message: tuple[str, bytes]) -> None:
-        """Publish and wait for the PUBACK."""
-        self.client.publish(*message, qos=1).wait_for_publish(WAIT_S_MAX)
+    def publish(self, *messages: tuple[str, bytes]) -> None:
+        """Publish each and wait for its PUBACK."""
+        for message in messages:
+            self.client.publish(*message, qos=1).wait_for_publish(WAIT_S_MAX)
+
+    def publish_batches(self, *seqs: int) -> None:
+        """Batches of one capture each, of the slot of the batch's number."""
+        self.publish(*(self.gateway.batch(seq, [capture(seq)]) for seq in seqs))
 
     def receipt(self, upto: int) -> Receipt:
         """The first receipt that says that this number and all before it are committed."""
@@ -100,12 +105,11 @@ def entry(broker: Broker) -> BrokerEntry:
 class Running:
     """A subscriber in a thread."""
 
-    subscriber: Subscriber
     landing: Landing
     connections: SimpleQueue[None]
 
     def connected(self) -> None:
-        """Wait until it has (once more) connected and subscribed."""
+        """Wait until it has connected and subscribed once more."""
         self.connections.get(timeout=WAIT_S_MAX)
 
 
@@ -113,13 +117,16 @@ class Running:
 def running(
     broker: Broker, sink: SqliteSink, *, gateways: tuple[str, ...] = ("gw-0001", "gw-0002")
 ) -> Iterator[Running]:
+    """A subscriber that has connected, for as long as the block lasts."""
     landing = Landing(sink, centre=centre(), gateways=trust(*gateways), now_ms=lambda: NOW)
     connections: SimpleQueue[None] = SimpleQueue()
     subscriber = Subscriber(entry(broker), landing, ready=lambda: connections.put(None))
     thread = threading.Thread(target=subscriber.run, name="subscriber")
     thread.start()
+    made = Running(landing, connections)
     try:
-        yield Running(subscriber, landing, connections)
+        made.connected()
+        yield made
     finally:
         subscriber.stop()
         thread.join(WAIT_S_MAX)
@@ -135,23 +142,18 @@ def sink(tmp_path: Path) -> Iterator[FickleSink]:
 
 def test_over_tls_what_two_gateways_publish_lands_and_is_receipted(tls_broker: Broker, sink: FickleSink) -> None:
     one, two = Gateway(), Gateway("gw-0002", epoch=11, seed=2)
-    with running(tls_broker, sink) as centre_side, connected(tls_broker, one) as a, connected(tls_broker, two) as b:
-        centre_side.connected()
+    with running(tls_broker, sink), connected(tls_broker, one) as a, connected(tls_broker, two) as b:
         for client, slots in ((a, (0, 1)), (b, (2, 3))):
-            client.publish(client.gateway.key())
-            for seq, slot in enumerate(slots, start=1):
-                client.publish(client.gateway.batch(seq, [capture(slot)]))
+            batches = (client.gateway.batch(seq, [capture(slot)]) for seq, slot in enumerate(slots, start=1))
+            client.publish(client.gateway.key(), *batches)
         assert (a.receipt(2).epoch, b.receipt(2).epoch) == (one.epoch, two.epoch)
     assert stamps(sink) == [0, 1, 2, 3]
 
 
 def test_a_gateway_cannot_publish_as_another(tls_broker: Broker, sink: FickleSink) -> None:
     one, two = Gateway(), Gateway("gw-0002", seed=2)
-    with running(tls_broker, sink) as centre_side, connected(tls_broker, one) as client:
-        centre_side.connected()
-        client.publish(two.key())
-        client.publish(one.key())
-        client.publish(one.batch(1, [capture()]))
+    with running(tls_broker, sink), connected(tls_broker, one) as client:
+        client.publish(two.key(), one.key(), one.batch(1, [capture()]))
         client.receipt(1)
     assert sink.key_record("gw-0002", two.data_key.kid) is None
     assert sink.key_record("gw-0001", one.data_key.kid) is not None
@@ -162,13 +164,10 @@ def test_what_was_published_while_the_subscriber_was_away_lands_when_it_is_back(
 ) -> None:
     gateway = Gateway()
     with connected(broker, gateway) as client:
-        with running(broker, sink) as first:
-            first.connected()
+        with running(broker, sink):
             client.publish(gateway.key())
-        for seq in (1, 2, 3):
-            client.publish(gateway.batch(seq, [capture(seq)]))
-        with running(broker, sink) as second:
-            second.connected()
+        client.publish_batches(1, 2, 3)
+        with running(broker, sink):
             client.receipt(3)
     assert stamps(sink) == [1, 2, 3]
 
@@ -178,28 +177,24 @@ def test_while_the_database_is_away_nothing_is_acknowledged_and_all_lands_later(
 ) -> None:
     gateway = Gateway()
     with connected(broker, gateway) as client:
-        with running(broker, sink) as first:
-            first.connected()
+        with running(broker, sink):
             client.publish(gateway.key())
             sink.away.set()
-            for seq in (1, 2, 3):
-                client.publish(gateway.batch(seq, [capture(seq)]))
+            client.publish_batches(1, 2, 3)
             assert sink.asked_while_away.wait(WAIT_S_MAX)
         assert stamps(sink) == []
         sink.away.clear()
-        with running(broker, sink) as second:  # the broker still has them: they were not acknowledged
-            second.connected()
+        with running(broker, sink):  # the broker still has them: they were not acknowledged
             client.receipt(3)
     assert stamps(sink) == [1, 2, 3]
 
 
 def test_the_database_may_come_back_while_the_subscriber_runs(broker: Broker, sink: FickleSink) -> None:
     gateway = Gateway()
-    with running(broker, sink) as centre_side, connected(broker, gateway) as client:
-        centre_side.connected()
+    with running(broker, sink), connected(broker, gateway) as client:
         client.publish(gateway.key())
         sink.away.set()
-        client.publish(gateway.batch(1, [capture(1)]))
+        client.publish_batches(1)
         assert sink.asked_while_away.wait(WAIT_S_MAX)
         sink.away.clear()
         client.receipt(1)
@@ -210,16 +205,15 @@ def test_the_database_may_come_back_while_the_subscriber_runs(broker: Broker, si
 def test_the_broker_may_be_killed_and_come_back(broker: Broker, sink: FickleSink) -> None:
     gateway = Gateway()
     with running(broker, sink) as centre_side:
-        centre_side.connected()
         with connected(broker, gateway) as client:
             client.publish(gateway.key())
-            client.publish(gateway.batch(1, [capture(1)]))
+            client.publish_batches(1)
             client.receipt(1)
         broker.kill()
         broker.start()
         centre_side.connected()
         with connected(broker, gateway) as client:
-            client.publish(gateway.batch(2, [capture(2)]))
+            client.publish_batches(2)
             client.receipt(2)
     assert stamps(sink) == [1, 2]
 
@@ -230,8 +224,6 @@ def test_two_subscribers_with_one_client_id_do_not_storm_the_broker(
 ) -> None:
     """Each connection ends the other's; without a pause between them there were hundreds a second."""
     with running(broker, FickleSink(tmp_path / "a.db")) as one, running(broker, FickleSink(tmp_path / "b.db")) as other:
-        one.connected()
-        other.connected()
         time.sleep(FIGHT_S)  # the matter of the test: how often they connect in this time
         connections = one.connections.qsize() + other.connections.qsize()
     assert 1 <= connections <= 30
@@ -251,15 +243,13 @@ def test_a_connection_that_breaks_as_it_greets_is_made_anew(
         return greet(self, keepalive)
 
     monkeypatch.setattr(mqtt.Client, "_send_connect", breaking)
-    with running(broker, sink) as run:
-        run.connected()
+    with running(broker, sink):
         assert broken
 
 
 def test_receipts_to_one_gateway_are_coalesced(broker: Broker, sink: FickleSink) -> None:
     gateway, batches = Gateway(), 200
     with running(broker, sink) as centre_side, connected(broker, gateway) as client:
-        centre_side.connected()
         client.publish(gateway.key())
         for seq in range(1, batches + 1):
             client.client.publish(*gateway.batch(seq, [capture(seq)]), qos=1)
@@ -271,11 +261,9 @@ def test_receipts_to_one_gateway_are_coalesced(broker: Broker, sink: FickleSink)
 def test_noise_from_the_fleet_does_not_stop_it(broker: Broker, sink: FickleSink) -> None:
     gateway = Gateway()
     with running(broker, sink) as centre_side, connected(broker, gateway) as client:
-        centre_side.connected()
         for topic in ("mw/v1/00/gw-0001/up/batch", "mw/v1/zz/x/up/y", "mw/v1/8a/gw-9999/up/batch", gateway.key()[0]):
             client.publish((topic, b"\xff" * 40))
-        client.publish(gateway.key())
-        client.publish(gateway.batch(1, [capture()]))
+        client.publish(gateway.key(), gateway.batch(1, [capture()]))
         client.receipt(1)
         assert centre_side.landing.counters["messages"] == 6
     assert stamps(sink) == [0]
@@ -307,7 +295,6 @@ def test_a_tls_key_that_is_missing_or_open_to_others_is_refused(
 def test_a_hello_is_answered_once(broker: Broker, sink: FickleSink) -> None:
     gateway = Gateway()
     with running(broker, sink) as centre_side, connected(broker, gateway) as client:
-        centre_side.connected()
         client.publish(gateway.hello())
         assert client.receipt(0).contiguous_upto == 0
         with pytest.raises(Empty):
@@ -319,11 +306,9 @@ def test_a_broker_that_knows_only_3_1_1_is_spoken_to_in_3_1_1(sink: FickleSink) 
     gateway = Gateway()
     with (
         running_broker(mosquitto=False) as broker,
-        running(broker, sink) as centre_side,
+        running(broker, sink),
         connected(broker, gateway) as client,
     ):
-        centre_side.connected()
-        client.publish(gateway.key())
-        client.publish(gateway.batch(1, [capture()]))
+        client.publish(gateway.key(), gateway.batch(1, [capture()]))
         client.receipt(1)
     assert stamps(sink) == [0]
