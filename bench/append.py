@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.figure import Figure, rate
 from buffer.outbox import Outbox
+from field.clock import wall_ms
 from protocols.capture import Capture, Source, TimeState, Value
 from protocols.quantity import by_name
 
@@ -56,7 +57,7 @@ def _figure(what: str, records: Sequence[Capture], group: int) -> Figure:
 
 
 async def _append(directory: Path, records: Sequence[Capture], group: int) -> float:
-    outbox = Outbox.open(directory, gateway="gw-bench", random=os.urandom, now_ms=lambda: time.time_ns() // 1_000_000)
+    outbox = Outbox.open(directory, gateway="gw-bench", random=os.urandom, now_ms=wall_ms)
     async with outbox:
         began = time.perf_counter()
         for first in range(0, len(records), group):

@@ -27,7 +27,8 @@ from bench.daemon import memory_mib, processor_s
 from bench.figure import Figure
 from central.sinks import open_sink
 from config.model import BusEntry, MeterEntry, Site, TaskEntry, UplinkEntry
-from field.chain import Installation, wall_ms
+from field.chain import Installation
+from field.clock import wall_ms
 from field.truth import read_accepted
 from gateway.status import ask
 from tests.broker import running_broker

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.figure import Figure
 from config.model import TaskEntry
+from field.clock import wall_ms
 from gateway import session
 from gateway.daemon import Daemon
 from gateway.health import PUBLISH_EVERY_S, HealthWatch
@@ -24,7 +25,6 @@ from protocols.envelope import BatchKind
 from protocols.manifest import METERS_MAX, DayPart, MeterDay, TaskDay
 from protocols.messages import Manifest, signed
 from simulators.describe import uniform
-from simulators.site import wall_ms
 from tests.broker import MOSQUITTO, Broker, make_certificates, running_broker
 from tests.link import Link, linked
 from tests.records import reference_load

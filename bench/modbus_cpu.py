@@ -37,6 +37,7 @@ from drivers.meter import T35_S_MIN, Meter
 from drivers.pipelined import bus_for
 from drivers.plan import plan
 from drivers.profile import load_profile
+from field.clock import wall_ms
 from protocols.modbus.frame import read_request
 
 RTU_MAX, TCP_MAX = 0.55, 0.35
@@ -129,7 +130,7 @@ async def _costs(readers: Sequence[Read], reads: int, rounds: int) -> list[float
 
 @asynccontextmanager
 async def _here(protocol: Protocol, entry: BusEntry, *, silence: bool = True) -> AsyncIterator[Read]:
-    bus = bus_for(entry, now_ms=lambda: time.time_ns() // 1_000_000)
+    bus = bus_for(entry, now_ms=wall_ms)
     serving = asyncio.create_task(bus.run(), name="bus:bench")
     try:
         yield _jobs(bus, serving, protocol, silence)

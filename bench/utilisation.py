@@ -9,12 +9,12 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 from bench.figure import Figure
 from config.model import BusEntry
 from drivers.port import open_line
+from field.clock import wall_ms
 from tests.mixed import MixedBus, VirtualMixedBus
 from tests.mixed_pty import SERIAL, Told
 
@@ -49,7 +49,7 @@ def real(rounds: int) -> float:
         assert wire.stdin is not None
         assert wire.stdout is not None
         entry = BusEntry(name="mixed", port=wire.stdout.readline().strip(), serial=SERIAL)
-        mixed = MixedBus(entry, open_line=open_line, now_ms=lambda: time.time_ns() // 1_000_000)
+        mixed = MixedBus(entry, open_line=open_line, now_ms=wall_ms)
         asyncio.run(mixed.read(rounds))
         wire.stdin.close()
         told = Told(**json.loads(wire.stdout.readline()))

@@ -18,6 +18,7 @@ from pathlib import Path
 from central.sinks import open_sink
 from central.sinks.base import Inbox
 from config.model import Site, TaskEntry, UplinkEntry
+from field.clock import wall_ms
 from field.truth import Truth, check, planned_slots, read_accepted
 from gateway.status import ask
 from identity.centre import Centre
@@ -31,11 +32,6 @@ GATEWAY = "gw-demo"
 READY_S_MAX = 30.0
 SETTLE_MS = 1_000
 """A slot this close to the end of a run may not have been planned any more: it is not asked for."""
-
-
-def wall_ms() -> int:
-    """This machine's clock, in UTC milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class Part:

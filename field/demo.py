@@ -18,8 +18,9 @@ from config.mistake import Mistake
 from config.model import TaskEntry, UplinkEntry
 from config.values import broker_url
 from field import output
-from field.chain import Chain, wall_ms
+from field.chain import Chain
 from field.chinese import chinese
+from field.clock import wall_ms
 from field.output import FAULTS_ZH, Exit, Output, words
 from gateway.status import ask
 from simulators.broker import Broker

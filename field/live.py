@@ -1,7 +1,6 @@
 """Items of one meter, read now on one open port, with the frames that brought them."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from drivers.line import Line, PortLost
 from drivers.meter import Meter
 from drivers.plan import ReadPlan
 from drivers.port import open_line
+from field.clock import wall_ms
 from protocols.capture import Fault, Value, faulty
 from protocols.dialogue import Dialogue, Garbled, Reply
 from protocols.dlt645.frame import Frame as Dlt645Frame
@@ -97,7 +97,7 @@ async def read_live(entry: BusEntry, meter: Meter, plan: ReadPlan) -> list[ItemR
         raise lost
 
     recorded = _Recorded(plan)
-    bus = Bus(entry, open_line=open_once, now_ms=_now_ms)
+    bus = Bus(entry, open_line=open_once, now_ms=wall_ms)
 
     def done(outcome: Outcome) -> None:
         if not ended.done():
@@ -122,7 +122,3 @@ def _by_item(parts: Sequence[tuple[str, int, list[str]]], values: Sequence[Value
         reads.append(ItemRead(item, tuple(values[at : at + count]), " ".join(came) or None))
         at += count
     return reads
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

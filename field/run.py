@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import click
 
 from config.mistake import ConfigError
 from field import output
+from field.clock import wall_ms
 from field.config import load_checked, refuse, site_option
 from field.output import Exit, Output, words
 from field.truth import AcceptedLog
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from gateway.daemon import Daemon
 
 log = logging.getLogger("gateway")
-
-
-def wall_ms() -> int:
-    """This machine's clock, in UTC milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 @output.command("run")

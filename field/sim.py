@@ -10,6 +10,7 @@ import click
 
 from config.mistake import ConfigError
 from config.model import UplinkEntry
+from field.clock import wall_ms
 from field.output import Exit, Output, words
 from field.output import command as make_command
 from simulators.describe import SitePlan, load_plan
@@ -57,7 +58,7 @@ async def _run(plan: SitePlan, log: ServedLog, site_directory: Path | None, gate
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
-    async with RealSite(plan, log=log) as site:
+    async with RealSite(plan, now_ms=wall_ms, log=log) as site:
         ready: dict[str, object] = {"ready": True, "buses": site.ports, "meters": plan.meter_count}
         if site_directory is not None:
             built = site.site(uplink=UplinkEntry(url=url), gateway=gateway, directory=site_directory)

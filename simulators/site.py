@@ -4,7 +4,6 @@ Both know the site as a gateway's site file would have it, so that what is simul
 """
 
 import csv
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from io import StringIO
@@ -20,11 +19,6 @@ from simulators.wire import Match, MemoryLine, Wire
 
 _COMMON = ("energy.active.import.total", "voltage.a", "current.a", "power.active.total", "power_factor.total",
            "frequency", "energy.active.export.total", "power.active.a")  # fmt: skip
-
-
-def wall_ms() -> int:
-    """This machine's clock, in UTC milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class DescribedSite:
@@ -101,7 +95,7 @@ class RealSite(DescribedSite):
     """The site in real time: an async context manager; its endpoints are there while it lasts."""
 
     def __init__(
-        self, plan: SitePlan, *, now_ms: Callable[[], int] = wall_ms, log: ServedLog | None = None
+        self, plan: SitePlan, *, now_ms: Callable[[], int], log: ServedLog | None = None
     ) -> None:  # fmt: skip
         super().__init__(plan)
         self.log = log if log is not None else ServedLog(plan.served)

@@ -21,7 +21,8 @@ from bench.daemon import memory_mib
 from buffer.outbox import Outbox
 from central.sinks import open_sink
 from config.model import Site
-from field.chain import SETTLE_MS, Chain, wall_ms
+from field.chain import SETTLE_MS, Chain
+from field.clock import wall_ms
 from field.truth import Truth, check, planned_slots, read_accepted
 from gateway.sealer import Sealer
 from gateway.status import ask

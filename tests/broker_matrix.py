@@ -6,7 +6,8 @@ from pathlib import Path
 from random import Random
 
 from config.model import UplinkEntry
-from field.chain import Chain, wall_ms
+from field.chain import Chain
+from field.clock import wall_ms
 from field.truth import Truth
 from tests.broker import Broker
 from tests.clusters import NODES, Cluster

@@ -14,7 +14,8 @@ from typing import Final, Literal
 from buffer.ballast import NAME as BALLAST
 from central.sinks import open_sink
 from central.sinks.base import GapRow
-from field.chain import Chain, wall_ms
+from field.chain import Chain
+from field.clock import wall_ms
 from field.truth import Truth
 from tests.broker import Broker
 from tests.real_disk import RealDisk, mounted

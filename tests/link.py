@@ -15,13 +15,13 @@ from central.config import BrokerEntry
 from central.subscriber import Subscriber
 from config.model import TaskEntry, UplinkEntry, UplinkProfile
 from field.chain import SETTLE_MS
+from field.clock import wall_ms
 from field.truth import Truth
 from gateway import uplink
 from gateway.daemon import Daemon
 from gateway.session import SessionFactory, mqtt_sessions
 from protocols.capture import Event
 from simulators.describe import SitePlan, uniform
-from simulators.site import wall_ms
 from tests.broker import CENTRE, Broker
 from tests.chain import GATEWAY, Chain
 from tests.proxy import Proxy, Weather

@@ -7,11 +7,11 @@ Every byte of an answer arrives at its own moment, as from a UART.
 import asyncio
 import json
 import sys
-import time
 from dataclasses import asdict, dataclass
 from typing import Final
 
 from config.model import SerialSettings
+from field.clock import wall_ms
 from simulators.endpoints import PtyEndpoint
 from tests.mixed import mixed_wire
 
@@ -28,7 +28,7 @@ class Told:
 
 async def main() -> None:
     """Serve."""
-    wire = mixed_wire(SERIAL, lambda: time.time_ns() // 1_000_000, pieces=1)
+    wire = mixed_wire(SERIAL, wall_ms, pieces=1)
     endpoint = PtyEndpoint(wire)
     await endpoint.start()
     print(endpoint.endpoint, flush=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from config.model import TaskEntry, UplinkEntry
-from field.chain import Chain, Part, wall_ms
+from field.chain import Chain, Part
+from field.clock import wall_ms
 from field.truth import Truth, read_accepted
 from gateway.status import ask
 from simulators.site import write_site_files

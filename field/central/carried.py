@@ -1,6 +1,5 @@
 """`meterwire central import`: what was carried here from gateways, and the receipts to carry back."""
 
-import time
 from pathlib import Path
 
 import click
@@ -8,6 +7,7 @@ import click
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
 from field.central.options import config_option, load_site
+from field.clock import wall_ms
 from field.output import Exit, Output, words
 
 
@@ -50,7 +50,7 @@ def bring_in(out: Output, file: Path, directory: Path) -> Exit:
         gateways = GatewayTrust.load(site.keys)
         sink = open_sink(site.database)
         try:
-            landing = Landing(sink, centre=centre, gateways=gateways, now_ms=lambda: time.time_ns() // 1_000_000)
+            landing = Landing(sink, centre=centre, gateways=gateways, now_ms=wall_ms)
             for path in paths:
                 try:
                     one = brought(landing, path)

@@ -3,7 +3,6 @@
 import logging
 import signal
 import threading
-import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from central.sinks.base import SinkAway, SinkUnfit
 from field import output
 from field.central import carried, reports, upkeep
 from field.central.options import Moment, config_option, instant, iso, load_site
+from field.clock import wall_ms
 from field.output import Exit, Output, words
 from field.usage import SpokenGroup
 
@@ -81,7 +81,7 @@ def run(out: Output, file: Path, worker: tuple[int, int] | None) -> Exit:
         sink = _open(site.database, stopping)
         if sink is None:
             return Exit.NOTHING
-        landing = Landing(sink, centre=centre, gateways=gateways, now_ms=lambda: time.time_ns() // 1_000_000)
+        landing = Landing(sink, centre=centre, gateways=gateways, now_ms=wall_ms)
 
         def ready() -> None:
             out.line(f"ready: {site.broker.url} to {site.database}", f"就绪: {site.broker.url} 到 {site.database}")

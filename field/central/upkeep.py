@@ -1,7 +1,6 @@
 """`meterwire central request`, `central letters` and `central drop`: what people do at the centre now and then."""
 
 import os
-import time
 from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from central.sinks import open_sink
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
 from field.central.options import Day, Moment, config_option, instant, iso, load_site
+from field.clock import wall_ms
 from field.output import Exit, Output, words
 from identity.centre import Centre, GatewayTrust
 from identity.files import IdentityError
@@ -76,7 +76,7 @@ def request(
         try:
             answer = ask(
                 site, sink, centre=centre, gateways=gateways, gateway=gateway, action=action, arguments=arguments,
-                wait_s=wait_s, now_ms=lambda: time.time_ns() // 1_000_000, random=os.urandom,
+                wait_s=wait_s, now_ms=wall_ms, random=os.urandom,
             )  # fmt: skip
         finally:
             sink.close()

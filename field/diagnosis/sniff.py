@@ -1,7 +1,6 @@
 """`meterwire sniff`: what others say on a bus."""
 
 import asyncio
-import time
 from contextlib import aclosing, suppress
 
 import click
@@ -11,6 +10,7 @@ from config.model import BusEntry
 from drivers.line import PortLost
 from field import output
 from field import port as ports
+from field.clock import wall_ms
 from field.diagnosis.overheard import Piece
 from field.diagnosis.sniffing import Summary, overheard, said
 from field.output import Exit, Output
@@ -38,7 +38,7 @@ class Teller:
         at_s, gap_s, self._last = piece.at - self._first, piece.at - self._last, piece.ended_at
         en, zh = said(piece)
         self._out.object({
-            "kind": "bytes" if piece.frame is None else "frame", "at_ms": time.time_ns() // 1_000_000,
+            "kind": "bytes" if piece.frame is None else "frame", "at_ms": wall_ms(),
             "at_s": round(at_s, 4), "gap_ms": round(gap_s * 1000, 1), "protocol": piece.protocol,
             "direction": piece.direction, "address": piece.address, "text": en or None, "hex": piece.raw.hex().upper(),
         })  # fmt: skip

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from field import output
-from field.keys.told import ROLES, directory_option, each_key, now_ms, tell
+from field.clock import wall_ms
+from field.keys.told import ROLES, directory_option, each_key, tell
 from field.output import Exit, Output, words
 from identity import rotation
 from identity.files import IdentityError
@@ -46,10 +47,10 @@ def rotate(
         chosen = frozenset(uses or ("sign", "wrap"))
         if prepare or not rotation.prepared(directory):
             made = rotation.prepare(
-                directory, uses=chosen, wrap=wrap, sign_token=sign_token, wrap_token=wrap_token, now_ms=now_ms()
+                directory, uses=chosen, wrap=wrap, sign_token=sign_token, wrap_token=wrap_token, now_ms=wall_ms()
             )
         if not prepare:
-            made = rotation.rotate(directory, now_ms=now_ms())
+            made = rotation.rotate(directory, now_ms=wall_ms())
     except (IdentityError, OSError) as error:
         out.wrong(words(error))
         return Exit.USAGE
@@ -84,7 +85,7 @@ def withdraw(out: Output, what: str, directory: Path) -> Exit:
     try:
         mine, theirs = own(directory), trusted(directory)
         found = [(bundle, kid) for bundle in theirs for kid in _named(bundle, what)]
-        kids = {kid: Revoked(role=bundle.role, id=bundle.id, at=now_ms()) for bundle, kid in found}
+        kids = {kid: Revoked(role=bundle.role, id=bundle.id, at=wall_ms()) for bundle, kid in found}
         if kids:
             revoke(directory, kids)
         destroyed = [kid for kid in _kids(what) if not kids and rotation.destroy(directory, kid)]

@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 from field import output
+from field.clock import wall_ms
 from field.keys import change
-from field.keys.told import PLACES, ROLES, USES, directory_option, each_key, now_ms, tell, tell_revoked
+from field.keys.told import PLACES, ROLES, USES, directory_option, each_key, tell, tell_revoked
 from field.output import Exit, Output, words
 from field.usage import SpokenGroup
 from identity.centre import Centre
@@ -59,10 +60,10 @@ def init(
         return Exit.USAGE
     try:
         if role == "gateway":
-            public = GatewayIdentity.create(place, name or "", token=sign_token, now_ms=now_ms()).public
+            public = GatewayIdentity.create(place, name or "", token=sign_token, now_ms=wall_ms()).public
         else:
             public = Centre.create(
-                place, id=name or "centre", wrap=wrap, sign_token=sign_token, wrap_token=wrap_token, now_ms=now_ms()
+                place, id=name or "centre", wrap=wrap, sign_token=sign_token, wrap_token=wrap_token, now_ms=wall_ms()
             ).public
     except (IdentityError, OSError) as error:
         out.wrong(words(error))

@@ -1,6 +1,5 @@
 """How keys are shown: a line or an object each."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,11 +21,6 @@ directory_option = click.option(
     "--dir", "directory", type=click.Path(path_type=Path), default=PLACES["gateway"], show_default=True,
     help="The directory of the keys: `keys.path` of the site file, or of central.toml.",
 )  # fmt: skip
-
-
-def now_ms() -> int:
-    """This machine's clock, in UTC milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def each_key(keys: PublicKeys) -> Iterator[tuple[str, str, PublicKey]]:

@@ -1,7 +1,6 @@
 """Modbus over real sockets: many meters behind one pipelined connection, and pymodbus as the other side of ours."""
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from decimal import Decimal
 from typing import Any
@@ -18,6 +17,7 @@ from drivers.meter import Meter
 from drivers.pipelined import PipelinedBus, bus_for
 from drivers.plan import plan
 from drivers.profile import load_profile
+from field.clock import wall_ms
 from simulators.endpoints import ModbusTcpEndpoint, TcpEndpoint
 from simulators.meter import SimulatedMeter, build_meter
 from simulators.wire import Wire
@@ -25,10 +25,6 @@ from tests.processes import free_port
 
 SERIAL = SerialSettings(baud=115200, parity="N")
 ITEMS = ("voltage.a", "frequency", "power.active.total", "energy.active.import.total")
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def entry(unit: int, protocol: ProtocolName, profile: str = "eastron-sdm630") -> MeterEntry:
@@ -45,7 +41,7 @@ async def read(bus_entry: BusEntry, meters: list[MeterEntry], items: tuple[str, 
     loop = asyncio.get_running_loop()
     ended: dict[str, Outcome] = {}
     whole = loop.create_future()
-    bus = bus_for(bus_entry, now_ms=now_ms)
+    bus = bus_for(bus_entry, now_ms=wall_ms)
 
     def job(meter: MeterEntry) -> Job:
         def done(outcome: Outcome) -> None:
@@ -75,7 +71,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 def test_thirty_meters_behind_one_pipelined_connection_each_give_their_own_values() -> None:
     async def main() -> None:
         meters = simulated(range(1, 31), "modbus-tcp")
-        endpoint = ModbusTcpEndpoint(meters, now_ms=now_ms)
+        endpoint = ModbusTcpEndpoint(meters, now_ms=wall_ms)
         await endpoint.start()
         try:
             bus_entry = BusEntry(name="b", port=endpoint.endpoint, serial=SERIAL, pipeline=8)
@@ -95,7 +91,7 @@ def test_thirty_meters_behind_one_pipelined_connection_each_give_their_own_value
 @pytest.mark.parametrize(("framer", "protocol"), [(FramerType.RTU, "modbus-rtu"), (FramerType.ASCII, "modbus-ascii")])
 def test_pymodbus_reads_our_simulated_meters_over_a_serial_server(framer: FramerType, protocol: ProtocolName) -> None:
     async def main() -> None:
-        endpoint = TcpEndpoint(Wire(simulated(range(7, 9), "modbus-rtu"), serial=SERIAL, now_ms=now_ms, match="none"))
+        endpoint = TcpEndpoint(Wire(simulated(range(7, 9), "modbus-rtu"), serial=SERIAL, now_ms=wall_ms, match="none"))
         await endpoint.start()
         client = AsyncModbusTcpClient(endpoint.host, port=endpoint.port, framer=framer, timeout=2)
         try:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import termios
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from drivers.meter import Meter
 from drivers.plan import plan
 from drivers.port import open_line
 from drivers.profile import load_profile
+from field.clock import wall_ms
 from protocols.capture import Quality, Value
 from protocols.dlt645.frame import Frame, parse
 from simulators import virtual
@@ -230,7 +230,7 @@ class Tty:
 async def test_the_kernel_is_told_to_check_parity_and_to_drop_what_fails(
     monkeypatch: pytest.MonkeyPatch, serial: str, odd: bool
 ) -> None:
-    site = RealSite(SitePlan(buses=(BusPlan(name="b", meters=()),)))
+    site = RealSite(SitePlan(buses=(BusPlan(name="b", meters=()),)), now_ms=wall_ms)
     async with site:
         device = Tty(monkeypatch)
         line = await open_line(BusEntry(name="b", port=site.ports["b"], serial=SerialSettings.parse(serial)))
@@ -243,7 +243,7 @@ async def test_the_kernel_is_told_to_check_parity_and_to_drop_what_fails(
 
 
 async def test_a_bus_on_a_pty_is_marked_unverified() -> None:
-    async with RealSite(SitePlan(buses=(BusPlan(name="b", meters=()),))) as site:
+    async with RealSite(SitePlan(buses=(BusPlan(name="b", meters=()),)), now_ms=wall_ms) as site:
         line = await open_line(BusEntry(name="b", port=site.ports["b"], serial=SerialSettings.parse("2400-8E1")))
         assert line.parity == "unverified"
         line.close()
@@ -272,7 +272,7 @@ async def test_with_everything_at_once_in_real_time_every_good_value_was_served(
         )
     )
     good: list[tuple[str, Value]] = []
-    async with RealSite(described) as real:
+    async with RealSite(described, now_ms=wall_ms) as real:
         site = real.site(uplink=UplinkEntry(url="mqtt://127.0.0.1:1883"), tasks=[], gateway="g", directory=tmp_path)
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             for entry in site.buses:
@@ -289,7 +289,7 @@ async def test_with_everything_at_once_in_real_time_every_good_value_was_served(
 
 async def _read(entry: BusEntry, meters: Sequence[MeterEntry], good: list[tuple[str, Value]]) -> None:
     """Read every meter of a bus a few times."""
-    bus = Bus(entry, now_ms=lambda: int(time.time() * 1000))
+    bus = Bus(entry, now_ms=wall_ms)
     left = 4 * len(ITEMS) * len(meters)
 
     def took(meter_id: str, outcome: Outcome) -> None:

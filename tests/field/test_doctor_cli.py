@@ -14,12 +14,12 @@ from click.testing import CliRunner, Result
 from config.model import BusEntry, SerialSettings
 from drivers.port import open_line
 from field import port as ports
+from field.clock import wall_ms
 from field.diagnosis import examination
 from field.main import main
 from gateway.status import StatusSocket
 from simulators.endpoints import ModbusTcpEndpoint, PtyEndpoint, TcpEndpoint
 from simulators.noise import QUIET, Faults
-from simulators.site import wall_ms
 from simulators.wire import Wire
 from tests.field.test_cli_words import HAN, prose
 from tests.field.test_read_cli import serving

@@ -14,6 +14,7 @@ from config.load import load_site
 from config.model import BusEntry, SerialSettings
 from drivers.line import Line
 from drivers.profile import load_profile
+from field.clock import wall_ms
 from field.diagnosis.fitting import (
     FINALISTS,
     Answers,
@@ -41,7 +42,6 @@ from simulators.load import Load
 from simulators.meter import SimulatedMeter
 from simulators.modbus import ModbusMeter
 from simulators.noise import QUIET, Faults
-from simulators.site import wall_ms
 from simulators.wire import MemoryLine, Wire
 from tests.field.test_cli_words import HAN, prose
 from tests.field.test_read_cli import serving

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from config.model import BusEntry, SerialSettings
 from drivers.port import open_line
 from drivers.profile import load_profile
+from field.clock import wall_ms
 from field.main import main
 from protocols.dlt645.frame import parse
 from simulators.dlt645 import Dlt645Meter
@@ -22,7 +23,6 @@ from simulators.load import Load
 from simulators.meter import SimulatedMeter
 from simulators.modbus import ModbusMeter
 from simulators.noise import QUIET, Faults
-from simulators.site import wall_ms
 from simulators.wire import Wire
 
 pytestmark = pytest.mark.slow

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.line import Line
+from field.clock import wall_ms
 from field.diagnosis.progress import Progress
 from field.diagnosis.scan import Roll, Way, duration_s, scan, units_of
 from field.diagnosis.scanning import Seen
@@ -25,7 +26,6 @@ from simulators.endpoints import ModbusTcpEndpoint, PtyEndpoint, TcpEndpoint
 from simulators.load import Load
 from simulators.meter import SimulatedMeter
 from simulators.noise import QUIET, Faults
-from simulators.site import wall_ms
 from simulators.wire import MemoryLine, Wire
 from tests.field.test_cli_words import HAN, prose
 from tests.field.test_read_cli import serving

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from config.model import BusEntry, SerialSettings
 from drivers.line import Line
 from drivers.port import open_line
+from field.clock import wall_ms
 from field.diagnosis.overheard import PAUSE_S, PAUSE_S_LONG, Overhearing, Piece
 from field.diagnosis.sniffing import Summary, overheard, said
 from field.main import main
@@ -26,7 +27,6 @@ from protocols.modbus.frame import Frame as ModbusFrame
 from protocols.modbus.frame import read_request, rtu_frame_at
 from simulators import virtual
 from simulators.endpoints import PtyEndpoint
-from simulators.site import wall_ms
 from simulators.wire import MemoryLine, Wire
 from tests.field.test_cli_words import HAN, prose
 from tests.field.test_read_cli import serving

@@ -16,6 +16,7 @@ from config.load import load_site
 from config.mistake import ConfigError
 from config.model import SerialSettings, UplinkEntry
 from drivers.fit import check
+from field.clock import wall_ms
 from protocols.dlt645.frame import Deframer, Frame
 from protocols.dlt645.items import decode_item
 from protocols.modbus.frame import RtuDeframer, TcpDeframer, read_request
@@ -89,7 +90,7 @@ async def over_pty(path: str, question: bytes, size: int) -> bytes:
 
 def test_every_face_serves_what_it_says_it_served() -> None:
     async def main() -> None:
-        async with RealSite(plan()) as site:
+        async with RealSite(plan(), now_ms=wall_ms) as site:
             ports, log = site.ports, site.log
             reply = await over_pty(ports["roof"], read_dlt645("000000000002"), ENERGY_REPLY)
             (frame,) = Deframer().feed(reply)
@@ -111,7 +112,7 @@ def test_every_face_serves_what_it_says_it_served() -> None:
 
 def test_modbus_tcp_units_answer_each_and_a_stranger_is_no_target() -> None:
     async def main() -> None:
-        async with RealSite(plan()) as site:
+        async with RealSite(plan(), now_ms=wall_ms) as site:
             questions = b"".join(read_request(unit, 3, 3027, 2, transaction=unit).encode() for unit in (1, 2, 3, 99))
             frames = TcpDeframer().feed(await over_tcp(site.ports["hall"], questions, 3 * 13 + 9))
             assert {f.unit: f.transaction for f in frames} == {1: 1, 2: 2, 3: 3, 99: 99}
@@ -127,7 +128,7 @@ def test_the_wire_of_a_pty_runs_at_the_speed_its_opener_sets(tmp_path: Path) -> 
         link = tmp_path / "ttyRoof"
         roof = BusPlan(name="roof", serial=FAST, link=link, pieces=1,
                        meters=(MeterGroup(profile="dlt645-2007-3p", address="000000000001"),))  # fmt: skip
-        async with RealSite(SitePlan(buses=(roof,))) as site:
+        async with RealSite(SitePlan(buses=(roof,)), now_ms=wall_ms) as site:
             assert site.ports == {"roof": str(link)}
             fd = os.open(link, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
             tty.setraw(fd)
@@ -148,7 +149,7 @@ def test_the_wire_of_a_pty_runs_at_the_speed_its_opener_sets(tmp_path: Path) -> 
 
 def test_the_gateways_files_are_the_site(tmp_path: Path) -> None:
     async def main() -> None:
-        async with RealSite(plan()) as site:
+        async with RealSite(plan(), now_ms=wall_ms) as site:
             wanted = site.site(uplink=UplinkEntry(url="mqtt://127.0.0.1:1883"), directory=tmp_path)
             path = write_site_files(wanted, tmp_path)
             found = load_site(path)

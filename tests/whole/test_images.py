@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from field.chain import wall_ms
+from field.clock import wall_ms
 from simulators import virtual
 from simulators.describe import uniform
 from tests import images

@@ -6,7 +6,7 @@ from random import SystemRandom
 
 import pytest
 
-from field.chain import wall_ms
+from field.clock import wall_ms
 from field.truth import read_accepted
 from tests.broker import Broker, Certificates
 from tests.kills import campaign

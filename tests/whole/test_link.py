@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from config.model import UplinkEntry
+from field.clock import wall_ms
 from gateway import pace, session
 from gateway.daemon import Daemon
 from gateway.session import SessionLost, mqtt_sessions
 from gateway.uplink import UplinkCounters
 from protocols.capture import Event
-from simulators.site import wall_ms
 from tests.broker import Broker
 from tests.chain import GATEWAY
 from tests.gateway.test_pace import SLOW, old
