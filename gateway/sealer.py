@@ -30,7 +30,7 @@ KEY_AWAY_S = 30.0
 LIVE_S = 60.0
 """A batch sealed at most this long ago is live, and goes before older ones; on a link that cannot carry what is read it
 then joins the backlog, so that what is new stays first."""
-RECORDS_MAX = 1000
+RECORDS_DUE = 1000
 """With this many waiting a batch is full (8000 values at 8 a capture), and sealed whatever its age."""
 
 
@@ -122,7 +122,7 @@ class Sealer:
             if not waiting.records:
                 return None
             new, due_in = waiting.records - waiting.again, self._age_s_max() - waiting.age_s
-            due = new and (due_in <= EARLY_S or waiting.events or new >= RECORDS_MAX)
+            due = new and (due_in <= EARLY_S or waiting.events or new >= RECORDS_DUE)
             if not (due or waiting.again):
                 return due_in
             key = await self.data_key()

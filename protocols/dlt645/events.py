@@ -26,7 +26,7 @@ from protocols.dlt645.compound import Fields, Opaque
 from protocols.dlt645.item import COUNT, SECOND, XXX, Stand, single
 from protocols.dlt645.shapes import Digits, Number, Shape, When
 
-RECORDS_MAX, MONTHS_MAX = 10, 12
+EVENTS_KEPT, MONTHS_KEPT = 10, 12  # of each sort, by a meter
 _REST = Opaque(length=1)
 _VOLTAGE_CLASSES = frozenset({"01", "02", "03", "04"})
 _PERCENT = Number(length=3, decimals=2)
@@ -54,7 +54,7 @@ def find(di: str) -> Stand | None:
             return _operation(di, which, nth) if which in OPERATIONS else None
     if di[4:] == "0000":
         return _counters(di, kind)
-    if not 1 <= nth <= RECORDS_MAX:
+    if not 1 <= nth <= EVENTS_KEPT:
         return None
     if kind in BY_PHASE and which in ("01", "02", "03"):
         stem = f"event.{BY_PHASE[kind][0]}.{'abc'[int(which) - 1]}"
@@ -86,14 +86,14 @@ def _record(di: str, stem: str, fields: tuple[str, ...], nth: int, total: int | 
 
 
 def _quality(di: str, phase: int, month: int) -> Stand | None:
-    if phase > 3 or month > MONTHS_MAX:
+    if phase > 3 or month > MONTHS_KEPT:
         return None
     ending = f".{list(PHASES)[phase]}" + (f".past_{month}" if month else "")
     return single(di, [f"voltage_quality.{field}{ending}" for field, _, _ in QUALITY_FIELDS], _QUALITY)
 
 
 def _power_off(di: str, which: str, nth: int) -> Stand | None:
-    if which != "00" or nth > RECORDS_MAX:
+    if which != "00" or nth > EVENTS_KEPT:
         return None
     if not nth:
         return single(di, ["event.power_off.count"], COUNT)
@@ -106,7 +106,7 @@ def _over_demand(di: str, which: str, nth: int) -> Stand | None:
         names = [f"event.over_demand.{nature}.count" for nature in natures]
         return single(di, names, Fields(parts=(COUNT,) * len(names)))
     nature = int(which, 16)
-    if not 1 <= nature <= len(natures) or not 1 <= nth <= RECORDS_MAX:
+    if not 1 <= nature <= len(natures) or not 1 <= nth <= EVENTS_KEPT:
         return None
     return single(di, [f"event.over_demand.{natures[nature - 1]}.detail.record_{nth}"], Opaque(length=18))
 
@@ -115,7 +115,7 @@ def _operation(di: str, which: str, nth: int) -> Stand | None:
     stem = f"event.{OPERATIONS[which][0]}"
     if not nth:
         return single(di, [f"{stem}.count"], COUNT)
-    if nth > RECORDS_MAX:
+    if nth > EVENTS_KEPT:
         return None
     if which == CLOCK_SET:
         return _record(di, stem, ("operator", "start", "end"), nth, None)
