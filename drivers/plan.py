@@ -16,7 +16,7 @@ from drivers.cost import Cost, cost_of, merge
 from drivers.habits import NOTHING, Habits, Known
 from drivers.identifiers import IdentifierReads, Step, steps_for
 from drivers.notation import is_register, parse_registers
-from drivers.profile import Profile, ProfileItem, load_profile
+from drivers.profile import Profile, ProfileItem, load_profile, within
 from drivers.registers import RegisterReads
 from protocols.dialogue import Dialogue
 from protocols.dlt645 import v1997, v2007
@@ -105,7 +105,11 @@ def _shared_recipe(
 
 def _resolve(profile: Profile, item: str) -> list[ProfileItem]:
     if is_register(item) and profile.family == "modbus":
-        return [ProfileItem(quantity=register.quantity, register=register) for register in parse_registers(item)]
+        asked = parse_registers(item)
+        if not all(within(register, profile.readable) for register in asked):
+            ranges = " ".join(f"{first}..{last}" for first, last in profile.readable)
+            raise ValueError(f"registers within {ranges}, which {profile.name} serves")
+        return [ProfileItem(quantity=register.quantity, register=register) for register in asked]
     known = profile.items.get(item)
     if known is None:
         registers = "registers such as holding:10:uint16" if profile.family == "modbus" else ""

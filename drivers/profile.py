@@ -290,8 +290,8 @@ def _modbus_items(
         except ValueError as error:
             mistakes.append(Mistake(file, where, str(error), show(table)))
             continue
-        if not _within(item, values["max_registers"], values["readable"]):
-            mistakes.append(Mistake(file, where, "registers within the readable ranges and max_registers", show(table)))
+        if not within(item, values["readable"]) or item.end > 0x10000:
+            mistakes.append(Mistake(file, where, "registers within the readable ranges", show(table)))
         yield ProfileItem(quantity=quantity, register=item, vendor=row["vendor"] or "", agree=row["agree"])
 
 
@@ -319,9 +319,9 @@ def _quantity(name: str, unit: str | None) -> Quantity:
     return quantity
 
 
-def _within(item: Item, max_registers: int, readable: tuple[tuple[int, int], ...]) -> bool:
-    inside = not readable or any(first <= item.address and item.end <= last + 1 for first, last in readable)
-    return inside and item.format.words <= max_registers and item.end <= 0x10000
+def within(item: Item, readable: tuple[tuple[int, int], ...]) -> bool:
+    """Whether a request for this item stays within one of these ranges (first, last); any does where there are none."""
+    return not readable or any(first <= item.address and item.end <= last + 1 for first, last in readable)
 
 
 def _dlt645_items(

@@ -7,6 +7,7 @@ import pytest
 
 from config.model import BusEntry, MeterEntry, SerialSettings, Site, TaskEntry, UplinkEntry
 from drivers.fit import check, loads, survey
+from field.chinese import translated
 from tests.plans import SDM630, SLOW, THREE_PHASE, meter
 
 
@@ -43,6 +44,18 @@ def test_what_does_not_fit_the_profile_is_a_mistake(entry: MeterEntry, where: st
     mistakes = check(site(entry, items=("voltage.a", "clock") if "1997" in entry.profile else ("voltage.a",)))
     assert [(mistake.file, mistake.where) for mistake in mistakes] == [("site.toml", where)]
     assert expected in mistakes[0].expected
+
+
+@pytest.mark.parametrize("item", ["input:40:float32", "holding:35:uint16:2", "input:65535"])
+def test_registers_that_a_model_must_not_be_asked_for_are_a_mistake(item: str) -> None:
+    entry = replace(meter("eastron-sdm72d", "modbus-rtu"), tasks=("curve",))
+    (mistake,) = check(site(entry, items=("voltage.a", item)))
+    assert (mistake.where, mistake.got) == ("task curve, items", item)
+    assert (
+        mistake.expected == "registers within 0..35 52..53 56..57 60..61 70..75 342..345, which eastron-sdm72d serves"
+    )
+    assert translated(mistake.expected) is not None
+    assert check(site(entry, items=("voltage.a", "input:34:uint16:2", "input:344:float32"))) == []
 
 
 def test_a_mistake_that_many_meters_share_is_told_once() -> None:
