@@ -33,6 +33,7 @@ _REASONS = {
     errno.EACCES: "permission denied (is this user in the group that owns the device, often dialout?)",
     errno.EPERM: "permission denied",
     errno.ENOTTY: "not a serial device",
+    errno.EISDIR: "not a serial device",
 }
 _DIRECTION = {
     "rts": RS485Settings(rts_level_for_tx=True, rts_level_for_rx=False),

@@ -1,13 +1,14 @@
 """The meterwire command: one module a command or group, loaded when it is asked for."""
 
 import importlib
+import sys
 from typing import Any
 
 import click
 
 from field.chinese import chinese
-from field.output import words
-from field.usage import SpokenGroup, spoken
+from field.output import let_go, words
+from field.usage import SpokenGroup, lang_in, spoken
 
 COMMANDS = {
     "central": "field.central.command",
@@ -42,7 +43,14 @@ class _Lazy(SpokenGroup):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """As meterwire, whatever the file is called that was started: Chinese help is found by the whole name."""
-        return super().main(*args, **{"prog_name": "meterwire", **extra})
+        try:
+            return super().main(*args, **{"prog_name": "meterwire", **extra})
+        except OSError as error:  # help that cannot be written
+            reason = words(error)
+            zh = lang_in(extra.get("args") or sys.argv[1:]) == "zh"
+            click.echo(chinese(reason) if zh else reason, err=True)
+            let_go()
+            raise SystemExit(3) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """The command; interrupted with Ctrl-C, wherever it is, it was done in part."""
@@ -51,12 +59,6 @@ class _Lazy(SpokenGroup):
         except KeyboardInterrupt:
             click.echo("已中断" if spoken(ctx) == "zh" else "interrupted", err=True)
             raise SystemExit(1) from None
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise  # who reads has gone: click ends quietly
-            reason = words(error)  # help that cannot be written
-            click.echo(chinese(reason) if spoken(ctx) == "zh" else reason, err=True)
-            raise SystemExit(3) from None
 
 
 @click.group("meterwire", cls=_Lazy)

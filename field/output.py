@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 WIDTH = 160
 """Columns of a table where there is no terminal to ask: a line of a pipe is not folded."""
+LEAST = 8
+"""Columns of the terminal in which words can still be read; a number is never broken."""
+BETWEEN = 3
+"""Columns of the terminal between two columns of a table."""
 
 
 FAULTS_ZH = {
@@ -78,21 +83,40 @@ class Output:
 
         table = Table(box=box.SIMPLE_HEAD if heads else None, pad_edge=False, show_header=bool(heads), show_edge=False)
         for en, zh in heads or (("", ""), ("", "")):
-            table.add_column(self.say(en, zh), justify="right" if en in right else "left", overflow="fold")
+            number = en in right
+            table.add_column(self.say(en, zh), justify="right" if number else "left", overflow="fold", no_wrap=number)
         return table
 
     def show(self, *tables: "RenderableType", clear: bool = False) -> None:
-        """Tables for people; nothing with --json. clear: on a screen that is wiped first."""
+        """Tables for people; nothing with --json. clear: on a screen that is wiped first.
+
+        A table that is too wide for the terminal is told row by row, a line a cell."""
         if self.as_json:
             return
         from rich.console import Console
+        from rich.table import Table
 
-        console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH)
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH
+        console = Console(highlight=False, markup=False, emoji=False, width=width)
         if clear:
             console.clear()
+        fitting = [self._upright(one) if isinstance(one, Table) and _needs(one) > console.width else one
+                   for one in tables]  # fmt: skip
         with console.capture() as drawn:
-            console.print(*tables, sep="\n")
+            console.print(*fitting, sep="\n")
         click.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+
+    def _upright(self, table: "Table") -> "Table":
+        """The same, row by row: head and cell of each column that has something to say."""
+        rows = zip(*(column.cells for column in table.columns), strict=True)
+        told = self.table()
+        for number, row in enumerate(rows):
+            if number:
+                told.add_row("", "")
+            for column, cell in zip(table.columns, row, strict=True):
+                if cell:
+                    told.add_row(column.header, cell)
+        return told
 
     def error(self, en: str, zh: str) -> None:
         """What went wrong, on standard error, in both modes."""
@@ -107,6 +131,27 @@ class Output:
         for mistake in mistakes:
             click.echo(mistake_zh(mistake) if self.lang == "zh" else str(mistake), err=True)
             self.object(asdict(mistake))
+
+
+def _needs(table: "Table") -> int:
+    """Columns of the terminal without which a table cannot be read: numbers whole, words in pieces of some length."""
+    from rich.cells import cell_len
+
+    if not table.show_header:
+        return 0
+    needs = BETWEEN * (len(table.columns) - 1)
+    for column in table.columns:
+        widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+        needs += widest if column.no_wrap else min(widest, LEAST)
+    return needs
+
+
+def let_go() -> None:
+    """Drop what standard output does not take: tried again at the end, it would fail again, with Python's words."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  open until the end
 
 
 def words(error: Exception) -> str:
@@ -146,6 +191,7 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
                 raise  # who reads has gone: click ends quietly
             except OSError as error:
                 out.wrong(words(error))
+                let_go()
                 code = Exit.NOTHING
             raise SystemExit(int(code if code is not None else Exit.GOOD))
 

@@ -65,7 +65,8 @@ class UsageMistake(click.UsageError):
         path = self.ctx.command_path if self.ctx is not None else "meterwire"
         if self.ctx is not None:
             click.echo(self.ctx.get_usage(), err=True)
-        click.echo(f"请用 '{path} --help' 查看说明。\n", err=True)
+        option = "" if default_lang() == "zh" else " --lang zh"
+        click.echo(f"请用 '{path} --help{option}' 查看说明。\n", err=True)
         click.echo(f"错误：{self.message}", err=True)
 
 

@@ -84,7 +84,7 @@ def run(out: Output, file: Path, worker: tuple[int, int] | None) -> Exit:
         landing = Landing(sink, centre=centre, gateways=gateways, now_ms=wall_ms)
 
         def ready() -> None:
-            out.line(f"ready: {site.broker.url} to {site.database}", f"就绪: {site.broker.url} 到 {site.database}")
+            out.line(f"ready: {site.broker.url} to {site.database}", f"就绪：{site.broker.url} 到 {site.database}")
             out.object({"ready": True, "broker": site.broker.url, "database": site.database})
 
         subscriber = Subscriber(site.broker, landing, ready=ready)

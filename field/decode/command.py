@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 
 import click
 
@@ -140,10 +141,11 @@ def command(out: Output, protocol: str | None, frames: Sequence[str]) -> Exit:
 
     Exit codes: 0 all are whole frames, 1 some are not, 3 none is.
     """
-    if not frames and sys.stdin.isatty():
+    given = sys.stdin  # None where it was closed
+    if not frames and given is not None and given.isatty():
         out.error("frames in hex, one a line; ends with Ctrl-D", "请输入十六进制报文，每行一帧，以 Ctrl-D 结束")
     good = bad = 0
-    for line in lines_of(frames, sys.stdin.buffer):
+    for line in lines_of(frames, BytesIO() if given is None else given.buffer):
         if protocol in modbus.MODBUS:
             error = _modbus(out, line, protocol)
         else:

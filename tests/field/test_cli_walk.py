@@ -242,6 +242,7 @@ NOTHING = [
     ("read --port /dev/ttyNONE --protocol dlt645-2007 --meter 000000000001 voltage.a",
      "cannot open the port: /dev/ttyNONE: no such device"),
     ("read --port meters.csv --protocol dlt645-2007 --meter 000000000001 voltage.a", "meters.csv: not a serial device"),
+    ("read --port empty --protocol dlt645-2007 --meter 000000000001 voltage.a", "port: empty: not a serial device"),
     ("read --port tcp://127.0.0.1:1 --protocol modbus-rtu --meter 1 holding:0", "127.0.0.1:1: Connection refused"),
     ("decode zz", "hex: expected digits 0-9 A-F, got 'z' at character 1"),
     ("decode 68680 6868", "hex: expected whole bytes, got 5 digits"),
@@ -356,16 +357,6 @@ def test_a_command_that_is_interrupted_says_so_and_was_done_in_part(lang: str, s
         run.send_signal(signal.SIGINT)
         assert run.communicate(timeout=20)[1].splitlines()[-1] == said
     assert run.returncode == 1
-
-
-@pytest.mark.slow
-@pytest.mark.real
-@pytest.mark.parametrize("line", ["read --help", "decode 68"])
-def test_what_cannot_be_written_is_told_without_a_traceback(line: str) -> None:
-    program = [sys.executable, "-c", "from field.main import main; main()", *line.split(), "--lang", "zh"]
-    with Path("/dev/full").open("wb") as full:
-        run = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, timeout=20, encoding="utf-8", check=False)
-    assert (run.returncode, run.stderr) == (3, "存储空间已满\n")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from rich.cells import cell_len
 
 from central import config as central_config
 from config import load
@@ -160,6 +161,23 @@ def test_help_is_there_in_both_languages(name: str) -> None:
     assert not HAN.search(english)
     assert HAN.search(zh)
     assert not prose(zh)
+
+
+def test_the_first_line_of_chinese_help_is_a_whole_sentence_that_fits_a_terminal() -> None:
+    firsts = {name: help_zh(name)["help"].strip().splitlines()[0] for name in every_name()}
+    assert {name: line for name, line in firsts.items() if not line.endswith("。") or cell_len(line) > 76} == {}
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("config chek", "没有命令 'chek'，是否指 'check'？"),
+    ("read --protoco x", "没有选项 '--protoco'，是否指下列之一：'--port', '--protocol'？"),
+    ("read --port x voltage.a", "缺少选项 '--protocol'，可选：dlt645-2007, "),
+])  # fmt: skip
+def test_a_slip_is_told_with_what_may_be_meant(line: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    result = CliRunner().invoke(main, [*line.split(), "--lang", "zh"])
+    assert said in result.stderr
+    assert f"请用 'meterwire {line.split()[0]} --help --lang zh' 查看说明。" in result.stderr
 
 
 def test_chinese_help_names_every_option_and_no_other() -> None:
