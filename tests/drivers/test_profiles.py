@@ -1,10 +1,9 @@
-"""Shipped meter models say what their sources say, and a wrong profile is told whole."""
+"""Shipped meter models are whole, and a wrong profile is told whole."""
 
 import json
 from decimal import Decimal
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
@@ -23,188 +22,11 @@ from drivers.profile import (
     profile_names,
     read_profile,
 )
-from protocols.capture import Quality
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.items import layout
 from protocols.dlt645.items import quantities as quantities_of
 from protocols.modbus.registers import Format, Type
 from protocols.quantity import by_name
-
-FACTS: dict[str, dict[str, Any]] = {
-    model["model"]: model
-    for model in json.loads((Path(__file__).parents[1] / "vectors/modbus_registers.json").read_text("utf-8"))["models"]
-}
-"""Register facts gathered from public code: address, type, scale, how many sources agree, and what others say."""
-
-MODELS = {
-    "abb-b21": "ABB B21",
-    "abb-b23": "ABB B23/B24",
-    "acrel-adl400-primary": "Acrel ADL400 (primary side float block)",
-    "acrel-adw300": "Acrel ADW300",
-    "acrel-dtsd1352": "Acrel DTSD1352 / ADL400 (secondary side; multiply by PT, CT)",
-    "algodue-uem80": "Algodue UEM80-series",
-    "carlo-gavazzi-em24": "Carlo Gavazzi EM24 (RS-485)",
-    "carlo-gavazzi-em24-e1": "Carlo Gavazzi EM24 E1 (Ethernet)",
-    "carlo-gavazzi-em300": "Carlo Gavazzi EM330/EM340/ET330/ET340",
-    "chint-ddsu666": "Chint DDSU666",
-    "chint-dtsu666": "Chint DTSU666",
-    "dzg-dvh4013": "DZG DVH4013",
-    "eastron-sdm120": "Eastron SDM120",
-    "eastron-sdm220": "Eastron SDM220",
-    "eastron-sdm230": "Eastron SDM230",
-    "eastron-sdm54": "Eastron SDM54",
-    "eastron-sdm630": "Eastron SDM630",
-    "eastron-sdm72d": "Eastron SDM72D-M",
-    "eastron-sdm72d-2": "Eastron SDM72D-M-2",
-    "eltako-dsz15": "Eltako DSZ15DZMOD",
-    "finder-7m24": "Finder 7M.24",
-    "finder-7m38": "Finder 7M.38",
-    "inepro-pro380": "Inepro PRO380",
-    "janitza-b23": "Janitza B23",
-    "janitza-umg604": "Janitza UMG604/UMG104",
-    "janitza-umg96": "Janitza UMG96RM/UMG801/UMG806 (19000 block)",
-    "lovato-dmg610": "Lovato DMG610",
-    "orno-we504": "Orno WE-504",
-    "orno-we514": "Orno WE-514/WE-515",
-    "orno-we516": "Orno WE-516/WE-517",
-    "orno-we525": "Orno WE-525/WE-526",
-    "phoenix-eem": "Phoenix Contact EEM-MA370/MB370 etc (0x8006 block)",
-    "schneider-iem3155": "Schneider iEM3155/iEM3255 (iEM3000)",
-    "schneider-pm2xxx": "Schneider PM2xxx (PM2120)",
-    "schneider-pm5xxx": "Schneider PM51xx/PM53xx/PM55xx",
-    "siemens-pac1500": "Siemens PAC1500 (7KT1665)",
-    "siemens-pac2200": "Siemens PAC2200",
-    "siemens-pac3200": "Siemens PAC3200",
-    "socomec-countis-e": "Socomec Countis E24/E34/E44, Diris A14",
-    "socomec-diris-a10": "Socomec Diris A10",
-    "socomec-diris-b30": "Socomec Diris B30",
-    "wago-879-30xx": "WAGO 879-30xx",
-}
-SINGLE_PHASE = {"abb-b21", "chint-ddsu666", "eastron-sdm120", "eastron-sdm220", "eastron-sdm230", "finder-7m24",
-                "orno-we504", "orno-we514", "orno-we525"}  # fmt: skip
-"""Models whose only voltage and current the sources call the total."""
-PHASES = {"L1": "a", "L2": "b", "L3": "c", "L1-L2": "ab", "L2-L3": "bc", "L3-L1": "ca", "total": "total",
-          "N": "neutral", "sum": "sum"}  # fmt: skip
-KILO = {"W": "kW", "var": "kvar", "VA": "kVA"}
-CONTRADICTED = [
-    ("eastron-sdm630", "frequency"), ("socomec-countis-e", "frequency"), ("siemens-pac2200", "frequency"),
-    ("chint-dtsu666", "energy.active.import.total"), ("lovato-dmg610", "frequency"),
-    ("orno-we514", "power.active.total"), ("orno-we514", "energy.active.sum.total"),
-    ("orno-we516", "power.reactive.b"), ("orno-we516", "voltage.a"), ("schneider-iem3155", "current.a"),
-    ("schneider-pm5xxx", "current.a"), ("chint-ddsu666", "voltage.a"), ("acrel-dtsd1352", "voltage.a"),
-    ("acrel-adl400-primary", "power.active.c"), ("schneider-pm5xxx", "power_factor_quadrant.total"),
-    ("schneider-pm2xxx", "power_factor_quadrant.a"), ("inepro-pro380", "current.mean"),
-]  # fmt: skip
-"""Where products that are shipped contradict each other in words, so that no field of the facts shows it."""
-
-
-def name_of(name: str, fact: dict[str, Any]) -> str:
-    """The catalogue's name for a fact: `active_energy_import`, L1 is energy.active.import.a."""
-    what, phase = fact["quantity"], PHASES[fact["phase"]]
-    if what == "frequency":
-        return "frequency"
-    if what in ("voltage", "current", "voltage_thd"):
-        stem = "thd.voltage" if what == "voltage_thd" else what
-        whole = "a" if name in SINGLE_PHASE else "mean"
-        return f"{stem}.{whole if phase == 'total' else phase}"
-    if what == "power_factor" and name.startswith("schneider-pm"):
-        return f"power_factor_quadrant.{phase}"
-    if what in ("power_factor", "phase_angle"):
-        return f"{what}.{phase}"
-    nature, kind, *rest = what.split("_")
-    if kind == "power":
-        return ".".join(["power", nature, *rest, phase])
-    direction, *tariff = rest
-    return ".".join(["energy", nature, "sum" if direction == "total" else direction, *(tariff or [phase])])
-
-
-def said(fact: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Everything that sources say of a fact: register, function, type and scale."""
-    scale = None if fact["scale"] is None else Decimal(str(fact["scale"]))
-    return [
-        (fact["register"], function, kind, scale)
-        for function in fact.get("function_variants", [fact["function"]])
-        for kind in fact.get("type_variants", [fact["type"]])
-    ] + [each for other in fact.get("conflicts", []) for each in said(other)]
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_modbus_profile_says_what_its_sources_say(name: str) -> None:
-    profile, model = load_profile(name), FACTS[MODELS[name]]
-    facts = {name_of(name, fact): fact for fact in model["items"]}
-    assert set(profile.items) == set(facts) and len(facts) == len(model["items"])
-    for quantity, fact in facts.items():
-        item = profile.items[quantity]
-        register = item.register
-        assert register is not None
-        unit = fact["unit"] or "1"
-        kilo = Decimal("0.001") if unit in KILO else Decimal(1)
-        assert item.quantity.unit == KILO.get(unit, unit)
-        assert register.format.swap is (model["word_order"] == "little" and register.format.words > 1)
-        here = (register.address, register.function, register.format.type.value, register.format.scale / kilo)
-        main, *others = said(fact)
-        if here == main and not others:
-            assert (item.agree, register.format.words) == (fact["agree"], fact["words"])
-            continue
-        assert here in (main, *others), f"{quantity}: {here} is said by nobody"
-        assert decided(profile, quantity), f"{quantity}: sources differ, and no decision says why it stands as it does"
-        assert item.agree == (fact["agree"] if not fact.get("conflicts") or here == main else 1)
-
-
-def decided(profile: Profile, quantity: str) -> bool:
-    return any(fnmatch(quantity, pattern) for decision in profile.decisions for pattern in decision.items)
-
-
-def test_every_model_of_the_facts_is_shipped_and_every_fact_stands_in_a_profile() -> None:
-    assert sorted(MODELS.values()) == sorted(FACTS)
-    assert sum(len(load_profile(name).items) for name in MODELS) == sum(len(model["items"]) for model in FACTS.values())
-
-
-@pytest.mark.parametrize(("name", "quantity"), CONTRADICTED)
-def test_what_sources_contradict_each_other_about_is_decided_in_writing(name: str, quantity: str) -> None:
-    assert decided(load_profile(name), quantity)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_decision_names_what_it_is_about_and_who_says_otherwise(name: str) -> None:
-    for decision in load_profile(name).decisions:
-        assert all(": " in words for words in decision.dissent), "each dissent begins with its source"
-        assert len(decision.why) > 20 and decision.chosen
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_modbus_profile_cites_all_the_sources_it_counts(name: str) -> None:
-    profile = load_profile(name)
-    assert len(profile.sources) == FACTS[MODELS[name]]["source_count"]
-    for source in FACTS[MODELS[name]]["sources"]:
-        assert any(cited.startswith(source) for cited in profile.sources)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_agreed_when_half_of_its_items_are(name: str) -> None:
-    profile = load_profile(name)
-    agreed = sum(item.agree >= 2 for item in profile.items.values())
-    assert profile.maturity == ("agreed" if 2 * agreed >= len(profile.items) else "single")
-
-
-@pytest.mark.parametrize(
-    ("name", "quantity", "raw"),
-    [("abb-b23", "power.active.a", "7FFFFFFF"), ("abb-b23", "energy.active.import.a", "FFFFFFFFFFFFFFFF"),
-     ("abb-b21", "power_factor.total", "7FFF"), ("schneider-pm5xxx", "power_factor_quadrant.total", "7FC00000"),
-     ("schneider-iem3155", "energy.active.import.total", "8000000000000000"),
-     ("carlo-gavazzi-em300", "power.active.total", "00007FFF"),  # low word first
-     ("carlo-gavazzi-em24", "energy.active.import.total", "12347FFF"), ("socomec-countis-e", "voltage.a", "FFFFFFFF"),
-     ("siemens-pac1500", "power.active.total", "80000000"), ("eastron-sdm630", "power_factor.total", "FFFFFFFF")],
-)  # fmt: skip
-def test_a_not_available_code_of_a_model_is_never_a_number(name: str, quantity: str, raw: str) -> None:
-    register = load_profile(name).items[quantity].register
-    assert register is not None
-    assert register.format.decode(bytes.fromhex(raw)) is Quality.UNAVAILABLE
-
-
-def test_a_meter_that_multiplies_by_its_own_ratios_says_so() -> None:
-    assert load_profile("acrel-dtsd1352").ratios == load_profile("dlt645-2007-3p").ratios == "archive"
-    assert load_profile("acrel-adl400-primary").ratios == load_profile("siemens-pac3200").ratios == "meter"
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -240,7 +62,7 @@ def test_tariffs_and_settlement_days_need_no_line_of_their_own() -> None:
 
 
 def test_the_models_that_were_promised_are_shipped() -> None:
-    promised = {"dlt645-2007-1p", "dlt645-2007-3p", "dlt645-1997", "modbus-generic", *MODELS}
+    promised = {"dlt645-2007-1p", "dlt645-2007-3p", "dlt645-1997", "modbus-generic"}
     assert promised <= set(profile_names())
 
 
