@@ -163,8 +163,9 @@ def _meter(
     if len(row.mistakes) > before:
         return None
     known = tuple(task for task in values["tasks"] or tasks if task in tasks)
-    for mistake in _apart(known, tasks):
-        row.wrong("tasks", *mistake)
+    for expected, got in _apart(known, tasks):
+        if all((told.expected, told.got) != (expected, got) for told in row.mistakes):  # told once, of the first row
+            row.wrong("tasks", expected, got)
     if bus not in buses or len(row.mistakes) > before:
         return None
     values["tasks"] = known

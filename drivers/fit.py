@@ -12,6 +12,9 @@ from config.model import BusEntry, MeterEntry, SerialSettings, Site, TaskEntry
 from drivers.plan import ReadPlan, plan
 from drivers.profile import load_profile, profile_names
 
+_Asked = tuple[ReadPlan, int]
+"""What a meter is asked at a slot, and how often."""
+
 LOAD_MAX, LOAD_TIGHT = 0.9, 0.7
 """The share of a bus's time that a schedule may plan for, and that above which it is worth a word."""
 
@@ -77,7 +80,7 @@ def survey(site: Site) -> tuple[list[BusLoad], list[Mistake]]:
     count nothing."""
     file, buses = str(site.origin), {bus.name: bus for bus in site.buses}
     tasks = {task.name: task for task in site.tasks}
-    plans: dict[tuple[str, str], list[ReadPlan]] = {(bus, task): [] for bus in buses for task in tasks}
+    plans: dict[tuple[str, str], list[_Asked]] = {(bus, task): [] for bus in buses for task in tasks}
     meters = dict.fromkeys(buses, 0)
     mistakes: dict[Mistake, None] = {}
     for meter in site.meters:
@@ -94,7 +97,7 @@ def survey(site: Site) -> tuple[list[BusLoad], list[Mistake]]:
                 where = f"task {name}, items"
                 mistakes.update(dict.fromkeys(Mistake(file, where, m.expected, m.got) for m in error.mistakes))
             else:
-                plans[meter.bus, name].append(found)
+                plans[meter.bus, name].append((found, _readings(tasks[name], settings, buses[meter.bus])))
     loads = [
         BusLoad(
             bus=bus,
@@ -106,13 +109,17 @@ def survey(site: Site) -> tuple[list[BusLoad], list[Mistake]]:
     return loads, list(mistakes)
 
 
-def _load(task: TaskEntry, plans: Sequence[ReadPlan], bus: BusEntry) -> TaskLoad:
-    """Questions that are on their way at once share the time in which nothing is on the wire. What bills are made of
-    is read twice where no parity can vouch for it (see `drivers.confirm`)."""
-    at_once = min(bus.pipeline, len(plans))
-    readings = 2 if task.lane == "billing" and (bus.serial.parity == "N" or bus.port.startswith("tcp://")) else 1
-    wire_ms, all_ms = readings * sum(one.wire_ms for one in plans), readings * sum(one.cost_ms for one in plans)
-    return TaskLoad(task=task, meters=len(plans), exchanges=readings * sum(one.exchanges for one in plans),
+def _readings(task: TaskEntry, settings: SerialSettings, bus: BusEntry) -> int:
+    """How often a meter is read at a slot: what bills are made of twice where no parity can vouch for it (see
+    `drivers.confirm`)."""
+    return 2 if task.lane == "billing" and (settings.parity == "N" or bus.port.startswith("tcp://")) else 1
+
+
+def _load(task: TaskEntry, asked: Sequence[_Asked], bus: BusEntry) -> TaskLoad:
+    """Questions that are on their way at once share the time in which nothing is on the wire."""
+    at_once = min(bus.pipeline, len(asked))
+    wire_ms, all_ms = sum(one.wire_ms * n for one, n in asked), sum(one.cost_ms * n for one, n in asked)
+    return TaskLoad(task=task, meters=len(asked), exchanges=sum(one.exchanges * n for one, n in asked),
                     wire_ms=wire_ms, bus_ms=wire_ms + (all_ms - wire_ms) / at_once)  # fmt: skip
 
 
@@ -126,9 +133,9 @@ def overloads(loads: Sequence[BusLoad], file: str) -> Iterator[Mistake]:
     """The buses that the schedule would load over 90 %."""
     for load in loads:
         if not load.fits:
-            shares = ", ".join(f"{one.task.name} {one.share:.0%}" for one in sorted(load.tasks, key=_name))
+            shares = ", ".join(f"{one.task.name} {one.share:.1%}" for one in sorted(load.tasks, key=_name))
             expected = f"a schedule that takes at most {LOAD_MAX:.0%} of the bus"
-            yield Mistake(file, f"bus {load.bus.name}", expected, f"{load.share:.0%} ({shares})")
+            yield Mistake(file, f"bus {load.bus.name}", expected, f"{load.share:.1%} ({shares})")
 
 
 def _name(load: TaskLoad) -> str:

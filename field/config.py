@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from drivers import fit
 from field import output
 from field.output import Exit, Output
 from field.usage import SpokenGroup
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 DEFAULT = Path("/etc/meterwire/site.toml")
 """Where the site file of an installed gateway is."""
@@ -123,11 +126,7 @@ def _show(out: Output, site: Site, loads: Mapping[str, float]) -> None:
         out.say("uplink", "上行"): f"{site.uplink.url} ({site.uplink.profile})",
     }.items():
         facts.add_row(name, str(value))
-    buses = out.table(("bus", "总线"), ("port", "端口"), ("serial", "串口"), ("meters", "电能表"), ("load", "负载"),
-                      right=("meters", "load"))  # fmt: skip
-    for bus in site.buses:
-        count = sum(meter.bus == bus.name for meter in site.meters)
-        buses.add_row(bus.name, bus.port, str(bus.serial), str(count), f"{loads.get(bus.name, 0.0):.1%}")
+    buses = bus_table(out, site, loads)
     tasks = out.table(("task", "任务"), ("every", "周期"), ("offset", "偏移"), ("lane", "优先级"), ("items", "数据项"),
                       right=("every", "offset"))  # fmt: skip
     for task in site.tasks:
@@ -137,6 +136,18 @@ def _show(out: Output, site: Site, loads: Mapping[str, float]) -> None:
     for meter in site.meters:
         meters.add_row(meter.id, meter.point, meter.bus, meter.address, meter.profile, ", ".join(meter.tasks))
     out.show(facts, "", buses, "", tasks, "", meters)
+
+
+def bus_table(out: Output, site: Site, loads: Mapping[str, float]) -> "Table":
+    """The buses, each with every setting of the line that its meters are asked with: none where there is no line."""
+    table = out.table(("bus", "总线"), ("port", "端口"), ("serial", "串口"), ("meters", "电能表"), ("load", "负载"),
+                      right=("meters", "load"))  # fmt: skip
+    for bus in site.buses:
+        meters = [meter for meter in site.meters if meter.bus == bus.name]
+        spoken = [str(fit.settings_of(meter, bus)) for meter in meters if meter.protocol != "modbus-tcp"]
+        serials = ", ".join(dict.fromkeys(spoken if meters else [str(bus.serial)])) or "-"
+        table.add_row(bus.name, bus.port, serials, str(len(meters)), f"{loads.get(bus.name, 0.0):.1%}")
+    return table
 
 
 def _plain(item: object) -> object:

@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from config.load import survey_site
-from config.mistake import Mistake
+from config.mistake import ConfigError
+from config.model import Site
 from drivers import fit
 from drivers.fit import LOAD_MAX, LOAD_TIGHT, BusLoad
 from field import output
-from field.config import site_option
+from field.config import bus_table, site_option
 from field.output import Exit, Output
 from field.usage import SpokenGroup
 
@@ -23,14 +24,14 @@ def command(lang: str | None) -> None:
     """
 
 
-def look(file: Path) -> tuple[list[BusLoad], list[Mistake]]:
-    """The load of each bus, and every mistake in the files and profiles but for loads; no loads where there are any."""
+def look(file: Path) -> tuple[Site, list[BusLoad]]:
+    """The site, and the load of each bus. Raises ConfigError with every mistake in the files and profiles but loads."""
     site, mistakes = survey_site(file)
-    if site is None:
-        return [], mistakes
-    loads, found = fit.survey(site)
+    loads, found = ([], []) if site is None else fit.survey(site)
     mistakes += [mistake for mistake in found if mistake not in mistakes]
-    return ([] if mistakes else loads), mistakes
+    if site is None or mistakes:
+        raise ConfigError(mistakes)
+    return site, loads
 
 
 @output.command("show")
@@ -46,13 +47,14 @@ def show(out: Output, file: Path) -> Exit:
     With --json one object a bus, with its tasks. Exit codes: 0 all fits; 2 a bus is loaded over 90 %, or there are
     mistakes (they are listed).
     """
-    loads, mistakes = look(file)
-    if mistakes:
-        out.mistakes(mistakes)
+    try:
+        site, loads = look(file)
+    except ConfigError as error:
+        out.mistakes(error.mistakes)
         return Exit.USAGE
     for load in loads:
         out.object(plain(load))
-    _tables(out, loads)
+    _tables(out, site, loads)
     return _verdict(out, file, loads)
 
 
@@ -69,9 +71,10 @@ def check(out: Output, file: Path) -> Exit:
     the load of each bus and the warnings. Exit codes: 0 all fits, warnings included; 2 it does not, or there are
     mistakes.
     """
-    loads, mistakes = look(file)
-    if mistakes:
-        out.mistakes(mistakes)
+    try:
+        _, loads = look(file)
+    except ConfigError as error:
+        out.mistakes(error.mistakes)
         return Exit.USAGE
     code = _verdict(out, file, loads)
     if code is Exit.GOOD:
@@ -99,8 +102,8 @@ def _warnings(load: BusLoad) -> Iterator[tuple[str, str]]:
     name = load.bus.name
     if load.tight:
         yield (
-            f"bus {name}: {load.share:.0%} of its time is planned, over {LOAD_TIGHT:.0%}: little is left for retries",
-            f"总线 {name}：已计划 {load.share:.0%} 的时间，超过 {LOAD_TIGHT:.0%}：留给重试的时间很少",
+            f"bus {name}: {load.share:.1%} of its time is planned, over {LOAD_TIGHT:.0%}: little is left for retries",
+            f"总线 {name}：已计划 {load.share:.1%} 的时间，超过 {LOAD_TIGHT:.0%}：留给重试的时间很少",
         )
     if crowded := load.crowded:
         names = ", ".join(one.task.name for one in crowded)
@@ -127,18 +130,15 @@ def plain(load: BusLoad) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _tables(out: Output, loads: Sequence[BusLoad]) -> None:
-    buses = out.table(("bus", "总线"), ("port", "端口"), ("serial", "串口"), ("meters", "电能表"), ("load", "负载"),
-                      right=("meters", "load"))  # fmt: skip
+def _tables(out: Output, site: Site, loads: Sequence[BusLoad]) -> None:
+    buses = bus_table(out, site, {load.bus.name: load.share for load in loads})
     tasks = out.table(("bus", "总线"), ("task", "任务"), ("every", "周期"), ("meters", "电能表"),
                       ("exchanges", "问答次数"), ("wire ms", "线路毫秒"), ("bus ms", "总线毫秒"), ("load", "负载"),
                       right=("every", "meters", "exchanges", "wire ms", "bus ms", "load"))  # fmt: skip
     for load in loads:
-        bus = load.bus
-        buses.add_row(bus.name, bus.port, str(bus.serial), str(load.meters), f"{load.share:.1%}")
         for one in load.tasks:
             tasks.add_row(
-                bus.name, one.task.name, f"{one.task.every_s} s", str(one.meters), str(one.exchanges),
+                load.bus.name, one.task.name, f"{one.task.every_s} s", str(one.meters), str(one.exchanges),
                 f"{one.wire_ms:.0f}", f"{one.bus_ms:.0f}", f"{one.share:.1%}",
             )  # fmt: skip
     out.show(buses, "", tasks)

@@ -69,7 +69,7 @@ def test_a_schedule_over_90_percent_of_a_bus_is_a_mistake_that_names_its_tasks()
     meters = [replace(GOOD, id=f"m{n}", address=f"{n:012}") for n in range(168)]
     assert check(site(*meters[:167], every_s=60)) == []
     (mistake,) = check(site(*meters, every_s=60))
-    assert mistake.where == "bus b1" and "90%" in mistake.expected and mistake.got == "90% (curve 90%)"
+    assert mistake.where == "bus b1" and "90%" in mistake.expected and mistake.got == "90.3% (curve 90.3%)"
 
 
 def test_a_load_is_told_by_bus_and_task() -> None:
@@ -84,6 +84,18 @@ def test_a_load_is_told_by_bus_and_task() -> None:
     assert load.tasks[0].bus_ms == pytest.approx(3 * (one_ms + 130))
     assert load.share == pytest.approx(load.tasks[0].share + load.tasks[1].share)
     assert load.fits and not load.tight and not load.crowded
+
+
+@pytest.mark.parametrize(("bus", "own", "readings"), [
+    ("2400-8E1", "", 1), ("2400-8N1", "", 2), ("2400-8E1", "9600-8N1", 2), ("9600-8N1", "2400-8E1", 1)])  # fmt: skip
+def test_what_is_billed_counts_twice_where_the_meters_own_line_has_no_parity(bus: str, own: str, readings: int) -> None:
+    day = TaskEntry(name="day", every_s=86_400, items=("energy.active.import.total",), lane="billing")
+    one = replace(GOOD, tasks=("day",), serial=SerialSettings.parse(own) if own else None)
+    all_of_it = site(one)
+    buses = (replace(all_of_it.buses[0], serial=SerialSettings.parse(bus)),)
+    (load,), mistakes = survey(replace(all_of_it, tasks=(day,), buses=buses))
+    assert not mistakes
+    assert load.tasks[0].exchanges == readings
 
 
 @pytest.mark.parametrize(("count", "tight", "fits"), [(130, False, True), (131, True, True), (168, False, False)])
