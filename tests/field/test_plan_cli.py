@@ -88,7 +88,7 @@ def test_every_setting_of_the_line_that_a_bus_is_asked_with_is_shown(tmp_path: P
     (tmp_path / "meters.csv").write_text("\n".join(["meter,bus,address,profile,protocol,serial", *rows]))
     result = CliRunner().invoke(main, [*command.split(), "-c", str(tmp_path / "site.toml")])
     lines = [line.split() for line in result.output.splitlines()]
-    assert ["2400-8E1,", "9600-8N1", "2", "1.0%"] in [line[-4:] for line in lines], "none of a bus of Modbus TCP"
+    assert ["2400-8E1,", "9600-8N1", "2", "0.7%"] in [line[-4:] for line in lines]
     assert ["ip", "tcp://10.0.0.2:502", "-", "1", "0.1%"] in lines
 
 
