@@ -1,8 +1,8 @@
 """Rows of the catalogue: what a meter counts and records of events (DL/T 645-2007 area 03, and the grid's extensions).
 
 A class of events has up to six rows: `count`, `minutes` (how long in all), and of a record `start`, `end`, `operator`
-and `detail` (the rest of it as hex, high byte first). Those of a record are read as `.record_1`, the last one, and on.
-Extension classes 10 to 23 are known from firmware and one capture of their counters; their records have no agreed form.
+and `detail` (its rest as hex, high byte first, where its length is not that of the standard). Those of a record are
+read as `.record_1`, the last one, and on. What else a record holds: `catalogue_records`.
 """
 
 from collections.abc import Iterator
@@ -111,15 +111,15 @@ def _row(row: int, stem: str, zh: str, field: str, phase: str | None = None) -> 
 def _rows() -> Iterator[Quantity]:
     for n, (stem, zh) in enumerate(BY_PHASE.values()):
         yield _row(1024 + 20 * n, stem, f"{zh}总", "count")
+        yield _row(1025 + 20 * n, stem, f"{zh}总", "minutes")
         for p, phase in enumerate("abc", start=1):
             for f, field in enumerate(("count", "minutes", "start", "end", "detail")):
                 yield _row(1024 + 20 * n + 5 * p + f, f"{stem}.{phase}", f"{phase.upper()}相{zh}", field, phase)
-    for f, field in enumerate(("minutes", "start", "end"), start=1):  # DL/T 645-1997 has these of phase loss
+    for f, field in enumerate(("start", "end"), start=2):  # DL/T 645-1997 has these of phase loss
         yield _row(1084 + f, "phase_loss", "断相总", field)
     for n, (stem, zh) in enumerate(OF_METER.values()):
         for f, field in enumerate(("count", "minutes", "start", "end", "detail")):
-            if field != "end":  # records of these classes differ behind their first moment
-                yield _row(1210 + 5 * n + f, stem, zh, field)
+            yield _row(1210 + 5 * n + f, stem, zh, field)
     for p, (phase, phase_zh) in enumerate(PHASES.items()):
         for f, (field, unit, zh) in enumerate(QUALITY_FIELDS):
             yield Quantity(number=number_of(1240 + 9 * p + f), name=f"voltage_quality.{field}.{phase}", unit=unit,
@@ -131,13 +131,18 @@ def _rows() -> Iterator[Quantity]:
         for f, field in enumerate(("count", "detail")):
             yield _row(1290 + 2 * n + f, f"over_demand.{nature}", f"{zh}需量超限", field)
     for n, (code, (stem, zh)) in enumerate(OPERATIONS.items()):
-        for f, field in enumerate(("count", "start", "detail", "operator")):
-            if field != "operator" or code not in COVERS:
-                yield _row(1310 + 5 * n + f, stem, zh, field)
+        for f, field in enumerate(("count", "start", "detail", "end" if code in COVERS else "operator")):
+            yield _row(1310 + 5 * n + f, stem, zh, field)
     # Of a clock that was set: `start` is what it showed before, `end` what after. Its `detail` is withdrawn.
     yield _row(1334, "clock_set", "校时", "end")
     for n, code in enumerate(("1D", "1E", "1F", "20", "21", "22", "23")):
         yield _row(1390 + n, *EXTENSIONS[code], "count")
+    for n, code in enumerate(("1D", "1E", "1F")):
+        for f, field in enumerate(("start", "operator" if n < 2 else "end", "detail")):
+            yield _row(1400 + 4 * n + f, *EXTENSIONS[code], field)
+    for n, (nature, (zh, _)) in enumerate(OVER_DEMANDS.items()):
+        for f, field in enumerate(("start", "end")):
+            yield _row(1420 + 2 * n + f, f"over_demand.{nature}", f"{zh}需量超限", field)
 
 
 EVENTS: tuple[Quantity, ...] = tuple(_rows())

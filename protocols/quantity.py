@@ -21,6 +21,7 @@ from functools import lru_cache
 from protocols.catalogue_events import EVENTS
 from protocols.catalogue_measured import MEASURED
 from protocols.catalogue_parameters import PARAMETERS
+from protocols.catalogue_records import FIRST_ROW, rows
 from protocols.quantity_type import (
     HARMONIC_MAX,
     LAST_MAX,
@@ -31,11 +32,12 @@ from protocols.quantity_type import (
     Kind,
     Quantity,
     Side,
+    number_of,
 )
 
 __all__ = [
     "BASES", "HARMONIC_MAX", "LAST_MAX", "STORES", "TARIFF_MAX", "Form", "Kind", "Quantity", "Side", "Store",
-    "base_of", "by_di", "by_name", "by_number", "variant",
+    "base_of", "bases", "by_di", "by_name", "by_number", "variant",
 ]  # fmt: skip
 
 _TARIFF_SHIFT, _LAST_SHIFT, _TIME_SHIFT, _STORE_SHIFT, _NTH_SHIFT = 10, 16, 20, 21, 26
@@ -43,7 +45,7 @@ _ROW_HIGH_MAX = 15
 _BITS = ROW_HIGH_SHIFT + _ROW_HIGH_MAX.bit_length()
 
 BASES: tuple[Quantity, ...] = (*MEASURED, *PARAMETERS, *EVENTS)
-"""The rows of the table, without their variants."""
+"""The rows of the table that every gateway needs, without their variants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +87,36 @@ _STORE_OF = {store.code: store.name for store in STORES.values()}
 _BY_NAME = {q.name: q for q in BASES}
 _BY_NUMBER = {q.number: q for q in BASES}
 _BY_DI = {q.di: q for q in BASES if q.di}
+_RECORD_NAMES, _RECORD_NUMBERS = "event.", number_of(FIRST_ROW)
 _RECORD_TIME = "record.time"
 _ROW_BITS = (1 << ROW_LOW_BITS) - 1 | _ROW_HIGH_MAX << ROW_HIGH_SHIFT
 _VARIANT = re.compile(
     r"^(?P<stem>.+?)(?:\.t(?P<tariff>[1-9]\d?))?(?:\.last_(?P<last>[1-9]\d?))?"
     rf"(?:\.(?P<store>{'|'.join(STORES)})(?:_(?P<nth>[1-9]\d{{0,2}}))?)?(?P<time>\.time)?$"
 )
+
+
+@lru_cache(maxsize=1)
+def bases() -> tuple[Quantity, ...]:
+    """All rows of the table, without their variants: also those of event records, made when first asked for."""
+    return (*BASES, *rows())
+
+
+@lru_cache(maxsize=1)
+def _of_records() -> tuple[dict[str, Quantity], dict[int, Quantity]]:
+    """Rows of event records, by name and by number."""
+    own = bases()[len(BASES) :]
+    return {q.name: q for q in own}, {q.number: q for q in own}
+
+
+def _row_named(name: str) -> Quantity | None:
+    found = _BY_NAME.get(name)
+    return _of_records()[0].get(name) if found is None and name.startswith(_RECORD_NAMES) else found
+
+
+def _row_numbered(number: int) -> Quantity | None:
+    number &= _ROW_BITS
+    return _of_records()[1].get(number) if number >= _RECORD_NUMBERS else _BY_NUMBER.get(number)
 
 
 def variant(
@@ -127,7 +153,8 @@ def _check_store(base: Quantity, last: int, store: str, nth: int) -> None:
 
 @lru_cache(maxsize=16384)
 def _variant(number: int, tariff: int, last: int, time: bool, store: str, nth: int) -> Quantity:
-    base = _BY_NUMBER[number]
+    base = _row_numbered(number)
+    assert base is not None
     if not (tariff or last or time or store):
         return base
     stem = base.name.removesuffix(".total") if tariff else base.name
@@ -162,13 +189,16 @@ def _stored_zh(store: str, nth: int, zh: str) -> str:
 
 def base_of(quantity: Quantity) -> Quantity:
     """The row that a quantity of the catalogue is a variant of. Raises KeyError for one that is not in it."""
-    return _BY_NUMBER[quantity.number & _ROW_BITS]
+    base = _row_numbered(quantity.number)
+    if base is None:
+        raise KeyError(f"{quantity.name} is of no row of the catalogue")
+    return base
 
 
 @lru_cache(maxsize=8192)
 def by_number(number: int) -> Quantity:
     """The quantity with this number. Raises KeyError when the catalogue has none."""
-    base = _BY_NUMBER.get(number & _ROW_BITS)
+    base = _row_numbered(number)
     store = number >> _STORE_SHIFT & 0x1F
     if base is None or number >> _BITS or (store and store not in _STORE_OF):
         raise KeyError(f"no quantity has the number {number}")
@@ -184,13 +214,14 @@ def by_number(number: int) -> Quantity:
 @lru_cache(maxsize=8192)
 def by_name(name: str) -> Quantity:
     """The quantity with this name, for example `energy.active.import.t2.last_1`. Raises KeyError when there is none."""
-    if name in _BY_NAME:
-        return _BY_NAME[name]
+    row = _row_named(name)
+    if row is not None:
+        return row
     match = _VARIANT.match(name)
     if match is None:
         raise KeyError(f"{name!r} is not in the catalogue of quantities")
     stem, tariff, last, time = match["stem"], int(match["tariff"] or 0), int(match["last"] or 0), bool(match["time"])
-    base = _BY_NAME.get(f"{stem}.total") if tariff else _BY_NAME.get(stem)
+    base = _row_named(f"{stem}.total" if tariff else stem)
     store, nth = match["store"] or "", int(match["nth"] or 0)
     try:
         quantity = variant(base, tariff=tariff, last=last, time=time, store=store, nth=nth) if base else None

@@ -47,7 +47,7 @@ class Side(Enum):
 class Quantity:
     """One thing that is measured. The name is the stable key from the meter to the central table.
 
-    unit is one of kWh kvarh kVAh kW kvar kVA V A Hz deg °C % min ms CNY CNY/kWh 1, or empty for times and texts.
+    unit is one of kWh kvarh kVAh kW kvar kVA V A Ah Hz deg °C % min ms CNY CNY/kWh 1, or empty for times and texts.
     di is the DL/T 645-2007 data identifier (8 hex digits, high byte first), oad the DL/T 698.45 object attribute
     descriptor (8 hex digits), obis and cim the codes of IEC 62056-6-1 and IEC 61968-9; None where there is none.
     """

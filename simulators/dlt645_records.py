@@ -30,6 +30,8 @@ _SECTIONS: tuple[tuple[tuple[str, int], ...], ...] = (
     tuple((f"energy.{_ENERGIES[n]}.total", 4) for n in (5, 6, 7, 8)),
     (("demand.active.present", 3), ("demand.reactive.present", 3)),
 )
+_MEASURED = (("voltage", 2, 1), ("current", 3, 3), ("power.active", 3, 4), ("power.reactive", 3, 4),
+             ("power_factor", 2, 3))  # fmt: skip
 _CURVES = {1: ("voltage", 2), 2: ("current", 3), 3: ("power.active", 3), 4: ("power.reactive", 3),
            5: ("power_factor", 2)}  # fmt: skip
 _HAPPENED = {"0311": 3, "0304": 2, "033004": 4, "03300D": 1}
@@ -211,12 +213,26 @@ def _cut(nth: int, load: Load, at_ms: int) -> Written | None:
 
 
 def _phase_loss(phase: str, nth: int, load: Load, at_ms: int) -> Written:
-    """131 bytes: behind the span what ran in registers meanwhile, here the seed's bytes."""
+    """131 bytes: behind the span what registers rose by, what was measured of each phase, and ampere-hours."""
     values: dict[str, str] = {}
-    payload = _span(f"event.phase_loss.{phase}", nth, load, at_ms, values)
-    rest = bytes((load.seed + n) % 100 for n in range(131 - len(payload)))
-    values[f"event.phase_loss.{phase}.detail.record_{nth}"] = rest[::-1].hex().upper()
-    return Written(payload + rest, values)
+    stem = f"event.phase_loss.{phase}"
+    payload = _span(stem, nth, load, at_ms, values)
+    small = 0
+    for scope in _PHASES:
+        fields = [(f"gained.energy.{_ENERGIES[n]}.{scope}", 4, 2) for n in (1, 2, 3, 4)]
+        fields += [(f"{what}.{scope}", width, digits) for what, width, digits in _MEASURED if scope != "total"]
+        for field, width, digits in fields:
+            small += 7
+            payload += _told(f"{stem}.{field}.record_{nth}", (load.seed + small) % 1000, width, digits, values)
+    for scope in _PHASES:
+        small += 7
+        payload += _told(f"{stem}.charge.{scope}.record_{nth}", (load.seed + small) % 1000, 4, 2, values)
+    return Written(payload, values)
+
+
+def _told(name: str, counts: int, width: int, digits: int, values: dict[str, str]) -> bytes:
+    values[name] = plain(counts, digits)
+    return number(counts, width)
 
 
 def _operation(di: str, nth: int, load: Load, at_ms: int) -> Written | None:
@@ -231,7 +247,10 @@ def _operation(di: str, nth: int, load: Load, at_ms: int) -> Written | None:
     if clock:
         values[f"{stem}.operator.record_{nth}"] = "12345678"
         return Written(bytes.fromhex("78563412") + span, values)
-    del values[f"{stem}.end.record_{nth}"]
-    rest = bytes(54)
-    values[f"{stem}.detail.record_{nth}"] = rest.hex()
-    return Written(span[:6] + rest, values)
+    start = _start(nth, load, at_ms)
+    for when_read, at in (("before", start), ("after", start + 540_000)):
+        for n in (1, 2, 5, 6, 7, 8):
+            counts = load.read(f"energy.{_ENERGIES[n]}.total", at)
+            name = f"{stem}.{when_read}.energy.{_ENERGIES[n]}.total.record_{nth}"
+            span += _told(name, counts, 4, 2, values) if isinstance(counts, int) else b"\xff" * 4
+    return Written(span, values)

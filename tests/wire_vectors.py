@@ -32,7 +32,7 @@ from protocols.capture import Capture, Event, Fault, Gap, Quality, Record, Sourc
 from protocols.envelope import REPLY_SEQ, BatchKind, DataKey
 from protocols.errors import Malformed
 from protocols.manifest import SUM_BELOW, SUM_BYTES, DayPart, MeterDay, TaskDay, term
-from protocols.quantity import BASES, STORES, Kind, Quantity, by_name, variant
+from protocols.quantity import STORES, Kind, Quantity, bases, by_name, variant
 from protocols.suites import HPKE_7_KE, SM4_GCM
 from protocols.topics import bucket, topic
 
@@ -100,7 +100,7 @@ def build(previous: dict[str, Any]) -> dict[str, Any]:
         "catalogue": [
             {"number": each.number, "name": each.name, "unit": each.unit, "kind": each.kind.value,
              "form": each.form.value}
-            for each in BASES
+            for each in bases()
         ],
     }  # fmt: skip
 

@@ -5,9 +5,10 @@ What is known of a record is its first fields; the rest stays text, its bytes as
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from protocols.bcd import high_first, low_first
-from protocols.capture import Value
+from protocols.capture import Quality, Value
 from protocols.dlt645.shapes import Plain, Shape, invalid, unavailable
 from protocols.quantity import Quantity
 
@@ -56,10 +57,14 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Groups:
-    """A table of up to `most` entries of `size` bytes of BCD: text, entries in their order, each high byte first."""
+    """A table of up to `most` entries of `size` bytes: text, entries in their order, each high byte first.
+
+    base 16: any digits, as in identifiers.
+    """
 
     size: int
     most: int
+    base: Literal[10, 16] = 10
 
     @property
     def length(self) -> int:
@@ -74,7 +79,7 @@ class Groups:
             entries.pop()
         if not entries:
             return [unavailable(quantities[0])]
-        if not "".join(entries).isdecimal():
+        if self.base == 10 and not "".join(entries).isdecimal():
             return [invalid(quantities[0], f"not BCD: {' '.join(entries)}")]
         return [Value(quantity=quantities[0], text=" ".join(entries))]
 
@@ -122,12 +127,79 @@ class Fields:
 
     def encode(self, quantities: Sequence[Quantity], plain: Sequence[Plain]) -> bytes:
         parts = zip(quantities, self.parts, plain, strict=True)
-        data = b"".join(part.encode((quantity,), (value,)) for quantity, part, value in parts)
+        written = [(part, part.encode((quantity,), (value,))) for quantity, part, value in parts]
+        data = b"".join(data.ljust(0 if self.tail else part.length, b"\xff") for part, data in written)
         if self.tail and plain[-1] is None:
             data = data[: -self.parts[-1].length].ljust(self.length, b"\xff")
         if not self.takes(len(data)):
             raise ValueError(f"{quantities[0].name}: expected {self.length} bytes, got {len(data)}")
         return data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Either:
+    """The same quantities in one of several forms, told apart by their length; the first is that of the standard."""
+
+    forms: tuple[Fields, ...]
+
+    @property
+    def length(self) -> int:
+        return self.forms[0].length
+
+    def takes(self, length: int) -> bool:
+        return any(form.takes(length) for form in self.forms)
+
+    def decode(self, quantities: Sequence[Quantity], data: bytes) -> list[Value]:
+        form = next(form for form in self.forms if form.takes(len(data)))
+        return form.decode(quantities, data)
+
+    def encode(self, quantities: Sequence[Quantity], plain: Sequence[Plain]) -> bytes:
+        return self.forms[0].encode(quantities, plain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A record of an event. whole: the form that the standard gives it; head: how many of its fields come first in
+    every meter. One of another length is these and, as the last quantity, the rest of it as hex. All zeros or all FF:
+    the meter has no such record. end: the place of the moment when it ended; after: those of what was read then.
+    """
+
+    whole: Fields | Either
+    head: int
+    end: int | None = None
+    after: frozenset[int] = frozenset()
+
+    @property
+    def length(self) -> int:
+        return self.whole.length
+
+    @property
+    def other(self) -> Fields:
+        """The form of a record of another length."""
+        parts = (self.whole.forms[0] if isinstance(self.whole, Either) else self.whole).parts
+        return Fields(parts=(*parts[: self.head], Opaque(length=1)), tail=True)
+
+    def takes(self, length: int) -> bool:
+        return self.whole.takes(length) or self.other.takes(length)
+
+    def decode(self, quantities: Sequence[Quantity], data: bytes) -> list[Value]:
+        if not data.strip(b"\0") or not data.strip(b"\xff"):
+            return [unavailable(quantity, "no such record") for quantity in quantities[:-1]]
+        if self.whole.takes(len(data)):
+            values = self.whole.decode(quantities[:-1], data)
+            if self.end is None or values[self.end].quality is not Quality.UNAVAILABLE:
+                return values
+            return [
+                unavailable(value.quantity, "the event has not ended") if n in self.after else value
+                for n, value in enumerate(values)
+            ]
+        return self.other.decode((*quantities[: self.head], quantities[-1]), data)
+
+    def encode(self, quantities: Sequence[Quantity], plain: Sequence[Plain]) -> bytes:
+        """The standard's form; with a rest, its head and that."""
+        if plain[-1] is None:
+            return self.whole.encode(quantities[:-1], plain[:-1])
+        return self.other.encode((*quantities[: self.head], quantities[-1]), (*plain[: self.head], plain[-1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

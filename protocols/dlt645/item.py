@@ -43,6 +43,7 @@ class Stand:
     by_phase: bool = False
 
 
-def single(di: str, names: Iterable[str], shape: Shape) -> Stand:
+def single(di: str, names: Iterable[str], shape: Shape, *, open_ended: bool = False) -> Stand:
     """An identifier with these quantities and this form."""
-    return Stand(items=(Item(di=di, quantities=tuple(map(by_name, names)), shape=shape),))
+    item = Item(di=di, quantities=tuple(map(by_name, names)), shape=shape)
+    return Stand(items=(item,), open_ended=open_ended)

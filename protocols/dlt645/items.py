@@ -11,7 +11,7 @@ from functools import lru_cache
 from protocols.capture import Value
 from protocols.dlt645 import table_1997, table_2007
 from protocols.dlt645.codes import Edition
-from protocols.dlt645.compound import Fields, Opaque, Secret
+from protocols.dlt645.compound import Fields, Opaque, Record, Secret
 from protocols.dlt645.frame import OVERHEAD
 from protocols.dlt645.item import Item
 from protocols.dlt645.load_record import Records
@@ -28,7 +28,7 @@ PAYLOAD_MAX = 200
 class Layout:
     """What stands behind an identifier: one item, or the items of a block in the order of the wire.
 
-    open_ended: a tariff block, or load records; the meter sends as many as it has, so what came says how many.
+    open_ended: a tariff block, load records, an event record; meters send more or less, so what came says how many.
     by_phase: a block over phases. A meter of one phase sends the first item alone; two of three could be anybody's
     (with three wires the second is that of C).
     """
@@ -174,7 +174,7 @@ def _longest(shape: Shape) -> int | None:
     match shape:
         case Number(long=(longer, _)):
             return longer
-        case Records() | Secret() | Opaque(fixed=False) | Fields(elastic=True):
+        case Records() | Record() | Secret() | Opaque(fixed=False) | Fields(elastic=True):
             return None
     return shape.length
 

@@ -170,19 +170,20 @@ class Demand:
 class Digits:
     """A number that is a name: an address, a meter number. Its zeros count. base 16: a status word, as hex.
 
-    unset: the digits that stand for none, beside all F.
+    unset: the digits that stand for none, beside all F. every: all F stands for every one, not for none.
     """
 
     length: int
     base: Literal[10, 16] = 10
     unset: str | None = None
+    every: bool = False
 
     def takes(self, length: int) -> bool:
         return length == self.length
 
     def decode(self, quantities: Sequence[Quantity], data: bytes) -> list[Value]:
         text = high_first(data)
-        if not text.strip("F") or text == self.unset:
+        if (not text.strip("F") and not self.every) or text == self.unset:
             return [unavailable(quantities[0])]
         if self.base == 10 and not text.isdecimal():
             return [invalid(quantities[0], f"not BCD: {text}")]

@@ -8,7 +8,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from protocols.quantity import (
-    BASES,
     LAST_MAX,
     STORES,
     TARIFF_MAX,
@@ -17,6 +16,7 @@ from protocols.quantity import (
     Quantity,
     Side,
     base_of,
+    bases,
     by_di,
     by_name,
     by_number,
@@ -24,9 +24,29 @@ from protocols.quantity import (
 )
 
 UNITS = frozenset(
-    {"kWh", "kvarh", "kVAh", "kW", "kvar", "kVA", "V", "A", "Ah", "Hz", "deg", "°C", "%", "min", "ms", "CNY", "CNY/kWh", "1"}
+    [
+        "kWh",
+        "kvarh",
+        "kVAh",
+        "kW",
+        "kvar",
+        "kVA",
+        "V",
+        "A",
+        "Ah",
+        "Hz",
+        "deg",
+        "°C",
+        "%",
+        "min",
+        "ms",
+        "CNY",
+        "CNY/kWh",
+        "1",
+    ]
 )
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
+BASES = bases()
 LONGEST_NUMBER = 1 << 38
 ROW_BITS = 0x3FF | 15 << 34
 
