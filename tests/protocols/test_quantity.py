@@ -24,27 +24,8 @@ from protocols.quantity import (
 )
 
 UNITS = frozenset(
-    [
-        "kWh",
-        "kvarh",
-        "kVAh",
-        "kW",
-        "kvar",
-        "kVA",
-        "V",
-        "A",
-        "Ah",
-        "Hz",
-        "deg",
-        "°C",
-        "%",
-        "min",
-        "ms",
-        "CNY",
-        "CNY/kWh",
-        "1",
-    ]
-)
+    {"kWh", "kvarh", "kVAh", "kW", "kvar", "kVA", "V", "A", "Ah", "Hz", "deg", "°C", "%", "min", "ms", "CNY", "CNY/kWh"}
+) | {"1"}
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 BASES = bases()
 LONGEST_NUMBER = 1 << 38
