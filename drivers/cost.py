@@ -67,10 +67,20 @@ def merge(
     """The cheapest partition of items into requests, as lists of indices: an exact optimum by dynamic programming.
 
     A request stays within one function, one readable range and max_registers, and never holds a part of an item. It
-    does not go over any of the holes either, unless one item asks for all of it.
+    does not go over any of the holes either; an item that does itself is asked for alone.
     Raises ValueError for an item that no request can hold.
     """
-    order = sorted(range(len(items)), key=lambda n: (items[n].function, items[n].address, items[n].end))
+
+    def readably(start: int, end: int) -> bool:
+        return not readable or any(low <= start and end <= high + 1 for low, high in readable)
+
+    order: list[int] = []
+    alone: dict[tuple[int, int, int], list[int]] = {}
+    for n in sorted(range(len(items)), key=lambda n: (items[n].function, items[n].address, items[n].end)):
+        span = items[n].function, items[n].address, items[n].end
+        if span[2] - span[1] > max_registers or not readably(*span[1:]):
+            raise ValueError(f"registers {span[1]}..{span[2] - 1} fit no request (at most {max_registers})")
+        (alone.setdefault(span, []) if holes and _over(holes, *span) else order).append(n)
     best: list[float] = [0.0]
     cut: list[int] = [0]
     for upto in range(1, len(order) + 1):
@@ -82,26 +92,19 @@ def merge(
             end = max(end, item.end)
             if item.function != function or end - item.address > max_registers:
                 break
-            if readable and not any(low <= item.address and end <= high + 1 for low, high in readable):
-                continue
-            if holes and _over(holes, function, item.address, end):
-                alone = (items[n] for n in order[first:upto] if items[n].address == item.address)
-                if all(one.end != end for one in alone):
-                    continue
+            if not readably(item.address, end) or (holes and _over(holes, function, item.address, end)):
+                break
             total = best[first] + cost.modbus_wire(end - item.address) + cost.exchange
             if total < cheapest:
                 cheapest, where = total, first
-        if where < 0:
-            item = items[order[upto - 1]]
-            raise ValueError(f"registers {item.address}..{item.end - 1} fit no request (at most {max_registers})")
         best.append(cheapest)
         cut.append(where)
-    blocks: list[list[int]] = []
+    blocks = list(alone.values())
     upto = len(order)
     while upto:
         blocks.append(order[cut[upto] : upto])
         upto = cut[upto]
-    return blocks[::-1]
+    return sorted(blocks, key=lambda block: (items[block[0]].function, items[block[0]].address))
 
 
 def _over(holes: Collection[Hole], function: int, start: int, end: int) -> bool:

@@ -68,31 +68,34 @@ def reasons(
     """Why these blocks were refused, each of them whole and then in halves, by the Values that came in the end.
 
     Both halves are given: what lies between them; where nothing does, the border, and where that is so in two places,
-    no border but the length. A single item that is not given while others are: that item. A half that was refused in
-    its turn is its own case. A meter that gave nothing at all has shown nothing.
+    no border but the length. Where they overlap it can be nothing but the length. A single item that is not given while
+    others are: that item. A half that was refused in its turn is its own case. A meter that gave nothing at all has
+    shown nothing.
     """
     if all(value.fault is not None for value in values):
         return [], None
     wholes = {id(whole) for whole, _ in refused}
     holes: list[Hole] = []
-    borders: list[tuple[Hole, int]] = []
+    borders: list[Hole] = []
+    longest: list[int] = []
     for _, halves in refused:
         first, second = sorted(halves, key=lambda half: half.address)
         end = first.address + first.count
-        if all(_given(half, wholes, values) for half in halves) and end <= second.address:
+        if all(_given(half, wholes, values) for half in halves):
             hole = first.function, end, second.address
             if end < second.address:
                 holes.append(hole)
             else:
-                borders.append((hole, max(first.count, second.count)))
+                longest.append(max(first.count, second.count))
+                borders += [hole] if end == second.address else []
         holes += [
             (half.function, half.address, half.address + half.count)
             for half in halves
             if id(half) not in wholes and all(values[place].fault in _LACKING for place in half.places)
         ]
-    if len(borders) > 1:
-        return holes, max(count for _, count in borders)
-    return [*holes, *(hole for hole, _ in borders)], None
+    if len(longest) == len(borders) < 2:
+        return [*holes, *borders], None
+    return holes, max(longest)
 
 
 def _given(half: Block, wholes: set[int], values: Sequence[Value]) -> bool:

@@ -154,11 +154,11 @@ class Block:
             into[place] = faulty(item.quantity, fault, detail)
 
     def halves(self) -> "tuple[Block, Block] | None":
-        """Two blocks with half of the items each, or None when the items cannot be parted."""
+        """Two blocks with half of the items each, or None when all items are in the same registers."""
         ordered = sorted(zip(self.items, self.places, strict=True), key=lambda pair: (pair[0].address, pair[0].end))
-        starts = [item.address for item, _ in ordered]
-        middle = next((n for n in range(max(1, len(ordered) // 2), len(ordered)) if starts[n] != starts[n - 1]), 0)
-        middle = middle or next((n for n in range(1, len(ordered)) if starts[n] != starts[0]), 0)
+        spans = [(item.address, item.end) for item, _ in ordered]
+        middle = next((n for n in range(max(1, len(ordered) // 2), len(ordered)) if spans[n] != spans[n - 1]), 0)
+        middle = middle or next((n for n in range(1, len(ordered)) if spans[n] != spans[0]), 0)
         if not middle:
             return None
         parts = ordered[:middle], ordered[middle:]

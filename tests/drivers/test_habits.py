@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.cost import merge
-from drivers.habits import DAYS_MAX, KEPT_MAX, Habits, Hole
+from drivers.habits import DAYS_MAX, KEPT_MAX, Habits, Hole, Known
 from drivers.plan import plan
 from drivers.profile import load_profile
-from protocols.modbus.dialogue import Item
+from drivers.registers import RegisterReads
+from protocols.modbus.dialogue import Block, Item
+from tests import modbus
 from tests.drivers.test_plan_merge import PRICES, SPANS, items_of, partitions, price
 from tests.plans import FAST, SDM630, SLOW, THREE_PHASE, Identifiers, Registers, read_dlt645, read_modbus
 
@@ -21,13 +23,13 @@ ENERGIES = ("energy.active.import.total", *(f"energy.active.import.t{n}" for n i
 
 
 def spoilt(items: Sequence[Item], blocks: Sequence[Sequence[int]], holes: Sequence[Hole]) -> bool:
-    """Whether a block goes over a hole, other than for one item that is all of it."""
+    """Whether a block of more than one place goes over a hole."""
     for block in blocks:
         members = [items[n] for n in block]
         start, end = min(item.address for item in members), max(item.end for item in members)
-        whole = any(item.address == start and item.end == end for item in members)
+        alone = all((item.address, item.end) == (start, end) for item in members)
         over = any(f == members[0].function and start < behind and first < end for f, first, behind in holes)
-        if over and not whole:
+        if over and not alone:
             return True
     return False
 
@@ -36,22 +38,70 @@ HOLES = st.lists(
     st.tuples(st.sampled_from([3, 4]), st.integers(0, 92), st.integers(0, 4)).map(lambda h: (h[0], h[1], h[1] + h[2])),
     max_size=4,
 )
+RANGES = st.sampled_from([(), (), ((0, 40), (41, 93)), ((2, 93),)])
 
 
-@given(SPANS, HOLES)
-@settings(max_examples=60, deadline=None)
+@given(SPANS, HOLES, st.sampled_from([4, 7, 20, 100]), RANGES, st.sampled_from([0, 1000, 0x10000 - 94]))
+@settings(max_examples=100, deadline=None)
 def test_merging_around_holes_is_as_cheap_as_the_cheapest_partition_around_them(
-    spans: list[tuple[int, int, int]], holes: list[Hole]
+    spans: list[tuple[int, int, int]], holes: list[Hole], most: int, ranges: tuple[tuple[int, int], ...], base: int
 ) -> None:
-    items = items_of(spans)
+    items = items_of([(base + address, width, function) for address, width, function in spans])
+    holes = [(function, base + first, base + behind) for function, first, behind in holes]
+    ranges = tuple((base + low, base + high) for low, high in ranges)
     best = min(
-        price(items, blocks, 100, ())
+        price(items, blocks, most, ranges)
         for blocks in partitions(list(range(len(items))))
         if not spoilt(items, blocks, holes)
     )
-    blocks = merge(items, PRICES, max_registers=100, holes=holes)
+    if best == float("inf"):
+        with pytest.raises(ValueError, match="fit no request"):
+            merge(items, PRICES, max_registers=most, readable=ranges, holes=holes)
+        return
+    blocks = merge(items, PRICES, max_registers=most, readable=ranges, holes=holes)
+    assert sorted(n for block in blocks for n in block) == list(range(len(items)))
     assert not spoilt(items, blocks, holes)
-    assert price(items, blocks, 100, ()) == pytest.approx(best)
+    assert price(items, blocks, most, ranges) == pytest.approx(best)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.sampled_from([1, 2, 4]), st.just(3)), min_size=1, max_size=9),
+    st.frozensets(st.integers(0, 33), max_size=6),
+    st.sampled_from([125, 20, 10, 6, 4]),
+    st.frozensets(st.integers(1, 30), max_size=2),
+    st.sampled_from([2, 3]),
+)
+@settings(max_examples=80, deadline=None)
+def test_whatever_a_meter_refuses_it_is_soon_asked_for_nothing_in_vain_but_what_it_lacks(
+    spans: list[tuple[int, int, int]], missing: frozenset[int], most: int, borders: frozenset[int], code: int
+) -> None:
+    items = items_of(spans)
+    refused: list[tuple[int, int]] = []
+
+    def refuses(start: int, end: int) -> bool:
+        return end - start > most or bool(missing & set(range(start, end))) or any(start < at < end for at in borders)
+
+    def answering(question: bytes) -> bytes:
+        address, count = int.from_bytes(question[2:4], "big"), int.from_bytes(question[4:6], "big")
+        if refuses(address, address + count):
+            refused.append((address, count))
+            return modbus.exception(code if count > most else 2).encode()
+        return modbus.reply(list(range(address, address + count))).encode()
+
+    def make(known: Known) -> list[Block]:
+        blocks = merge(items, PRICES, max_registers=max(4, known.longest or 64), holes=known.holes)
+        return [Block(1, [items[n] for n in block], block) for block in blocks]
+
+    lacking = {(item.address, item.end) for item in items if refuses(item.address, item.end)}
+    reads = RegisterReads(make, Habits(), None)
+    for _ in range(6):
+        refused.clear()
+        values = modbus.converse(reads.dialogue(), answering)
+        for item, value in zip(items, values, strict=True):
+            held = b"".join(at.to_bytes(2, "big") for at in range(item.address, item.end))
+            there = (item.address, item.end) not in lacking
+            assert value.plain == (str(int.from_bytes(held, "big")) if there else None)
+    assert len(lacking) == len({(item.address, item.end) for item in items}) or len(refused) == len(lacking)
 
 
 def test_a_hole_that_a_meter_refuses_is_learned_and_the_next_plan_is_the_optimum_around_it() -> None:

@@ -286,9 +286,15 @@ def test_a_block_can_be_divided_where_items_begin_at_more_than_one_place() -> No
 
 def test_an_item_is_never_split() -> None:
     assert Block(1, [item(0, Type.FLOAT64)]).halves() is None
-    assert Block(1, [item(0), item(0, Type.UINT32)]).halves() is None  # two readings of the same registers
+    assert Block(1, [item(0), item(0, Type.INT16)]).halves() is None  # two readings of the same register
     halves = Block(1, [item(4), item(0, Type.UINT32), item(2)]).halves()
     assert halves is not None and [(half.address, half.count) for half in halves] == [(0, 2), (2, 3)]
+
+
+def test_an_item_is_not_absent_because_a_longer_one_from_the_same_register_is() -> None:
+    items = [item(0, Type.UINT64), item(0), item(0, Type.UINT32), item(0, Type.INT16)]
+    values = converse(read_blocks([Block(1, items)]), Registers(holes=frozenset({2})))
+    assert plain(values) == [None, "0", "1", "0"] and values[0].fault is Fault.ABSENT
 
 
 @pytest.mark.parametrize(
