@@ -88,3 +88,14 @@ def test_the_gap_that_is_read_over_follows_from_speed_and_turnaround(
         pair = items_of([(0, 1, 3), (1 + hole, 1, 3)])
         together = len(merge(pair, cost, max_registers=125)) == 1
         assert together == (hole <= widest) or hole == widest  # at exact break-even either is right
+
+
+def test_a_dlt645_meter_keeps_its_own_gap_and_no_silence_of_modbus() -> None:
+    slow = SerialSettings(baud=1200, parity="E")  # t3.5 is 32 ms there
+    old = cost_of(slow, protocol="dlt645-2007", turnaround_ms=20, min_gap_ms=30)
+    assert (old.turnaround_ms, old.gap_ms) == (20, 30)
+    rtu, ascii_ = (cost_of(slow, protocol=f"modbus-{one}", turnaround_ms=20, min_gap_ms=30) for one in ("rtu", "ascii"))
+    assert (rtu.turnaround_ms, rtu.gap_ms) == (pytest.approx(32.08, abs=0.01),) * 2
+    assert (ascii_.turnaround_ms, ascii_.gap_ms) == (20, 30)
+    # A read of two registers takes 8 and 9 bytes, in ASCII 17 and 19 characters.
+    assert rtu.modbus_wire(2) == pytest.approx(17 * 11 / 1.2) and ascii_.modbus_wire(2) == pytest.approx(36 * 11 / 1.2)

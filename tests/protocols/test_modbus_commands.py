@@ -103,7 +103,9 @@ def test_a_write_is_confirmed_by_its_own_address_and_content_alone_and_never_rep
     assert ask.accepts(exception(3, function=question.function))
 
 
-@pytest.mark.parametrize("dialogue", [*WRITES.values(), lambda: commands.read_bits(1, 1, 0, 9)])
+@pytest.mark.parametrize(
+    "dialogue", [*WRITES.values(), lambda: commands.read_bits(1, 1, 0, 9), lambda: commands.identify(1)]
+)
 def test_a_refusal_is_raised_and_silence_is_handed_on(dialogue: Any) -> None:
     for answer in (Silence(), Garbled(seen=b"\1")):
         running = dialogue()
@@ -138,6 +140,14 @@ def test_an_identification_goes_on_as_long_as_more_follows() -> None:
     with pytest.raises(StopIteration) as ended:
         dialogue.send(Reply(frame=listed({2: b"V1"}), sent_at=0, ended_at=0))
     assert ended.value.value == {0: b"Maker", 1: b"M1", 2: b"V1"}
+
+
+def test_a_device_may_have_no_objects() -> None:
+    dialogue = commands.identify(1)
+    assert next(dialogue).accepts(listed({}))
+    with pytest.raises(StopIteration) as ended:
+        dialogue.send(Reply(frame=listed({}), sent_at=0, ended_at=0))
+    assert ended.value.value == {}
 
 
 def test_an_identification_that_leads_back_is_ended() -> None:

@@ -284,6 +284,14 @@ def test_a_block_can_be_divided_where_items_begin_at_more_than_one_place() -> No
         assert not block.ask().divisible and block.halves() is None
 
 
+@pytest.mark.parametrize("transaction", [None, 7])
+def test_the_time_of_an_answer_is_told_from_its_length(transaction: int | None) -> None:
+    for items in ([item(10)], [item(10), item(20, Type.INT64)]):
+        ask = Block(1, items).ask(transaction)
+        count = int.from_bytes(ask.data[-4:-2] if transaction is None else ask.data[-2:], "big")
+        assert ask.reply_max == len(reply([0] * count, transaction=transaction).encode())
+
+
 def test_an_item_is_never_split() -> None:
     assert Block(1, [item(0, Type.FLOAT64)]).halves() is None
     assert Block(1, [item(0), item(0, Type.INT16)]).halves() is None  # two readings of the same register

@@ -55,6 +55,11 @@ def test_a_read_that_cannot_be_asked_is_not_built(function: int, address: int, c
         read_request(1, function, address, count)
 
 
+@pytest.mark.parametrize(("address", "count", "words"), [(65535, 1, "ffff0001"), (65411, 125, "ff83007d")])
+def test_the_last_register_can_be_asked_for(address: int, count: int, words: str) -> None:
+    assert read_request(1, 4, address, count).data.hex() == words
+
+
 CARRIERS: dict[str, tuple[st.SearchStrategy[Frame], Callable[[], Held]]] = {
     "RTU": (RTU, RtuDeframer),
     "RTU questions": (REQUESTS, lambda: RtuDeframer("requests")),
