@@ -95,7 +95,7 @@ def test_a_dlt645_meter_keeps_its_own_gap_and_no_silence_of_modbus() -> None:
     old = cost_of(slow, protocol="dlt645-2007", turnaround_ms=20, min_gap_ms=30)
     assert (old.turnaround_ms, old.gap_ms) == (20, 30)
     rtu, ascii_ = (cost_of(slow, protocol=f"modbus-{one}", turnaround_ms=20, min_gap_ms=30) for one in ("rtu", "ascii"))
-    assert (rtu.turnaround_ms, rtu.gap_ms) == (pytest.approx(32.08, abs=0.01),) * 2
+    assert rtu.turnaround_ms == rtu.gap_ms == pytest.approx(32.08, abs=0.01)
     assert (ascii_.turnaround_ms, ascii_.gap_ms) == (20, 30)
     # A read of two registers takes 8 and 9 bytes, in ASCII 17 and 19 characters.
     assert rtu.modbus_wire(2) == pytest.approx(17 * 11 / 1.2) and ascii_.modbus_wire(2) == pytest.approx(36 * 11 / 1.2)
