@@ -9,12 +9,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from config.model import BusEntry
 from drivers.account import Account
 from drivers.course import Course
 from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
-from drivers.job import Job, Lane
+from drivers.job import URGENT, Job, Lane
 from drivers.late import Latecomers
 from drivers.outcome import Outcome
 from drivers.port import OpenLine, Port, PortLost, open_line
@@ -23,14 +24,15 @@ from drivers.reopen import Reopening
 from drivers.run import Run, Standing
 from drivers.tally import BusCounters, Evidence
 from protocols.capture import Fault
-from protocols.dialogue import Garbled, Reply, Silence
+from protocols.dialogue import Ask, Garbled, Reply, Silence
 
 __all__ = ["Account", "Bus", "BusCounters", "Evidence", "Job", "Lane", "Outcome"]
 
 log = logging.getLogger(__name__)
 
-QUEUE_MAX = 4096
-"""Jobs that may wait on one bus; a day of curve slots of 32 meters. One more is refused as missed."""
+QUEUE_MAX, URGENT_MAX = 4096, 64
+"""Jobs that may wait on one bus; a day of curve slots of 32 meters. One more is refused as missed. Beside them there is
+room for so many that somebody waits for."""
 
 DOUBLED_MIN = 5
 """So many bytes behind an answer may be an answer again (the shortest, a Modbus exception): one that comes twice."""
@@ -68,6 +70,8 @@ class Bus:
         """What has to stand behind the last exchange, whoever is asked next."""
         self._overtaken = False
         """Whether an urgent job came since the one in hand was chosen."""
+        self._waits_since: float | None = None
+        """Since when a question waits for the line to fall quiet: the next one, or one that it overtook."""
         self._last: Standing | None = None
         """The meter that was asked last."""
         self._resting = False
@@ -112,7 +116,7 @@ class Bus:
     def submit(self, job: Job) -> None:
         """Queue a job. When the queue is full its `done` is called at once, with fault missed."""
         self.counters.jobs += 1
-        if self.queued >= QUEUE_MAX:
+        if self.queued >= QUEUE_MAX + (URGENT_MAX if job.lane in URGENT else 0):
             self.counters.refused += 1
             self.counters.failed(Fault.MISSED)
             job.done(Outcome(fault=Fault.MISSED, detail=f"more than {QUEUE_MAX} jobs wait on bus {self.entry.name}"))
@@ -168,7 +172,7 @@ class Bus:
     async def _rest(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
         """Wait until then, or until a job comes."""
         work = self._queue.live
-        self._resting = True
+        self._resting, self._waits_since = True, None
         try:
             await self.port.wakeup.until(until)
         finally:
@@ -225,21 +229,24 @@ class Bus:
             self.counters.divided += 1
             self._course.advance(run, Garbled(too_long=True), loop.time())
             return
-        if (clear_at := standing.clear_at(ask)) > loop.time() + 1e-9:
-            standing.quiet_until = max(standing.quiet_until, clear_at)
-            self._course.requeue(run)
-            return
         live = self._queue.live
         gap_s = max(meter.gap_s, self._silence_s)
         self._in_hand = run
+        on_its_way = False
         try:
-            await port.quiet(gap_s)
+            if (clear_at := standing.clear_at(ask, loop.time())) > loop.time() + 1e-9:
+                standing.quiet_until = max(standing.quiet_until, clear_at)
+                self._course.requeue(run)
+                return
+            self._waits_since = loop.time() if self._waits_since is None else self._waits_since
+            noisy = not await port.quiet(gap_s, since=self._waits_since)
             if self._overtaken and not run.urgent:
                 self._course.requeue(run)
                 return
-            if self._last is standing and await self._doubled(standing):
+            if self._last is standing and self._doubled(standing, ask, loop.time()):
                 self._course.requeue(run)
                 return
+            self._waits_since, on_its_way = None, True
             run.asked()
             self._last, standing.asked = standing, ask
             self._silence_s = meter.silence_s
@@ -248,19 +255,19 @@ class Bus:
                 meter.deframer(),
                 settings=meter.settings,
                 timeout_s=meter.timeout_s(ask),
-                gap_s=gap_s,
+                gap_s=0.0 if noisy else gap_s,
                 character_s=meter.character_s,
                 inter_byte_s=meter.inter_byte_s,
             )
-        except PortLost as error:
-            self._course.uncertain(standing, loop.time())
-            self._course.requeue(run)
+        except (PortLost, asyncio.CancelledError) as error:
+            if on_its_way:
+                self._course.interrupted(run, loop.time())
+            else:
+                self._course.requeue(run)
+            if not isinstance(error, PortLost):
+                raise
             self._port_lost(error, loop.time())
             return
-        except asyncio.CancelledError:
-            self._course.uncertain(standing, loop.time())
-            self._course.requeue(run)
-            raise
         except Exception as error:
             self._course.uncertain(standing, loop.time())
             self._course.defect(run, error, loop.time())
@@ -277,7 +284,7 @@ class Bus:
             wire_s = (len(ask.data) + port.received) * meter.character_s
             turnaround_s = self.account.asked(began=port.began, ended=port.ended, gap_s=gap_s, wire_s=wire_s)
             meter.answered(turnaround_s)
-            standing.garbled, standing.answered_at = 0, now
+            standing.answered(answer.frame, now)
             self.errors.whole(port.received)
             self._course.answered(run, answer, now)
             return
@@ -291,14 +298,13 @@ class Bus:
             self._late.owes(standing, ask, port.began)
         self._course.unanswered(run, answer, began=port.began, ended=port.ended, now=now, live=live)
 
-    async def _doubled(self, standing: Standing) -> bool:
-        """Whether the meter that was just asked has sent more than its answer. The same again would be taken for the
-        answer to the next question where they look alike (Modbus), so it is left alone for its late window."""
-        await self.port.quiet(standing.meter.gap_s)
+    def _doubled(self, standing: Standing, ask: Ask[Any], now: float) -> bool:
+        """Whether the meter that was just asked has sent more than its answer. Where the same again would be taken for
+        the answer to the next question, the meter is left alone for its late window."""
         self._last = None
-        if self.port.surplus < DOUBLED_MIN:
+        if self.port.surplus < DOUBLED_MIN or not standing.confused_by_double(ask):
             return False
         self.counters.doubled += 1
         self.counters.quarantines += 1
-        standing.quiet_until = asyncio.get_running_loop().time() + standing.meter.late_s
+        standing.quiet_until = now + standing.meter.late_s
         return True

@@ -49,7 +49,10 @@ class Course:
             return False
         if values is not None:
             self._finish(run, run.outcome(values))
-        return values is None
+            return False
+        if run.ask is not None and run.ask.repeatable and not run.bare:
+            run.standing.probe = run.job
+        return True
 
     def answered(self, run: Run, answer: Reply[Any], now: float) -> None:
         """The question in hand was answered."""
@@ -73,7 +76,7 @@ class Course:
         if standing.silent:
             self._counters.probes += 1
             self._queue.probed(standing, began=began, ended=ended, live_work=live)
-            if run.urgent:
+            if run.urgent or (run.ask is not None and not run.ask.repeatable):
                 self.advance(run, answer, now)
             else:
                 self.requeue(run)
@@ -89,6 +92,19 @@ class Course:
         if asked is not None:  # cut off before its time-out, which counts from then on
             now = max(now, self._port.began + meter.timeout_s(asked))
         standing.quiet_until = now + meter.late_s
+
+    def interrupted(self, run: Run, now: float) -> None:
+        """The port went away, or the bus is ended, with its question on the way. What may not be repeated is not; of an
+        answer in several frames those before are of another time than those to come, so it is begun anew."""
+        self.uncertain(run.standing, now)
+        assert run.ask is not None
+        if run.ask.holds_meter:
+            self._release(run)
+            run.drop()
+        elif not run.ask.repeatable:
+            self.advance(run, Silence(), now)
+            return
+        self.requeue(run)
 
     def requeue(self, run: Run) -> None:
         """Back to wait, from the start where the meter is silent."""
@@ -139,7 +155,7 @@ class Course:
                 standing.quiet_until = max(standing.quiet_until, now + run.ask.pause_s)
             self._queue.put(run)
             return
-        if not run.heard and not standing.silent:
+        if not run.heard and not standing.silent and standing.probe is not None:
             self._fell_silent(standing, now)
         self._finish(run, run.outcome(values))
 

@@ -86,10 +86,14 @@ class Meter:
             self.inter_byte_s = max(INTER_BYTE_S_MODBUS, t35_s)
         elif entry.protocol == "modbus-ascii":
             self.inter_byte_s = INTER_BYTE_S_ASCII
+        self.nameless = rtu or entry.protocol == "modbus-ascii"
+        """Whether nothing in its answers says which question they answer."""
+        self.double_s: float = self.inter_byte_s if self.nameless else INTER_BYTE_S_MODBUS
+        """How long after an answer the same may come once more: as long as a pause inside one, where all answers look
+        alike. Where they are named only refusals do, and such a pause is too dear for them."""
         self.attempts = profile.attempts
         self.numbered = tcp
         """Whether its answers carry the number of their question."""
-        self._nameless = entry.protocol in ("modbus-rtu", "modbus-ascii")
         self._margin_s = (MARGIN_S_TCP if bus.port.startswith("tcp://") else MARGIN_S) + (
             MARGIN_CHARACTERS * self.character_s
         )
@@ -99,11 +103,6 @@ class Meter:
         self._usual_s: float | None = None
         self.habits = Habits()
         """What it refuses, and how soon it answers: its plans follow."""
-
-    def answers_alike(self, ask: Ask[Any], before: Ask[Any]) -> bool:
-        """Whether an answer to the question before could be taken for one to this: nothing in a Modbus answer on a
-        serial line says of which registers it is."""
-        return self._nameless and ask.reply_max == before.reply_max and ask.data != before.data
 
     def deframer(self) -> Deframer[Any]:
         """A fresh one: nothing of one exchange is left for the next."""

@@ -185,5 +185,4 @@ class PipelinedBus(Bus):
     def _ground(self, now: float) -> None:
         """Nothing more comes of what is on its way."""
         for flight in self._flights.ground():
-            self._course.uncertain(flight.run.standing, now)
-            self._course.requeue(flight.run)
+            self._course.interrupted(flight.run, now)

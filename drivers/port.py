@@ -203,18 +203,18 @@ class Port:
         line.write(data)
         self.counters.sent_bytes += len(data)
 
-    async def quiet(self, gap_s: float) -> None:
-        """Wait until the line has been quiet for the gap; after BABBLE_MAX_S of babble go on all the same.
-
-        Raises PortLost."""
+    async def quiet(self, gap_s: float, *, since: float | None = None) -> bool:
+        """Wait until the line has been quiet for the gap, and say whether it has; after BABBLE_MAX_S of babble it has
+        not. since: when the waiting began (loop time), if not now. Raises PortLost."""
         _, loop = self._checked()
-        give_up = loop.time() + BABBLE_MAX_S
+        give_up = (loop.time() if since is None else since) + BABBLE_MAX_S
         while self._last_byte + gap_s - loop.time() > 1e-9:
             if loop.time() >= give_up:
                 self.counters.noisy_starts += 1
-                return
+                return False
             await self.wakeup.until(self._last_byte + gap_s)
             self._checked()
+        return True
 
     def _checked(self) -> tuple[Line, asyncio.AbstractEventLoop]:
         if self._lost is not None:

@@ -43,7 +43,6 @@ class Queue:
 
     def add(self, job: Job, standing: Standing) -> Run:
         """Queue a job of this meter."""
-        standing.probe = job
         run = Run(job, standing, next(self._order))
         self.put(run)
         return run
@@ -55,7 +54,7 @@ class Queue:
     def blocked(self, now: float) -> bool:
         """Whether no job of a live meter can be asked soon: none waits, or of such only as were left alone after a
         defect."""
-        return not self.live or all(run.standing.blocked_until > now for run in self._lanes)
+        return not self.live or all(run.standing.blocked_until > now and not run.urgent for run in self._lanes)
 
     def take(self, now: float) -> Run | None:
         """The job whose question goes next: an urgent one, of a silent meter when its time has come, else by lane."""
@@ -76,11 +75,10 @@ class Queue:
 
     def next_event(self, now: float) -> float:
         """When something may be ready again, with nothing ready now."""
-        soonest = self.soonest
-        if not self.live:
-            return min(soonest, self._silent.next_due())
+        soonest = min(self.soonest, self._silent.next_due(now, live_work=self.live))
         for run in self._lanes:
-            ready_at = max(run.standing.quiet_until, run.standing.blocked_until)
+            standing = run.standing
+            ready_at = standing.quiet_until if run.urgent else max(standing.quiet_until, standing.blocked_until)
             if ready_at > now:
                 soonest = min(soonest, ready_at)
         return soonest
@@ -117,7 +115,7 @@ class Queue:
         standing = run.standing
         return (
             standing.quiet_until <= self._now
-            and standing.blocked_until <= self._now
+            and (standing.blocked_until <= self._now or run.urgent)
             and (standing.held_by is None or standing.held_by is run)
         )
 

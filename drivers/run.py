@@ -28,7 +28,7 @@ class Standing:
     """How a meter stands on its bus, as far as the queue is concerned. Times are loop time in seconds."""
 
     __slots__ = (
-        "answered_at", "asked", "blocked_until", "garbled", "held_by", "internal", "meter", "probe", "probe_at",
+        "_answers", "asked", "blocked_until", "garbled", "held_by", "internal", "meter", "probe", "probe_at",
         "quiet_until", "silent",
     )  # fmt: skip
 
@@ -36,8 +36,8 @@ class Standing:
         self.meter = meter
         self.asked: Ask[Any] | None = None
         """The last question that it was put."""
-        self.answered_at = 0.0
-        """When it last answered."""
+        self._answers: list[tuple[float, bytes, Any]] = []
+        """Its latest answers that may come twice: when each came, what was asked, and the frame."""
         self.garbled = 0
         """Damaged answers in a row."""
         self.quiet_until = 0.0
@@ -52,7 +52,7 @@ class Standing:
         self.probe_at = 0.0
         """When it is to be asked whether it is back, while silent."""
         self.probe: Job | None = None
-        """The latest job: its first question serves as a probe when no job waits."""
+        """The latest job whose first question may be repeated: that serves as a probe when no job waits."""
 
     def back_off(self, now: float) -> None:
         """A defect of ours showed on it."""
@@ -65,12 +65,30 @@ class Standing:
         if self.quiet_until > lost_at:
             self.quiet_until = max(self.quiet_until, now + self.meter.late_s)
 
-    def clear_at(self, ask: Ask[Any]) -> float:
-        """When this may be asked. An answer may come twice with a pause between, as long as one inside a frame: its
-        second coming must not be taken for the answer to a question that is answered alike."""
-        if self.asked is None or not self.meter.answers_alike(ask, self.asked):
-            return 0.0
-        return self.answered_at + self.meter.inter_byte_s
+    def answered(self, frame: Any, now: float) -> None:
+        """The question in hand was answered."""
+        self.garbled = 0
+        if self.meter.numbered or self.asked is None:
+            return
+        since = now - self.meter.double_s
+        self._answers = [answer for answer in self._answers if answer[0] > since]
+        self._answers.append((now, self.asked.data, frame))
+
+    def clear_at(self, ask: Ask[Any], now: float) -> float:
+        """When this may be asked. An answer may come twice with a pause between: its second coming must not be taken
+        for the answer to another question that it fits as well (of as many registers; to any, where it refuses)."""
+        for at, asked, frame in reversed(self._answers):
+            over_at: float = at + self.meter.double_s
+            if over_at <= now:
+                break
+            if asked != ask.data and ask.accepts(frame):
+                return over_at
+        return 0.0
+
+    def confused_by_double(self, ask: Ask[Any]) -> bool:
+        """Whether what stood behind its last answer, if that is the answer again, may be taken for the answer to this.
+        Where answers do not say what they answer, it may be anything."""
+        return self.meter.nameless or any(ask.accepts(frame) for _, _, frame in self._answers[-1:])
 
 
 class Run:

@@ -10,6 +10,9 @@ SHARE_MAX = 0.10
 PROBE_EVERY_S = 50.0
 """Each silent meter is asked this often where time allows: one that comes back is found within 60 s."""
 
+CREDIT_STEP_S = 0.001
+"""Whoever waits for credit waits this much longer, so that it is there in spite of rounding."""
+
 IDLE_FACTOR = 8.0
 """With many silent meters a round of probes takes this times its own length even on an idle bus: idle time is free,
 but not worth filling. Below the 10 that a busy bus takes, so that the bound is one and the same."""
@@ -82,14 +85,20 @@ class Silent:
         self._probe_s[standing.meter.id] = ended - began
         standing.probe_at = began + max(PROBE_EVERY_S, IDLE_FACTOR * sum(self._probe_s.values()))
 
-    def next_due(self) -> float:
-        """When the next probe is due on an idle bus (loop time); infinity when nobody is silent."""
+    def next_due(self, now: float, *, live_work: bool) -> float:
+        """When the next probe is due (loop time); infinity when nobody is silent. live_work: whether live meters have
+        work, none of which can be asked now: probes then still wait for their credit."""
         if not self._members:
             return float("inf")
         if self._sweep:
             return _oldest(self._sweep.values()).quiet_until
         chosen = _oldest(self._members.values())
-        return max(chosen.probe_at, chosen.quiet_until)
+        due_at = max(chosen.probe_at, chosen.quiet_until)
+        if live_work:
+            self._grow(now)
+            lacking_s = self._probe_s[chosen.meter.id] - self._credit_s
+            due_at = max(due_at, now + lacking_s / SHARE_MAX + CREDIT_STEP_S)
+        return due_at
 
     def _grow(self, now: float) -> None:
         """Credit grows by the share of the time, and is hardly hoarded: at most for two of the dearest probes."""

@@ -52,10 +52,12 @@ class Desk:
         wanted = dis or ("00010000",)
         self.ask(one, lambda: v2007.read(one.entry.address, wanted), name=name, lane=lane, within_s=within_s)
 
-    def registers(self, one: Meter, address: int, *, name: str, within_s: float = FOREVER) -> None:
+    def registers(
+        self, one: Meter, address: int, *, name: str, lane: Lane = Lane.CURVE, within_s: float = FOREVER
+    ) -> None:
         item = Item(quantity=by_name("voltage.a"), function=4, address=address, format=Format(type=Type.UINT32))
         block = Block(int(one.entry.address), [item])
-        self.ask(one, lambda: read_blocks([block]), name=name, within_s=within_s)
+        self.ask(one, lambda: read_blocks([block]), name=name, lane=lane, within_s=within_s)
 
     def outcome(self, name: str) -> Outcome:
         return dict(self.ended)[name]

@@ -19,6 +19,8 @@ from drivers.meter import Meter
 from drivers.pipelined import ALONE_S_FIRST, PipelinedBus, bus_for
 from drivers.plan import TRANSACTIONS
 from protocols.capture import Fault
+from protocols.dialogue import Dialogue, Silence
+from protocols.modbus import commands
 from protocols.modbus.dialogue import Block, Item, read_blocks
 from protocols.modbus.frame import Frame, TcpDeframer
 from protocols.modbus.registers import Format, Type
@@ -394,3 +396,27 @@ def test_whatever_a_far_end_does_a_value_is_that_of_its_own_question(
     for name, outcome in hall.ended.items():
         unit, register = map(int, name.split())
         assert [value.plain for value in outcome.values or ()] in ([str(unit << 8 | register)], [None], [])
+
+
+def test_a_write_is_not_sent_again_when_the_connection_was_lost_with_it_on_its_way() -> None:
+    def answer(frame: Frame, n: int) -> Said:
+        if frame.function == 16:
+            asyncio.get_running_loop().call_later(0.05, line.tear)
+            return []
+        return [(0.01, right(frame))]
+
+    line = FarEnd(answer)
+    hall, (one, other) = Hall(line), meters(2)
+    told: list[object] = []
+
+    def setting() -> Dialogue[Frame]:
+        told.append((yield from commands.write_registers(1, 5, b"\x00\x07", transaction=next(TRANSACTIONS))))
+        return []
+
+    async def script() -> None:
+        hall.bus.submit(Job(meter=one, dialogue=setting, lane=Lane.CURVE, deadline=1e9, done=lambda _: None))
+        hall.ask(other, name="other")
+
+    serve(hall, script)
+    assert [frame.function for _, frame in line.asked].count(16) == 1
+    assert told == [Silence()] and hall.plain("other") == ["512"]

@@ -5,9 +5,12 @@ import asyncio
 import pytest
 
 from drivers.bus import Lane
+from drivers.run import INTERNAL_S_FIRST
 from drivers.silent import PROBE_EVERY_S, SHARE_MAX
 from protocols.capture import Fault
+from protocols.dialogue import Dialogue
 from protocols.dlt645 import v2007
+from protocols.dlt645.frame import Frame
 from tests.desk import Desk, good, serve
 from tests.script import Said, ScriptedLine, meter
 
@@ -167,5 +170,32 @@ def test_a_bus_of_only_silent_meters_sleeps_between_probes() -> None:
         site.asked.clear()
         await asyncio.sleep(2000)
         assert 30 * 4 <= len(site.asked) <= 30 * 2000 / PROBE_EVERY_S
+
+    serve(site.desk, script, for_s=0)
+
+
+def test_a_silent_meter_is_found_while_all_that_waits_is_of_one_that_is_left_alone() -> None:
+    site = Site(1)
+
+    def odd() -> Dialogue[Frame]:
+        yield next(v2007.read(LIVE, ["00010000"]))
+        raise ZeroDivisionError
+
+    async def script() -> None:
+        site.submit(within_s=5000)
+        await asyncio.sleep(20)
+        alone_s = INTERNAL_S_FIRST
+        for n in range(4):  # of a defect of ours, longer each time
+            site.desk.ask(meter(LIVE), odd, name=f"odd {n}")
+            await asyncio.sleep(alone_s + 1.0)
+            alone_s *= 2
+        site.desk.ask(meter(LIVE), odd, name="odd again")
+        await asyncio.sleep(1.0)
+        site.desk.energy(meter(LIVE), name="left alone", within_s=5000)
+        await asyncio.sleep(2 * PROBE_EVERY_S)
+        assert site.desk.bus.silent and site.desk.outcome("odd again").fault is Fault.INTERNAL
+        site.dead.clear()
+        await asyncio.sleep(60.0)
+        assert not site.desk.bus.silent and "left alone" not in dict(site.desk.ended)
 
     serve(site.desk, script, for_s=0)

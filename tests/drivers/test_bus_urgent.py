@@ -5,12 +5,25 @@ from random import Random
 
 import pytest
 
-from drivers.bus import Lane, Outcome
+from drivers.bus import QUEUE_MAX, URGENT_MAX, Lane, Outcome
+from drivers.confirm import confirmed
+from drivers.meter import Meter
 from drivers.plan import ReadPlan, plan
+from drivers.port import BABBLE_MAX_S
+from protocols.capture import Fault
+from protocols.dialogue import Dialogue
 from protocols.dlt645 import v2007
+from protocols.dlt645.frame import Frame
+from protocols.modbus.dialogue import Block, Item, read_blocks
+from protocols.modbus.frame import Frame as ModbusFrame
+from protocols.modbus.registers import Format, Type
+from protocols.quantity import by_name
 from simulators.dlt645 import Dlt645Meter
 from simulators.wire import Asked
+from tests.desk import TURNAROUND_S, Desk, good, serve
+from tests.drivers.test_bus_refusals import QUICK, refused
 from tests.many import ENERGIES, ManyBus, Model, until
+from tests.script import Said, ScriptedLine, meter, registers
 
 THREE_PHASE = Model(profile="dlt645-2007-3p", protocol="dlt645-2007", items=(*ENERGIES, "voltage.a", "voltage.b"))
 GAP_S = 0.03
@@ -132,3 +145,114 @@ def test_a_meter_that_is_taken_for_silent_is_asked_at_once_and_answers_or_not() 
     assert silent.values is not None and {value.fault.value for value in silent.values if value.fault} == {"silent"}
     assert answered.values is not None and all(value.fault is None for value in answered.values)
     assert many.bus.counters.came_back == 1
+
+
+def test_a_queue_that_is_full_has_room_for_what_somebody_waits_for() -> None:
+    desk = Desk(ScriptedLine(good))
+
+    async def script() -> None:
+        one, two = meter("000000000001"), meter("000000000002")
+        for n in range(QUEUE_MAX + 1):
+            desk.energy(one, name=f"curve {n}", within_s=60)
+        assert [outcome.fault for _, outcome in desk.ended] == [Fault.MISSED]
+        for n in range(URGENT_MAX + 1):
+            desk.energy(two, name=f"now {n}", lane=Lane.READ_NOW)
+        assert desk.outcome(f"now {URGENT_MAX}").fault is Fault.MISSED
+        await asyncio.sleep(0.5)
+
+    serve(desk, script)
+    assert desk.plain("now 0") == ["12.34"]
+    asked = [data.lstrip(b"\xfe")[1] for _, data in desk.line.asked]
+    assert asked[:URGENT_MAX] == [2] * URGENT_MAX and asked[URGENT_MAX] == 1
+
+
+def test_on_a_line_that_babbles_it_goes_when_the_question_that_it_overtook_would_have_gone() -> None:
+    line = ScriptedLine(lambda question, n: [(TURNAROUND_S, registers(question[0], 0, 1))])
+    desk = Desk(line)
+    one, two = meter("1", "modbus-rtu", **QUICK), meter("2", "modbus-rtu", **QUICK)
+
+    async def script() -> None:
+        loop = asyncio.get_running_loop()
+
+        def babble() -> None:
+            line.say(b"\x55")
+            loop.call_later(0.002, babble)
+
+        babble()
+        await asyncio.sleep(0.5)
+        began = loop.time()
+        desk.registers(one, 0, name="one")
+        await asyncio.sleep(0.5)
+        desk.registers(two, 0, name="now", lane=Lane.READ_NOW)
+        await asyncio.sleep(10)
+        (at, first), (later, second), *_ = line.asked
+        assert (first[0], second[0]) == (2, 1)
+        assert at - began == pytest.approx(BABBLE_MAX_S, abs=0.01)
+        assert later - at == pytest.approx(BABBLE_MAX_S, abs=0.1)
+
+    serve(desk, script, for_s=0)
+    assert desk.plain("now") == ["1"] and desk.bus.port.counters.noisy_starts >= 2
+
+
+def odd(one: Meter) -> Dialogue[Frame]:
+    yield next(v2007.read(one.entry.address, ["00010000"]))
+    raise ZeroDivisionError("a defect of ours")
+
+
+def test_a_meter_that_is_left_alone_after_a_defect_is_asked_on_request_and_told_at_once() -> None:
+    desk, one = Desk(ScriptedLine(good)), meter("000000000001")
+
+    async def script() -> None:
+        desk.ask(one, lambda: odd(one), name="odd")
+        await asyncio.sleep(1)
+        desk.energy(one, name="curve", within_s=30)
+        desk.energy(one, name="now", lane=Lane.READ_NOW)
+        desk.ask(one, lambda: odd(one), name="odd now", lane=Lane.READ_NOW)
+        await asyncio.sleep(1)
+        assert desk.plain("now") == ["12.34"]
+        assert desk.outcome("odd now").detail == "ZeroDivisionError: a defect of ours"
+
+    serve(desk, script)
+    assert desk.outcome("curve").fault is Fault.INTERNAL
+
+
+def bill() -> Dialogue[ModbusFrame]:
+    item = Item(quantity=by_name("energy.active.import.total"), function=4, address=0, format=Format(type=Type.UINT32))
+    return confirmed(lambda: read_blocks([Block(1, [item])]))
+
+
+@pytest.mark.parametrize("state", ["quarantine", "busy", "probe", "confirmation", "learning"])
+def test_whatever_another_meter_is_at_the_next_frame_is_the_one_on_request(state: str) -> None:
+    """Meter 1 is in this state; 2 is read all the time; 3 on request."""
+    dead = [state == "probe"]
+
+    def answer(question: bytes, n: int) -> Said:
+        unit = question[0]
+        if unit == 1 and (dead[0] or (state == "quarantine" and n % 3 == 0)):
+            return []
+        if unit == 1 and state == "busy":
+            return [(TURNAROUND_S, refused(1, 6))]
+        if unit == 1 and state == "learning" and n % 2:
+            return [(0.7, registers(1, 0, 1))]
+        return [(TURNAROUND_S, registers(unit, 0, unit))]
+
+    desk = Desk(ScriptedLine(answer))
+    one, two, three = (meter(str(unit), "modbus-rtu", **QUICK) for unit in (1, 2, 3))
+
+    async def script() -> None:
+        rng = Random(1)
+        for n in range(40):
+            for _ in range(6):
+                if state == "confirmation":
+                    desk.ask(one, bill, name=f"one {n}", lane=Lane.BILLING, within_s=3.0)
+                else:
+                    desk.registers(one, n, name=f"one {n}", within_s=3.0)
+                desk.registers(two, n, name=f"two {n}", within_s=3.0)
+            await asyncio.sleep(rng.uniform(0.3, 1.5))
+            asked = len(desk.line.asked)
+            desk.registers(three, n, name=f"now {n}", lane=Lane.READ_NOW)
+            await until(lambda n=n: f"now {n}" in desk.at)  # type: ignore[misc]
+            assert desk.line.asked[asked][1][0] == 3, n
+            assert desk.plain(f"now {n}") == ["3"]
+
+    serve(desk, script, for_s=0)
