@@ -4,13 +4,12 @@
     0310 pp mm    voltage quality of phase pp, mm months ago
     0330 xx 00    counter of an operation      0330 xx rr    its record
     nn pp 00 01   how often, in an extension class (pp 00: in all)      nn pp 00 02   for how long
-    nn pp FF rr   its record rr
+    nn pp FF rr   its record rr                                  nn pp ff rr   the field ff of it, from 01 on
 
 A record of another length than the standard's (meters of one phase have shorter ones) gives its first fields, and the
 rest as bytes. That of setting the clock (0330 04) is the only one that begins with the operator: C0 to C3, the time
 before, the time after. Percentages of 0310 have two bytes in one source, three in another: the length tells, as it does
-for the imbalance of 16 and 17. Single fields of a record (nn pp ff rr) are not asked for. Where the sources are:
-`catalogue_records`.
+for the imbalance of 16 and 17. Where the sources are: `catalogue_records`.
 """
 
 from collections.abc import Sequence
@@ -211,7 +210,7 @@ def _operation(di: str, which: str, nth: int) -> Stand | None:
 
 
 def _extension(di: str, area: str, kind: str, which: str, nth: int) -> Stand | None:
-    """A class of the grid: its counters, its time in all, its records."""
+    """A class of the grid: its counters, its time in all, its records and their fields."""
     stem = EXTENSIONS[area][0]
     by_phase = "10" <= area <= "13" or "18" <= area <= "1C"
     if kind != "00":
@@ -220,14 +219,27 @@ def _extension(di: str, area: str, kind: str, which: str, nth: int) -> Stand | N
         stem += f".{'abc'[int(kind) - 1]}"
     if which == "00" and (nth == 1 or (nth == 2 and area < "1D")):
         return single(di, [f"event.{stem}.{'minutes' if nth == 2 else 'count'}"], COUNT)
-    if which != "FF" or not 1 <= nth <= RECORDS_MAX or (by_phase and kind == "00"):
+    fields = _fields_of(area)
+    if not 1 <= nth <= RECORDS_MAX or not fields or (by_phase and kind == "00"):
         return None
+    if which == "FF":
+        return _record(di, stem, fields, nth, head=2 if area in ("1D", "1E") else 1)
+    place = int(which, 16) - 1
+    return (
+        single(di, [f"event.{stem}.{fields[place]}.record_{nth}"], _form(fields[place]))
+        if 0 <= place < len(fields)
+        else None
+    )
+
+
+def _fields_of(area: str) -> tuple[str, ...]:
+    """What the records of a class of the grid hold; empty where that is not known."""
     if area in ("1D", "1E"):
-        return _record(di, stem, ("start", "operator", *OF_EXTENSION[area]), nth, head=2)
+        return ("start", "operator", *OF_EXTENSION[area])
     if area == "1F":
-        return _record(di, stem, ("start", *sums("before", "total"), "end", *sums("after", "total")), nth, head=1)
+        return ("start", *sums("before", "total"), "end", *sums("after", "total"))
     if area > "1F":
-        return None
+        return ()
     begun = with_instants("before") if area < "14" or "18" <= area <= "1A" else all_sums("before")
     between = CHARGES if area < "14" else (EXTREME,) if area in ("16", "17") else ()
-    return _record(di, stem, ("start", *begun, *between, "end", *all_sums("after")), nth, head=1)
+    return ("start", *begun, *between, "end", *all_sums("after"))
