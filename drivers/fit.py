@@ -41,11 +41,13 @@ class TaskLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BusLoad:
-    """What the schedule takes of a bus."""
+    """What the schedule takes of a bus. twice: ids of meters that multiply by ratios set in them while the archive has
+    others than 1 for them: right only where those in the meter were left at 1."""
 
     bus: BusEntry
     meters: int
     tasks: tuple[TaskLoad, ...]
+    twice: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -82,6 +84,7 @@ def survey(site: Site) -> tuple[list[BusLoad], list[Mistake]]:
     tasks = {task.name: task for task in site.tasks}
     plans: dict[tuple[str, str], list[_Asked]] = {(bus, task): [] for bus in buses for task in tasks}
     meters = dict.fromkeys(buses, 0)
+    twice: dict[str, list[str]] = {bus: [] for bus in buses}
     mistakes: dict[Mistake, None] = {}
     for meter in site.meters:
         meters[meter.bus] += 1
@@ -90,9 +93,12 @@ def survey(site: Site) -> tuple[list[BusLoad], list[Mistake]]:
         mistakes.update(dict.fromkeys(wrong))
         if wrong:
             continue
+        profile = load_profile(meter.profile)
+        if profile.ratios == "meter" and not meter.ct == meter.pt == 1:
+            twice[meter.bus].append(meter.id)
         for name in meter.tasks:
             try:
-                found = plan(load_profile(meter.profile), meter, tasks[name].items, settings)
+                found = plan(profile, meter, tasks[name].items, settings)
             except ConfigError as error:
                 where = f"task {name}, items"
                 mistakes.update(dict.fromkeys(Mistake(file, where, m.expected, m.got) for m in error.mistakes))
@@ -103,6 +109,7 @@ def survey(site: Site) -> tuple[list[BusLoad], list[Mistake]]:
             bus=bus,
             meters=meters[bus.name],
             tasks=tuple(_load(task, each, bus) for task in site.tasks if (each := plans[bus.name, task.name])),
+            twice=tuple(twice[bus.name]),
         )
         for bus in site.buses
     ]

@@ -114,6 +114,14 @@ def _warnings(load: BusLoad) -> Iterator[tuple[str, str]]:
             f"总线 {name}：{names} 同时到期，共需 {took_s:.0f} 秒，超过下次采集前 {shortest_s} 秒的 {LOAD_MAX:.0%}："
             "届时会漏采；请为其中之一设置 offset",
         )
+    if load.twice:
+        ids = ", ".join(load.twice[:5]) + (", ..." if load.twice[5:] else "")
+        yield (
+            f"bus {name}: {ids}: the model multiplies by ratios that are set in the meter, and meters.csv has others "
+            "than 1: values come out multiplied twice, unless those in the meter were left at 1",
+            f"总线 {name}：{ids}：该型号已按表内设置的变比相乘，而 meters.csv 中的变比不为 1："
+            "除非表内变比保持为 1，否则数值会被乘两次",
+        )
 
 
 def plain(load: BusLoad) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """A site whose meters, profiles, items and loads do not fit together is told so before anything starts."""
 
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,19 @@ def test_registers_that_a_model_must_not_be_asked_for_are_a_mistake(item: str) -
     )
     assert translated(mistake.expected) is not None
     assert check(site(entry, items=("voltage.a", "input:34:uint16:2", "input:344:float32"))) == []
+
+
+@pytest.mark.parametrize(
+    ("profile", "ct", "pt", "doubled"),
+    [("siemens-pac3200", 40, 1, True), ("siemens-pac3200", 1, 10, True), ("siemens-pac3200", 1, 1, False),
+     ("chint-dtsu666", 40, 10, False)],
+)  # fmt: skip
+def test_ratios_of_the_archive_for_a_meter_that_multiplies_itself_get_a_word(
+    profile: str, ct: int, pt: int, doubled: bool
+) -> None:
+    entry = meter(profile, "modbus-rtu", tasks=("curve",), ct=Decimal(ct), pt=Decimal(pt))
+    (load,), mistakes = survey(site(entry))
+    assert not mistakes and load.twice == (("m1",) if doubled else ())
 
 
 def test_a_mistake_that_many_meters_share_is_told_once() -> None:

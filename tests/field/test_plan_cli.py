@@ -72,6 +72,17 @@ def test_machines_are_told_the_same(tmp_path: Path) -> None:
     assert full["fits"] is False
 
 
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_ratios_that_would_be_multiplied_twice_get_a_word_in_both_languages(tmp_path: Path, command: str) -> None:
+    for lang, words in (("en", "values come out multiplied twice, unless"), ("zh", "数值会被乘两次")):
+        run(tmp_path, command)
+        rows = [f"m{n},b1,{n},eastron-sdm630,modbus-rtu,40" for n in range(1, 8)]
+        (tmp_path / "meters.csv").write_text("\n".join(["meter,bus,address,profile,protocol,ct", *rows]))
+        result = CliRunner().invoke(main, ["plan", command, "-c", str(tmp_path / "site.toml"), "--lang", lang])
+        assert result.exit_code == 0
+        assert words in result.stderr and "m1, m2, m3, m4, m5, ..." in result.stderr and "m6" not in result.stderr
+
+
 def test_a_mistake_elsewhere_is_listed_and_no_load_is_shown(tmp_path: Path) -> None:
     for command in ("show", "check"):
         result = run(tmp_path, command, every="7m")
