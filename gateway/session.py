@@ -165,7 +165,9 @@ def mqtt_sessions(uplink: UplinkEntry, gateway: str) -> SessionFactory:
                 yield _MqttSession(made)
         except aiomqtt.MqttError as error:
             silent = isinstance(error.__cause__, asyncio.TimeoutError) or "timed out" in str(error)
-            if not connected and (silent or made.hung_up or isinstance(error, aiomqtt.MqttCodeError)):
+            # A hang-up may come before paho has said a word; aiomqtt then says it in words of its own, from None.
+            hung_up = made.hung_up or isinstance(error.__context__, (ConnectionResetError, BrokenPipeError))
+            if not connected and (silent or hung_up or isinstance(error, aiomqtt.MqttCodeError)):
                 version = _other(version)
             raise SessionLost(f"{uplink.url}: {error}") from error
 
