@@ -40,14 +40,16 @@ def command(out: Output, file: Path, accepted: Path | None, drain: bool) -> Exit
 
     Example: meterwire run -c /etc/meterwire/site.toml
 
-    Exit codes: 0 stopped as asked; 2 a mistake in the configuration, or a key that is missing or that others can
-    read; 3 the store, or something else it cannot work without, failed; 4 another process has the store open.
+    Exit codes: 0 stopped as asked; 2 a mistake in the configuration, a key that is missing or that others can read,
+    or a store of a newer version; 3 the store, or something else it cannot work without, failed, or the token of
+    the keys is away; 4 another process has the store open.
     """
-    from buffer.errors import OutboxError, StoreBusy
+    from buffer.errors import OutboxError, StoreBusy, StoreForeign
     from gateway.daemon import Daemon
     from gateway.session import mqtt_sessions
     from identity.files import IdentityError
     from identity.gateway import CentreTrust, GatewayIdentity
+    from identity.token import TokenAway
     from protocols import suites
 
     try:
@@ -59,6 +61,9 @@ def command(out: Output, file: Path, accepted: Path | None, drain: bool) -> Exit
         identity = GatewayIdentity.load(site.keys, site.gateway, token=site.token)
         trust = CentreTrust.load(site.keys)
         sessions = mqtt_sessions(site.uplink, site.gateway)
+    except TokenAway as error:  # plugged in later, say: worth another start
+        out.wrong(words(error))
+        return Exit.NOTHING
     except (IdentityError, suites.Unavailable, OSError) as error:
         out.wrong(words(error))
         return Exit.USAGE
@@ -91,6 +96,8 @@ def command(out: Output, file: Path, accepted: Path | None, drain: bool) -> Exit
         log.critical("ended reason=%r", reason, exc_info=None if foreseen else error)
         for cause in causes:
             out.wrong(words(cause))
+        if any(isinstance(cause, StoreForeign) for cause in causes):
+            return Exit.USAGE
         return Exit.BUSY if any(isinstance(cause, StoreBusy) for cause in causes) else Exit.NOTHING
     return Exit.GOOD
 

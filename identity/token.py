@@ -32,6 +32,10 @@ MODULE: Final = "p11-kit-proxy.so"
 HASH_BYTES: Final = 32
 
 
+class TokenAway(IdentityError):
+    """A token that is not there, or does not answer, just now: it may be plugged in, or known, a moment later."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """A key in a token."""
@@ -100,8 +104,17 @@ def _ask(address: Address, what: Callable[[Any, Any], Answer], *, write: bool = 
                     pkcs11.exceptions.UserNotLoggedIn, pkcs11.exceptions.DeviceRemoved,
                 )  # fmt: skip
                 if not (again and isinstance(error, ended)):
-                    raise IdentityError(f"{address}: {_reason(error)}") from error
+                    raise _refusal(pkcs11, error)(f"{address}: {_reason(error)}") from error
     raise AssertionError("the loop returns or raises")
+
+
+def _refusal(pkcs11: Any, error: Exception) -> type[IdentityError]:
+    """TokenAway for what time alone may mend. Never for a PIN: who tries one again and again locks the token."""
+    away = (
+        pkcs11.exceptions.NoSuchToken, pkcs11.exceptions.TokenNotPresent, pkcs11.exceptions.DeviceRemoved,
+        pkcs11.exceptions.DeviceError,
+    )  # fmt: skip
+    return TokenAway if isinstance(error, away) else IdentityError
 
 
 def _reason(error: Exception) -> str:

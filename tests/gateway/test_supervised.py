@@ -1,0 +1,126 @@
+"""What `run` ends with and what the unit makes of it: started again after what may mend itself, down after the rest."""
+
+import configparser
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from buffer.opening import LOCK_NAME, STORE_NAME, hold
+from buffer.sqlite import open_store
+from field.main import main
+from field.output import Exit
+from identity import token
+from identity.gateway import GatewayIdentity
+from identity.trust import trust
+from tests.chain import keys
+
+ROOT = Path(__file__).parents[2]
+SITE = """
+[gateway]
+id = "gw-1"
+[status]
+socket = "s.sock"
+[store]
+path = "store"
+[keys]
+path = "keys"
+[uplink]
+url = "mqtt://127.0.0.1:1"
+[[bus]]
+name = "b1"
+port = "/dev/ttyNONE"
+[[task]]
+name = "curve"
+every = "15m"
+items = ["voltage.a"]
+"""
+METERS = "meter,bus,address,profile,protocol\nm1,b1,000000000001,dlt645-2007-3p,dlt645-2007\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "meters.csv").write_text(METERS)
+    file = tmp_path / "site.toml"
+    file.write_text(SITE)
+    GatewayIdentity.create(tmp_path / "keys", "gw-1")
+    trust(tmp_path / "keys", keys()[1].public)
+    return file
+
+
+def run(site: Path) -> Result:
+    return CliRunner().invoke(main, ["run", "-c", str(site)])
+
+
+def stays_down(code: int) -> bool:
+    """Whether the unit leaves a gateway down that ended with this exit code."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read(ROOT / "deploy/meterwire.service")
+    service = unit["Service"]
+    assert service["Restart"] == "always"
+    return str(code) in service["RestartPreventExitStatus"].split()
+
+
+def test_a_store_of_a_newer_version_leaves_the_gateway_down_with_a_message(site: Path) -> None:
+    store = site.parent / "store"
+    store.mkdir(mode=0o700)
+    connection = open_store(store / STORE_NAME)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = (store / STORE_NAME).read_bytes()
+    result = run(site)
+    assert stays_down(result.exit_code)
+    assert "schema 99, written by a newer Meterwire" in result.stderr
+    assert "Install the newer one again" in result.stderr
+    assert (store / STORE_NAME).read_bytes() == before
+
+
+def test_a_mistake_in_the_configuration_leaves_it_down(site: Path) -> None:
+    site.write_text(SITE.replace('port = "/dev/ttyNONE"', "port = 7"))
+    assert stays_down(run(site).exit_code)
+
+
+def test_a_store_that_cannot_be_opened_just_now_is_tried_again(site: Path) -> None:
+    (site.parent / "store").write_text("where a directory belongs")
+    result = run(site)
+    assert not stays_down(result.exit_code)
+    assert "check the disk" in result.stderr
+
+
+def test_a_store_that_another_process_has_is_waited_for(site: Path) -> None:
+    store = site.parent / "store"
+    store.mkdir(mode=0o700)
+    hold(store, spare=None)
+    assert (store / LOCK_NAME).exists()
+    result = run(site)
+    assert result.exit_code == Exit.BUSY
+    assert not stays_down(result.exit_code)
+
+
+@pytest.mark.skipif(find_spec("pkcs11") is None, reason="without the package python-pkcs11")
+@pytest.mark.parametrize(
+    ("error", "down"),
+    [("NoSuchToken", False), ("TokenNotPresent", False), ("DeviceRemoved", False), ("DeviceError", False),
+     ("PinIncorrect", True), ("PinLocked", True), ("NoSuchKey", True), ("GeneralError", True)],
+)  # fmt: skip
+def test_a_token_that_is_away_is_waited_for_and_a_wrong_pin_is_tried_once(
+    site: Path, monkeypatch: pytest.MonkeyPatch, error: str, down: bool
+) -> None:
+    """With five seconds between two starts a wrong PIN would lock the token within a minute."""
+    import pkcs11
+
+    def refuse(*_: object, **__: object) -> object:
+        raise getattr(pkcs11.exceptions, error)
+
+    monkeypatch.setattr(token, "_open", refuse)
+    (site.parent / "keys" / "gateway.key").write_text("pkcs11:token=a;object=b\n")
+    result = run(site)
+    assert stays_down(result.exit_code) is down
+    assert "pkcs11:token=a;object=b" in result.stderr
+    assert not (site.parent / "store").exists()
+
+
+def test_whatever_else_ends_a_gateway_it_is_started_again() -> None:
+    """A traceback (1), nothing worked, busy, and what a supervisor or the kernel does by signal."""
+    assert [code for code in (*Exit, 137, 143) if stays_down(int(code))] == [Exit.USAGE]
