@@ -1,8 +1,8 @@
 """Outbox: what it accepted stays until the centre says, signed, that it has committed it.
 
 `append` returns after COMMIT. `seal` makes batches of the rows, `offers` gives them out to be sent, a receipt settles
-them. All writing is done by one writer; what only looks returns at once and never waits for a sync. One outbox belongs
-to one event loop.
+them. All writing is done by one writer; what only looks never waits for a sync, and, called through `beside`, does not
+hold up the event loop while the disk hangs. One outbox belongs to one event loop.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from buffer.sealing import Encrypt
 from buffer.sqlite import integers, open_reader, open_store, translated
 from buffer.store import OpenStore, Store
 from buffer.words import KeyEntry, Limits, RecordClass, Sealed, Settled, Unsealed
-from buffer.writer import make_writer
+from buffer.writer import Writer, make_writer
 from protocols.capture import Record
 from protocols.messages import Receipt
 
@@ -55,6 +55,10 @@ class Outbox:
         self._writer = make_writer(writer)
         self._lock = lock
         self._reader = Reader(store)
+        self._beside = make_writer(writer)
+        """Looks into the store beside the event loop."""
+        self._glance = Reader(store)
+        """For the slots that are looked up on the event loop, which must not wait for the other's connection."""
         self._groups = Groups(
             store, self._writer, now_ms=now_ms, committed=self._committed, refuse_closed=self._refuse_closed
         )
@@ -103,7 +107,9 @@ class Outbox:
                 await self.flush()
             finally:
                 # Before the writer's connection: the last one to close takes the WAL home.
+                await self._beside.stop()
                 self._reader.close()
+                self._glance.close()
                 await self._run(self._store.stop)
         finally:
             self._closed = True
@@ -135,15 +141,19 @@ class Outbox:
 
     # ---- out
 
-    async def seal(self, encrypt: Encrypt, *, again: bool = True) -> Sealed | None:
+    async def seal(self, encrypt: Encrypt, *, again: bool = True, body_bytes_max: int | None = None) -> Sealed | None:
         """Make one batch of the oldest unsealed records, events first; None when there are none.
 
-        again: whether to take also such as are to be sealed again, and those first; else only new ones.
+        again: whether to take also such as are to be sealed again, and those first; else only new ones. body_bytes_max:
+        what the link carries, where that is less than the site's bound; one record that is longer still goes alone.
         `encrypt(seq, kind, body)` gives (kid, message); it runs on the writer's thread, once for each number, and its
         key's record must have been added. Sealed bytes never change.
         """
         return await self._run(
-            lambda: self._store.run(lambda c: sealing.seal(self._store, c, encrypt, again=again)), self._more_after
+            lambda: self._store.run(
+                lambda c: sealing.seal(self._store, c, encrypt, again=again, body_bytes_max=body_bytes_max)
+            ),
+            self._more_after,
         )
 
     async def send_again(self, since: int, until: int) -> int:
@@ -264,14 +274,15 @@ class Outbox:
         series = self._store.series.get((meter, task))
         if series is None or series.last_slot is None or slot > series.last_slot:
             return False
-        return self.look(
+        return self._look(
+            self._glance,
             lambda connection: (
                 connection.execute(
                     "SELECT 1 FROM record WHERE moment = ? AND series = ? AND kind IN (?, ?) LIMIT 1",
                     (slot, series.number, *kinds),
                 ).fetchone()
                 is not None
-            )
+            ),
         )
 
     def last_slot(self, meter: str, task: str) -> int | None:
@@ -342,7 +353,9 @@ class Outbox:
         if standing.unsealed or standing.requeued or standing.batches:
             self.more.set()
 
-    async def _run(self, work: Callable[[], T], after: Callable[[], None] | None = None) -> T:
+    async def _run(
+        self, work: Callable[[], T], after: Callable[[], None] | None = None, *, by: Writer | None = None
+    ) -> T:
         """Have the writer do a job; a caller that is cancelled meanwhile leaves it running to its end."""
         self._refuse_closed()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -355,15 +368,25 @@ class Outbox:
                 if after is not None:
                     after()
 
-        self._writer.submit(work, done)
+        (by or self._writer).submit(work, done)
         return await asyncio.shield(future)
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Call `work`, which calls `offers`, `look` or another of those that only look, beside the event loop.
+
+        A disk that hangs then holds up who waits for it, and not the buses. One after another.
+        """
+        return await self._run(work, by=self._beside)
 
     def look(self, work: Callable[[apsw.Connection], T]) -> T:
         """Read beside the writer (see `account`). Inline there is none beside, so its connection serves."""
+        return self._look(self._reader, work)
+
+    def _look(self, reader: Reader, work: Callable[[apsw.Connection], T]) -> T:
         self._refuse_closed()
         if self._inline:
             return self._store.run(work)
-        return self._reader.look(work)
+        return reader.look(work)
 
     def _refuse_closed(self) -> None:
         if self._closed:

@@ -14,11 +14,12 @@ T = TypeVar("T")
 
 
 class Reader:
-    """A connection that only reads, to the file on which the store stands; opened when it is needed."""
+    """A connection that only reads, to the file on which the store stands; opened when it is needed. Used by one thread
+    at a time."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._doubt = Doubt()
+        self._doubt = Doubt(store.now_ms)
         self._connection: apsw.Connection | None = None
         self._of: tuple[Path, int] | None = None
 

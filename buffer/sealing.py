@@ -60,16 +60,25 @@ SHORTER_PERCENT: Final = 80
 """The same where that was too much: fewer values take more bytes each."""
 
 
-def seal(store: Store, connection: apsw.Connection, encrypt: Encrypt, *, again: bool = True) -> Sealed | None:
+def seal(
+    store: Store,
+    connection: apsw.Connection,
+    encrypt: Encrypt,
+    *,
+    again: bool = True,
+    body_bytes_max: int | None = None,
+) -> Sealed | None:
     """Make a batch of the oldest unsealed rows, events before captures, voided ones before new; None if there are none.
 
-    again: whether to take also rows that are to be sealed again; else only new ones.
+    again: whether to take also rows that are to be sealed again; else only new ones. body_bytes_max: where the link
+    carries less than `Limits.seal_bytes` allows.
 
     Raises OutboxError when the key that `encrypt` used has no committed record of this epoch.
     """
+    bytes_max = store.limits.seal_bytes if body_bytes_max is None else min(body_bytes_max, store.limits.seal_bytes)
     while store.prepared is None:
         for lane in _ranges(store, connection, again=again):
-            chosen, body = _choose(store, connection, lane)
+            chosen, body = _choose(store, connection, lane, max(1, bytes_max))
             if chosen.ids or chosen.unreadable or lane.requeue is not None:
                 break
         else:
@@ -97,13 +106,12 @@ def _ranges(store: Store, connection: apsw.Connection, *, again: bool) -> Iterat
         yield _Range(kind, None, upto + 1, _ALL_ROWS, 0)
 
 
-def _choose(store: Store, connection: apsw.Connection, lane: _Range) -> tuple[_Chosen, bytes | None]:
+def _choose(store: Store, connection: apsw.Connection, lane: _Range, bytes_max: int) -> tuple[_Chosen, bytes | None]:
     """The rows that fit into one batch, and its body (None when not one of them decodes)."""
     fit = store.fit.get(lane.kind, store.limits.seal_values)
     chosen, full = _gather(connection, lane, max(1, min(fit, store.limits.seal_values >> lane.attempts)))
     if not chosen.records:
         return chosen, None
-    bytes_max = store.limits.seal_bytes
     while True:
         try:
             body = encode(chosen.records)

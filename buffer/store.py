@@ -126,7 +126,7 @@ class Store:
         """The lowest unsettled number of this epoch in the file that was left."""
         self._failures = 0
         """Jobs in a row that the disk failed."""
-        self._doubt = Doubt()
+        self._doubt = Doubt(now_ms)
         self._classes = classes
         self._connection: apsw.Connection | None = None
         self._lost = ""

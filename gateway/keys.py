@@ -83,7 +83,7 @@ class DataKeys:
         """Make what the centre lacks such that it can open it, if it is not. Raises OutboxError and IdentityError."""
         records, resealed = dict[bytes, bytes](), 0
         async with self._changing:
-            for entry in self._outbox.key_records():
+            for entry in await self._outbox.beside(self._outbox.key_records):
                 if entry.kid not in kids:
                     continue
                 record = renewed(self._identity, self._trust, entry.message, self._key)

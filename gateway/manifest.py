@@ -173,7 +173,7 @@ class Manifests:
             if waiting.again or (waiting.oldest_at is not None and waiting.oldest_at <= of.looked_at):
                 return False
             of.mark = (self._outbox.epoch, self._outbox.next_seq)
-        oldest = self._outbox.look(account.oldest)
+        oldest = await self._outbox.beside(lambda: self._outbox.look(account.oldest))
         return oldest is None or oldest >= of.mark
 
     def _bounds(self, day: int) -> tuple[int, int]:
@@ -211,9 +211,12 @@ class Manifests:
         cut = self._cut(until, looked_at)
         before = max((task.every_s for task in self._site.tasks), default=0) * 1000
         ledger = _Ledger(since, until, cut)
-        numbers = self._outbox.look(partial(account.numbers, since=since - before, until=max(until, cut)))
+        look, beside = self._outbox.look, self._outbox.beside
+        of_day = partial(account.numbers, since=since - before, until=max(until, cut))
+        numbers = await beside(partial(look, of_day))
         for at in range(0, len(numbers), PIECE_RECORDS):
-            for record in self._outbox.look(partial(account.records, wanted=numbers[at : at + PIECE_RECORDS])):
+            piece = partial(account.records, wanted=numbers[at : at + PIECE_RECORDS])
+            for record in await beside(partial(look, piece)):
                 if isinstance(record, Capture | Gap):
                     ledger.take(record)
             await asyncio.sleep(PIECE_PAUSE_S)

@@ -73,13 +73,19 @@ class Sealer:
         """(loop time, seq) of the batches that are live."""
         self._reply_seq = REPLY_SEQ
         self._online = False
+        self._body_bytes_max: int | None = None
+        """What the link is known to carry."""
         self._at_once = False
 
-    def online(self, online: bool) -> None:
-        """Whether there is a session: what waits is sealed when one begins."""
-        self._online = online
-        if online:
-            self._outbox.more.set()
+    def online(self, message_bytes_max: int) -> None:
+        """A session begins: what waits is sealed, into batches no longer than what it carries."""
+        self._online = True
+        self._body_bytes_max = message_bytes_max - envelope.ADDED_MAX
+        self._outbox.more.set()
+
+    def offline(self) -> None:
+        """There is no session. What the next one carries is taken to be what the last one did."""
+        self._online = False
 
     def at_once(self) -> None:
         """From now on nothing waits for its age: the gateway is being drained."""
@@ -131,7 +137,7 @@ class Sealer:
                 return key.kid, envelope.seal(key, gateway=self._identity.gateway, seq=seq, kind=kind, body=body)
 
             # What is new does not wait for what is sealed again, which may be days.
-            sealed = await self._outbox.seal(encrypt, again=not due)
+            sealed = await self._outbox.seal(encrypt, again=not due, body_bytes_max=self._body_bytes_max)
             if sealed is None:
                 return None
             if self._online and due and waiting.age_s < LIVE_S:  # what a former start left belongs to the backlog

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from buffer.errors import StoreAway
@@ -44,6 +45,8 @@ SIZE_MIN = 256
 """Bytes: hardly any batch is shorter, so a look into the store for what fits finds no more than these."""
 TIME_S_MAX = 10.0
 """The first receipt after a hello tells the centre's time, unless it took longer than this."""
+AWAY_S = 10.0
+"""Until a store that cannot be read, or a token that does not sign, is tried again; the session stays."""
 FAREWELL_S = 3.0
 """What a clean stop spends on saying that the gateway goes offline."""
 
@@ -67,6 +70,8 @@ class UplinkCounters:
     rejected: int = 0
     too_long: int = 0
     """Batches given up because the broker carries nothing so long; their records are sealed again, fewer to a batch."""
+    put_off: int = 0
+    """Times that nothing could be offered, as the store could not be read or a token did not sign."""
     keys_asked: int = 0
     requests: int = 0
     requests_dropped: int = 0
@@ -194,7 +199,7 @@ class Uplink:
             try:
                 async with self._sessions(self._state(online=False)) as session:
                     await self._use(session)
-            # The others: a token that does not sign, or a store that cannot be read or written, just now.
+            # The others: trust or a store that cannot be read, just now, when a message from above needs it.
             except* (SessionLost, IdentityError, StoreAway) as lost:
                 self.counters.lost += 1
                 if str(lost.exceptions[0]) != self._lost_because:
@@ -202,7 +207,7 @@ class Uplink:
                     log.warning("session lost detail=%r", self._lost_because)
             finally:
                 self._session = None
-                self._sealer.online(False)
+                self._sealer.offline()
                 self._offers.lost()
                 self._pace.eased.set()  # whoever waits for room finds that there is no session
             failures = self._failures_after(failures)
@@ -262,8 +267,9 @@ class Uplink:
         await self._say_hello(session)
 
     async def _say_hello(self, session: Session) -> None:
+        hello = await self._hello()
         self._given_up = self._centre_behind = False
-        await self._ship(session, "hello", self._hello())
+        await self._ship(session, "hello", hello)
 
     def _up(self, name: str) -> str:
         return topic(self._identity.gateway, "up", name)
@@ -273,59 +279,75 @@ class Uplink:
             gateway=self._identity.gateway, online=online, epoch=self._outbox.epoch, at=self._now_ms()
         ).encode()
 
-    def _hello(self) -> bytes:
+    async def _hello(self) -> bytes:
         outbox = self._outbox
+        voided, pending = await outbox.beside(lambda: (outbox.voided(), outbox.pending))
         hello = Hello(
             gateway=self._identity.gateway,
             epoch=outbox.epoch,
             first_unsettled=outbox.first_unsettled,
             next_seq=outbox.next_seq,
-            voided=tuple(outbox.voided()),
-            pending=outbox.pending,
+            voided=tuple(voided),
+            pending=pending,
             oldest_at=outbox.unsealed().oldest_at,
             sent_at=self._now_ms(),
         )
         return signed(hello, kid=self._identity.kid, sign=self._identity.sign)
 
     async def _offer_for_ever(self, session: Session, group: asyncio.TaskGroup) -> None:
-        await self._greet(session)
-        self._sealer.online(True)
-        loop = asyncio.get_running_loop()
+        greeted = False
         while True:
             self._wake.clear()
-            await self._send_wanted_keys(session)
-            now = loop.time()
-            hello_wanted = self._given_up or self._centre_behind
-            if hello_wanted and self._hello_again_at <= now + EARLY_S:
-                self._hello_again_at, hello_wanted = now + HELLO_AGAIN_S, False
-                await self._say_hello(session)
-            for sealed in self._found(session.in_flight_max, now):
-                if len(sealed.message) > session.message_bytes_max:
-                    await self._give_up(sealed, session.message_bytes_max)
-                    continue
-                if not self._fits(sealed):
-                    break
-                if sealed.kid not in self._keys_sent:
-                    await self._send_key_of(session, sealed.kid)
-                group.create_task(self._offer(session, sealed), name=f"uplink:batch {sealed.seq}")
-            timers = [self._key_due(kid) for kid in self._keys_wanted]
-            timers += [self._hello_again_at] * hello_wanted
-            if (offer_at := self._offers.next_after(now)) is not None:
-                timers.append(offer_at)
             try:
-                async with asyncio.timeout_at(min(timers, default=None)):
+                if not greeted:
+                    await self._greet(session)
+                    self._sealer.online(session.message_bytes_max)
+                    greeted = True
+                again_at = await self._offer_due(session, group)
+            except (StoreAway, IdentityError) as error:  # or a token that does not sign; another session mends neither
+                self.counters.put_off += 1
+                log.error("nothing offered, again in %.0f s detail=%r", AWAY_S, str(error))  # noqa: TRY400
+                await asyncio.sleep(AWAY_S)
+                continue
+            try:
+                async with asyncio.timeout_at(again_at):
                     await self._wake.wait()
             except TimeoutError:
                 continue
 
-    def _found(self, in_flight_max: int, now: float) -> list[Sealed]:
+    async def _offer_due(self, session: Session, group: asyncio.TaskGroup) -> float | None:
+        """Send all that may be sent now; says when more is due, in loop time, if nothing else happens."""
+        await self._send_wanted_keys(session)
+        now = asyncio.get_running_loop().time()
+        hello_wanted = self._given_up or self._centre_behind
+        if hello_wanted and self._hello_again_at <= now + EARLY_S:
+            await self._say_hello(session)
+            self._hello_again_at, hello_wanted = now + HELLO_AGAIN_S, False
+        for sealed in await self._found(session.in_flight_max, now):
+            if len(sealed.message) > session.message_bytes_max:
+                await self._give_up(sealed, session.message_bytes_max)
+                continue
+            if not self._fits(sealed):
+                break
+            if sealed.kid not in self._keys_sent:
+                await self._send_key_of(session, sealed.kid)
+            group.create_task(self._offer(session, sealed), name=f"uplink:batch {sealed.seq}")
+        timers = [self._key_due(kid) for kid in self._keys_wanted]
+        timers += [self._hello_again_at] * hello_wanted
+        if (offer_at := self._offers.next_after(now)) is not None:
+            timers.append(offer_at)
+        return min(timers, default=None)
+
+    async def _found(self, in_flight_max: int, now: float) -> list[Sealed]:
         """Batches to offer now as far as counts go, the most urgent first; no more than the link has room for."""
         room = min(self._offers.room(in_flight_max, now), 1 + max(0, self._pace.free) // SIZE_MIN)
         if not room:
             return []
         live_from = self._sealer.live_from(now)
         waiting, backfill = self._offers.waiting(now), self._offers.backfill(live_from, now)
-        return self._outbox.offers(room, waiting, live_from=live_from, backfill=backfill)
+        return await self._outbox.beside(
+            partial(self._outbox.offers, room, waiting, live_from=live_from, backfill=backfill)
+        )
 
     async def _give_up(self, sealed: Sealed, bytes_max: int) -> None:
         log.warning("batch given up seq=%d bytes=%d broker_carries=%d", sealed.seq, len(sealed.message), bytes_max)
@@ -356,7 +378,7 @@ class Uplink:
         self._offers.acknowledged((sealed.epoch, sealed.seq), asyncio.get_running_loop().time())
 
     async def _send_key_of(self, session: Session, kid: bytes) -> None:
-        for entry in self._outbox.key_records():
+        for entry in await self._outbox.beside(self._outbox.key_records):
             if entry.kid == kid:
                 await self._send_key(session, kid, entry.message)
 
@@ -368,9 +390,9 @@ class Uplink:
         now = asyncio.get_running_loop().time()
         due = {kid for kid in self._keys_wanted if self._key_due(kid) <= now + EARLY_S}
         if due:
+            renewal = await self._sealer.keys.renew(frozenset(due))
             self._keys_wanted -= due
             self.counters.keys_asked += len(due)
-            renewal = await self._sealer.keys.renew(frozenset(due))
             for kid, record in renewal.records.items():
                 await self._send_key(session, kid, record)
             self._given_up |= renewal.resealed > 0

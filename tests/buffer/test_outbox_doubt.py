@@ -9,6 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from buffer.doubt import SUSPECT_MS
 from buffer.errors import StoreDamaged, StoreFailed
 from buffer.opening import STORE_NAME
 from buffer.sqlite import PAGE_BYTES, open_store
@@ -81,6 +82,23 @@ async def test_a_page_that_the_disk_fails_to_read_is_no_damage(tmp_path: Path) -
             disk.away = False
             await outbox.append([capture(COUNT + n)], urgent=True)
             assert outbox.has_slot("meter-1", "curve", NOW + 1)
+
+
+@pytest.mark.parametrize("later_ms", [SUSPECT_MS - 1, SUSPECT_MS])
+async def test_a_disk_that_fails_once_in_a_while_is_never_taken_for_a_damaged_file(
+    tmp_path: Path, later_ms: int
+) -> None:
+    """Pages that were read well in between prove nothing of the one that was not: only time lets go of a suspicion."""
+    now = NOW
+    await filled(tmp_path)
+    async with open_outbox(tmp_path, opener=Forgetful(), now_ms=lambda: now) as outbox:
+        for n in range(2 if later_ms < SUSPECT_MS else 5):
+            take_away(tmp_path / STORE_NAME)
+            with pytest.raises(StoreFailed if n == 0 or later_ms >= SUSPECT_MS else StoreDamaged):
+                outbox.has_slot("meter-1", "curve", NOW + 1)
+            await outbox.append([capture(COUNT + n)], urgent=True)
+            assert outbox.has_slot("meter-1", "curve", NOW + 1)
+            now += later_ms
 
 
 async def test_a_page_that_is_damaged_is_believed_the_second_time(tmp_path: Path) -> None:

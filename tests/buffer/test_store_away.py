@@ -66,6 +66,8 @@ def live(directory: Path, disk: Trouble, failure: str) -> tuple[Watched, float]:
                 well_at = asyncio.get_running_loop().time()
                 await asyncio.sleep(AFTER_S)
                 await chain.drain(daemon)
+                assert daemon.parts is not None
+                assert daemon.parts.uplink.counters.sessions == 1, "another session does not mend a disk"
             truth = chain.truth()
             assert truth.passed, dict(truth.examples)
             return chain, well_at

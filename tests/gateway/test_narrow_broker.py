@@ -47,6 +47,30 @@ def test_batches_that_the_broker_does_not_carry_land_in_parts(tmp_path: Path) ->
     virtual.run(scenario(), start_ms=START)
 
 
+def test_what_is_sealed_once_the_broker_is_known_is_no_longer_than_what_it_carries(tmp_path: Path) -> None:
+    """Also while it is away: nothing is sealed to be given up."""
+
+    async def scenario() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=4), [MINUTE], profile="metered")
+        chain.broker.message_bytes_max = NARROW
+        async with chain.running() as daemon:
+            await asyncio.sleep(1.5 * 3600)
+            chain.broker.away = True
+            await asyncio.sleep(3 * 3600)
+            chain.broker.away = False
+            await asyncio.sleep(2 * 3600)
+            await chain.drain(daemon)
+            assert daemon.parts is not None
+            uplink, sealer = daemon.parts.uplink.counters, daemon.parts.sealer.counters
+            assert uplink.too_long == 0 and uplink.sessions == 2
+            assert sealer.bytes > 0.6 * NARROW * sealer.batches, "as long as they may be, most of them"
+        truth = chain.truth()
+        assert truth.passed, truth.examples
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
 def test_sent_all_the_same_they_hold_the_gateway_up_for_ever(tmp_path: Path) -> None:
     """The control: a broker that does not say so hangs up each time."""
 
