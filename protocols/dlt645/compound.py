@@ -5,6 +5,7 @@ What is known of a record is its first fields; the rest stays text, its bytes as
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from protocols.bcd import high_first, low_first
@@ -134,6 +135,33 @@ class Fields:
         if not self.takes(len(data)):
             raise ValueError(f"{quantities[0].name}: expected {self.length} bytes, got {len(data)}")
         return data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Several:
+    """Items of different forms one after the other, a quantity each. least: how many of them come at least."""
+
+    parts: tuple[Shape, ...]
+    least: int
+
+    @property
+    def length(self) -> int:
+        return sum(part.length for part in self.parts)
+
+    def takes(self, length: int) -> bool:
+        return self._count(length) is not None
+
+    def decode(self, quantities: Sequence[Quantity], data: bytes) -> list[Value]:
+        count = self._count(len(data)) or 0
+        return Fields(parts=self.parts[:count]).decode(quantities[:count], data)
+
+    def encode(self, quantities: Sequence[Quantity], plain: Sequence[Plain]) -> bytes:
+        return Fields(parts=self.parts).encode(quantities, plain)
+
+    def _count(self, length: int) -> int | None:
+        """How many items of this length came; None where it is no number of whole ones."""
+        ends = list(accumulate(part.length for part in self.parts))[self.least - 1 :]
+        return ends.index(length) + self.least if length in ends else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

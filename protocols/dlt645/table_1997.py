@@ -9,11 +9,11 @@ B67x  phase angles, 2 bytes; B68x apparent power, 3 bytes: one firmware, decimal
 B69x  line voltages, in three implementations, length not told
 9000  total active energy in one live meter; 90FF the whole area, refused by that meter; 9A1F daily freeze in another
 C12x  what C11x is, in one firmware; its state words stand from C040 on
-C119 and C11A have one decimal in two implementations, two in energies: they are given as their digits. C114 counts what
-one firmware shows; three say that it is a time.
+C119 and C11A have one decimal in four implementations, two in energies: they are given as their digits. C114 counts
+what one firmware shows; five say that it is a time.
 """
 
-from protocols.dlt645.compound import Opaque, Secret
+from protocols.dlt645.compound import Opaque, Secret, Several
 from protocols.dlt645.item import COUNT, ENERGY, POWER, XX, Item, Stand, single
 from protocols.dlt645.shapes import Digits, Number, Shape, Sign, When
 from protocols.dlt645.table_2007 import standing_in
@@ -94,6 +94,17 @@ _ROWS = {
         "6": "reactive.q3"},
 }  # fmt: skip
 """Low half-byte of DI1 (0 active, 1 reactive), then the high half-byte of DI0."""
+_GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "B21F": (4, tuple(f"B21{n}" for n in range(5))),
+    "C01F": (2, ("C010", "C011")),
+    "C02F": (3, ("C020", "C021", "C022")),
+    "C03F": (5, tuple(f"C03{n}" for n in range(5))),
+    "C11F": (10, tuple(f"C11{n:X}" for n in range(1, 11))),
+    "C31F": (5, tuple(f"C31{n}" for n in range(5))),
+    "C51F": (2, ("C510", "C511")),
+}
+"""Blocks of unlike items, with how many of them come at least (the run time of the battery is not in every B21F), as
+the data structures of a concentrator have them. The weekday of C01F has no place of its own."""
 _SHAPES: dict[str, Shape] = {"9": ENERGY, "A": POWER, "B": _MOMENT}
 _TARIFF_MAX = 14
 
@@ -103,6 +114,11 @@ def find(di: str) -> Stand | None:
     if di in _NAMED:
         name, shape = _NAMED[di]
         return single(di, [each.name for each in standing_in(by_name(name), shape)], shape)
+    if di in _GROUPS:
+        least, members = _GROUPS[di]
+        parts = tuple(_NAMED[member][1] for member in members)
+        names = [_NAMED[member][0] for member in members]
+        return single(di, names, Several(parts=parts, least=least), open_ended=least < len(members))
     item = _register(di)
     if item is not None:
         return Stand(items=(item,))
@@ -132,4 +148,6 @@ def _block(di: str) -> tuple[list[str], bool]:
         return [f"{di[:3]}{phase}" for phase in range(first, 4)], False
     if di[0] in "9AB":
         return [f"{di[:3]}{tariff:X}" for tariff in range(_TARIFF_MAX + 1)], True
+    if di[:2] == "C3" or di == "C41F":
+        return [f"{di[:3]}{n:X}" for n in range(1, _TARIFF_MAX + 1) if di != "C41F" or n < _TARIFF_MAX], True
     return [], False

@@ -12,7 +12,7 @@ from protocols.bcd import low_first
 from protocols.capture import Quality
 from protocols.catalogue_events import BY_PHASE
 from protocols.dlt645.codes import Edition, edition_of, identifier_of, refusal_of, sequence_of
-from protocols.dlt645.compound import Either, Fields, Groups, Opaque, Record, Secret, Timed
+from protocols.dlt645.compound import Either, Fields, Groups, Opaque, Record, Secret, Several, Timed
 from protocols.dlt645.frame import Deframer, Frame
 from protocols.dlt645.items import (
     block_of,
@@ -60,7 +60,8 @@ BLOCKS = [
                "0206FF00", "020CFF00", "040005FF", "020A01FF", "020BFF15", "0080FF00", "05060101", "0500080C",
                "050409FE", "05060A01", "05061001")
 ] + [
-    (di, Edition.E1997) for di in ("901F", "911F", "955F", "A01F", "B01F", "B61F", "B63F", "B31F", "B33F")
+    (di, Edition.E1997)
+    for di in ("901F", "911F", "955F", "A01F", "B01F", "B61F", "B63F", "B31F", "B33F", "C32F", "C33F", "C3AF", "C41F")
 ]  # fmt: skip
 
 ISO_FORMS = {
@@ -257,6 +258,31 @@ def test_an_item_becomes_these_values_2007(di: str, wire: str, expected: list[st
         ("C510", "00000101", {"load.start": "--01-01T00:00"}),
         ("C511", "6000", {"load.interval": "60"}),
         ("C3BE", "010008", {}),
+        (
+            "B21F",
+            "30120107" + "00000000" + "0300" + "0400" + "563412",
+            {
+                "event.programming.start": "--07-01T12:30",
+                "event.demand_clear.start": None,
+                "event.programming.count": "3",
+                "event.demand_clear.count": "4",
+                "battery.run_time": "123456",
+            },
+        ),
+        (
+            "B21F",
+            "30120107" + "00000000" + "0300" + "0400",
+            {
+                "event.programming.start": "--07-01T12:30",
+                "event.demand_clear.start": None,
+                "event.programming.count": "3",
+                "event.demand_clear.count": "4",
+            },
+        ),
+        ("C01F", "06211126" + "325318", {"clock.date": "2026-11-21", "clock.time": "18:53:32"}),
+        ("C02F", "0500", {"status.meter": None, "status.grid": None, "status.c022": None}),
+        ("C51F", "00000101" + "6000", {"load.start": "--01-01T00:00", "load.interval": "60"}),
+        ("C33F", "010007" + "030012", {"slots.table_1.entry_1": "070001", "slots.table_1.entry_2": "120003"}),
         ("90FF", "00000000", {}),
         ("9210", "00000000", {}),
         ("9C10", "00000000", {}),
@@ -330,6 +356,8 @@ def _plain_for(shape: Shape) -> list[st.SearchStrategy[Any]]:
             return [form for part in (*parts[:-1], last) for form in _plain_for(part)]
         case Either(forms=(form, *_)):
             return _plain_for(form)
+        case Several(parts=parts):
+            return [_plain_for(part)[0] for part in parts]
         case Record(whole=whole):
             return [*_plain_for(whole), st.none()]
         case Timed(when=moment, parts=parts):
