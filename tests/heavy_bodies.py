@@ -169,23 +169,33 @@ def _details() -> bytes:
 FEW = [b"word", b"1", b"m"]
 
 
+_MANY, _OWN = RECORDS_MAX, COLUMNS_MAX
+HEAVY: Final[Mapping[str, Callable[[], bytes]]] = {
+    "captures of one series": lambda: _captures(
+        _numbers, texts=FEW, quantities=_registers(), width=1, series=1, shapes=1
+    ),
+    "captures of many series": lambda: _captures(
+        _numbers, texts=_texts(100), quantities=_registers(), width=1, series=_MANY, shapes=1
+    ),
+    "captures of many shapes": lambda: _captures(
+        _numbers, texts=_texts(100), quantities=_outside(), width=1, series=_MANY, shapes=_MANY
+    ),
+    "two values each": lambda: _captures(_dropped, texts=FEW, quantities=_registers(), width=2, series=_MANY, shapes=1),
+    "long captures": lambda: _captures(
+        _numbers, texts=_texts(100), quantities=_outside(), width=_OWN, series=8, shapes=4
+    ),
+    "texts": lambda: _captures(_words, texts=_texts(100), quantities=_outside(), width=2, series=_MANY, shapes=_MANY),
+    "exceptions": lambda: _captures(
+        _excepted, texts=_texts(100), quantities=_outside(), width=1, series=_MANY, shapes=1
+    ),
+    "gaps": _gaps,
+    "events": _events,
+    "details": _details,
+}
+"""By what they are full of."""
+
+
 @cache
-def heavy() -> Mapping[str, bytes]:
-    """By what they are full of. A reader finds no mistake in any."""
-    many, own = RECORDS_MAX, COLUMNS_MAX
-    return {
-        "captures of one series": _captures(_numbers, texts=FEW, quantities=_registers(), width=1, series=1, shapes=1),
-        "captures of many series": _captures(
-            _numbers, texts=_texts(100), quantities=_registers(), width=1, series=many, shapes=1
-        ),
-        "captures of many shapes": _captures(
-            _numbers, texts=_texts(100), quantities=_outside(), width=1, series=many, shapes=many
-        ),
-        "two values each": _captures(_dropped, texts=FEW, quantities=_registers(), width=2, series=many, shapes=1),
-        "long captures": _captures(_numbers, texts=_texts(100), quantities=_outside(), width=own, series=8, shapes=4),
-        "texts": _captures(_words, texts=_texts(100), quantities=_outside(), width=2, series=many, shapes=many),
-        "exceptions": _captures(_excepted, texts=_texts(100), quantities=_outside(), width=1, series=many, shapes=1),
-        "gaps": _gaps(),
-        "events": _events(),
-        "details": _details(),
-    }  # fmt: skip
+def heavy(name: str) -> bytes:
+    """One of them. A reader finds no mistake in it."""
+    return HEAVY[name]()

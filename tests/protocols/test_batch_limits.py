@@ -14,7 +14,7 @@ from protocols.batch import RECORDS_MAX, VALUES_MAX, TooMuch, decode, encode, he
 from protocols.batch.codes import COLUMNS_MAX, KEYS_MAX, outlined
 from protocols.capture import Capture, Event, Fault, Gap, Quality, Record, Source, TimeState, Value, faulty
 from protocols.quantity import Form, Kind, Quantity, by_name, by_number
-from tests.heavy_bodies import heavy
+from tests.heavy_bodies import HEAVY, heavy
 from tests.outbox import Sealer, open_outbox
 from tests.records import reference_load
 
@@ -45,17 +45,17 @@ def _seconds(body: bytes) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", heavy())
+@pytest.mark.parametrize("name", HEAVY)
 def test_no_body_takes_its_reader_more_than_50_ms(name: str) -> None:
-    found = _seconds(heavy()[name])
-    print(json.dumps({"body": name, "bytes": len(heavy()[name]), "ms": round(found * 1000, 1)}))
+    found = _seconds(heavy(name))
+    print(json.dumps({"body": name, "bytes": len(heavy(name)), "ms": round(found * 1000, 1)}))
     assert found <= READ_S_MAX
 
 
-@pytest.mark.parametrize("name", heavy())
+@pytest.mark.parametrize("name", HEAVY)
 def test_no_body_takes_its_reader_more_than_32_mib(name: str) -> None:
     tracemalloc.start()
-    found = decode(heavy()[name])
+    found = decode(heavy(name))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= MEMORY_MAX
