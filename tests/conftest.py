@@ -24,6 +24,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("COLUMNS", None)  # what is printed does not depend on the terminal of whoever runs the tests
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of the whole take longest. They come first, so that processes which share the tests end together."""
+    items.sort(key=lambda item: "whole" not in item.path.parts)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """One of several processes that share the tests tells the first of what stood in."""
     told: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
