@@ -65,6 +65,12 @@ _NUMBERS = (
     (1527, "load.interval", "min", None, "负荷记录间隔时间"),
     *((1531 + n, f"line.constant_{n + 1}", "1", f"04000D{n + 1:02X}", f"{'ABC'[n // 4]}相{_LINE[n % 4]}系数")
       for n in range(12)),
+    (1660, "price.tariff.first", "CNY/kWh", None, "当前套费率电价"),
+    (1661, "price.tariff.second", "CNY/kWh", None, "备用套费率电价"),
+    (1662, "step.first", "kWh", None, "当前套阶梯值"),
+    (1663, "price.step.first", "CNY/kWh", None, "当前套阶梯电价"),
+    (1664, "step.second", "kWh", None, "备用套阶梯值"),
+    (1665, "price.step.second", "CNY/kWh", None, "备用套阶梯电价"),
 )  # fmt: skip
 _TIMES = (
     (1550, "zones.switch", "04000106", "两套时区表切换时间"),

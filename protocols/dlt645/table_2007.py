@@ -3,7 +3,7 @@
 DI3 DI2 DI1 DI0. 00 energy and 01 demand: DI1 tariff (00 total, FF all), DI0 settlement day (00 current, FF current and
 the last 12). 02 variables: DI1 phase (FF all); of a harmonic DI0 is its order (FF all). 04 parameters.
 Source: DL/T 645-2007, Annex A. Extensions of the grid, from firmware: 000B to 000D, 0090, 020C, 0280000B to 0280000F,
-02800010 to 23, 04000108 to 0C, 040003 06 and 07, 0400040E and 0F, 04000508, 040010 to 040015.
+02800010 to 23, 04000108 to 0C, 040003 06 and 07, 0400040E and 0F, 04000508, 040010 to 040015, 0405, 0406.
 """
 
 from protocols.dlt645 import events, freezes, load_record
@@ -129,6 +129,15 @@ _SHAPES: dict[str, Shape] = {
 
 _TABLE = Groups(size=3, most=14)
 """Up to 14 of MMDDNN or hhmmNN: from when on which day table, or which tariff."""
+_PRICES: dict[str, tuple[str, int, Shape]] = {
+    "040501": ("price.tariff.first", TARIFF_MAX, _PRICE),
+    "040502": ("price.tariff.second", TARIFF_MAX, _PRICE),
+    "040600": ("step.first", 0xFE, _LIMIT),
+    "040601": ("price.step.first", 0xFE, _PRICE),
+    "040602": ("step.second", 0xFE, _LIMIT),
+    "040603": ("price.step.second", 0xFE, _PRICE),
+}
+"""Of the grid: names and digits from a table of formats, the four bytes of a price from a meter's firmware, too."""
 _AREAS = {"03": events.find, "05": freezes.find, "06": load_record.find}
 
 
@@ -170,13 +179,16 @@ def standing_in(quantity: Quantity, shape: Shape) -> tuple[Quantity, ...]:
 
 
 def _entry(di: str) -> Stand | None:
-    """0401 and 0402: zone and day tables; 0403: holidays; 0404: what the display shows."""
+    """0401, 0402: zone and day tables; 0403: holidays; 0404: what the display shows; 0405, 0406: prices and steps."""
     nth = int(di[6:], 16)
     if di[:6] in ("040100", "040200") and nth <= 8:
         which = "first" if di[3] == "1" else "second"
         return single(di, [f"slots.{which}.entry_{nth}" if nth else f"zones.{which}"], _TABLE)
     if not 1 <= nth <= 0xFE:
         return None
+    if di[:6] in _PRICES:
+        name, most, shape = _PRICES[di[:6]]
+        return single(di, [f"{name}.entry_{nth}"], shape) if nth <= most else None
     if di[:6] == "040300":
         return single(di, [f"holiday.entry_{nth}"], Digits(length=4))
     if di[:6] in ("040401", "040402"):

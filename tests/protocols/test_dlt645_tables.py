@@ -47,3 +47,19 @@ def test_a_table_without_an_entry_is_not_written() -> None:
     for text in ("", "0101"):
         with pytest.raises(ValueError, match="entries"):
             encode_item("04010000", [text])
+
+
+@pytest.mark.parametrize(
+    ("di", "expected"),
+    [
+        ("04050101", {"price.tariff.first.entry_1": "0.5230"}),
+        ("0405023F", {"price.tariff.second.entry_63": "0.5230"}),
+        ("04050240", {}),
+        ("04060001", {"step.first.entry_1": "52.30"}),
+        ("040603FE", {"price.step.second.entry_254": "0.5230"}),
+        ("04060400", {}),
+    ],
+)
+def test_prices_and_steps_are_those_of_two_sets(di: str, expected: dict[str, str]) -> None:
+    values = decode_item(di, bytes.fromhex("30520000"))
+    assert {value.quantity.name: value.plain for value in values} == expected
