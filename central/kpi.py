@@ -7,7 +7,7 @@ completeness   values / items: of the readings that landed, those that have a va
 delay          from the reply of the meter to the COMMIT at the centre, of each capture: percentiles by nearest rank
 conflicts      values that came for a key where another one stands
 absent         meters of the archive of which there is neither a reading nor a gap
-account        whether the gateway's own account of the day agrees with the tables (agrees, differs, none)
+account        whether the gateway's own account of the day agrees with the tables (agrees, differs, more, none)
 """
 
 import json
@@ -16,9 +16,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from central.look import Look
+from central.manifest import Why
 
 DAYS_MAX = 366
 """Days in one report."""
@@ -174,17 +176,25 @@ def _gateway_of(look: Look, meter: str, before: int) -> str:
 
 def _accounts(look: Look, day: date) -> dict[str, str]:
     """What came of each gateway's account of the day, if all parts of it have come."""
-    parts: dict[str, list[dict[str, object]]] = defaultdict(list)
+    parts: dict[str, list[dict[str, Any]]] = defaultdict(list)
     number = (day - _EPOCH).days
     for gateway, text in look.rows(
         "SELECT gateway, text FROM gateway_note WHERE name LIKE ?", (f"manifest.{number}.%",)
     ):
         parts[gateway].append(json.loads(text))
     return {
-        gateway: "differs" if any(part["differs"] for part in told) else "agrees"
+        gateway: _account(told)
         for gateway, told in parts.items()
         if len(told) == told[0]["parts"] or any(part["differs"] for part in told)
     }
+
+
+def _account(parts: Sequence[Mapping[str, Any]]) -> str:
+    """One word for the notes on the parts of an account."""
+    if not any(part["differs"] for part in parts):
+        return "agrees"
+    whys = {why for part in parts for why in part.get("why", dict.fromkeys(part["differs"], "")).values()}
+    return "more" if whys == {Why.MORE.value} else "differs"
 
 
 def _sums(lines: Sequence[Kpi], of: Callable[[Kpi], str]) -> Iterator[tuple[str, Kpi]]:
@@ -201,7 +211,7 @@ def _sums(lines: Sequence[Kpi], of: Callable[[Kpi], str]) -> Iterator[tuple[str,
         accounts[name].add(one.account)
     for name in sorted(sums):
         told = accounts[name]
-        sums[name].account = "differs" if "differs" in told else "none" if "none" in told else "agrees"
+        sums[name].account = next(word for word in ("differs", "none", "more", "agrees") if word in told)
         yield name, sums[name]
 
 

@@ -165,7 +165,8 @@ class Commands:
         day, part, parts, agrees = (number if isinstance(number, int) else -1 for number in numbers)
         if min(day, part, parts, agrees) < 0:
             return _Answer("refused", f"expected day, part, parts and agrees, got {numbers!r:.200}")
-        return _Answer("done", await self._manifests.verdict(day, part, parts, agrees=bool(agrees)))
+        more = arguments.get("more") == 1  # a centre of an earlier version does not say
+        return _Answer("done", await self._manifests.verdict(day, part, parts, agrees=bool(agrees), more=more))
 
     async def _read_now(self, arguments: Mapping[str, str | int]) -> _Answer:
         meter = self._meters.get(str(arguments.get("meter", "")))

@@ -64,6 +64,8 @@ class ManifestCounters:
     """Days."""
     differed: int = 0
     """Times that the centre found a day to differ."""
+    more: int = 0
+    """Times that the centre was found to have more than this store, which was put back or has let records go."""
     sent_again: int = 0
     """Records that were sealed again for it, at most."""
     given_up: int = 0
@@ -79,8 +81,11 @@ class _Open:
     mark: tuple[int, int] | None = None
     """(epoch, seq): the first batch that need not be."""
     next_at: float = -math.inf
+    begun: bool = False
+    """Whether the account was begun to be given."""
     tries: int = 0
     again: int = 0
+    """How often the day was sent again."""
     agreed: set[int] = field(default_factory=set)
 
 
@@ -122,12 +127,18 @@ class Manifests:
             except StoreAway as error:
                 log.error("account put off detail=%r", str(error))  # noqa: TRY400
 
-    async def verdict(self, day: int, part: int, parts: int, *, agrees: bool) -> str:
-        """What the centre says of a part of a day; says what is done about it, for people."""
+    async def verdict(self, day: int, part: int, parts: int, *, agrees: bool, more: bool = False) -> str:
+        """What the centre says of a part of a day; says what is done about it, for people.
+
+        more: where it differs, the centre has more. Once the day was sent again, that makes it complete there.
+        """
         now = self._open
-        if now is None or now.day != day:
+        if now is None or now.day != day or not now.begun:  # what is said of an account before the last is no news
             return f"day {day} is not open"
-        if agrees:
+        if more and now.again:
+            self.counters.more += 1
+            log.warning("account day=%d part=%d: the centre has more than this store, and all that is in it", day, part)
+        if agrees or (more and now.again):
             now.agreed.add(part)
             if len(now.agreed) >= parts:
                 await self._close(now)
@@ -185,6 +196,7 @@ class Manifests:
         meters = await self._account(of.day, of.looked_at)
         since, until = self._bounds(of.day)
         parts = [meters[at : at + METERS_MAX] for at in range(0, len(meters), METERS_MAX)] or [()]
+        of.begun = True
         for number, part in enumerate(parts):
             if number in of.agreed:
                 continue

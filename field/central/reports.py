@@ -15,7 +15,7 @@ from field import output
 from field.central.options import Day, Moment, config_option, instant, load_site
 from field.output import Exit, Output
 
-ACCOUNTS_ZH = {"agrees": "一致", "differs": "不一致", "none": "无"}
+ACCOUNTS_ZH = {"agrees": "一致", "differs": "不一致", "more": "主站较多", "none": "无"}
 
 
 @output.command("kpi")

@@ -1,14 +1,21 @@
 """A day's account: gateway and centre agree on what is complete, and what is not is found and sent again."""
 
 import asyncio
+import json
+import shutil
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from central.kpi import bounds, kpi
+from central.look import looking
 from config.model import TaskEntry
+from gateway import manifest
 from gateway.daemon import Daemon
 from gateway.manifest import FACT, SENT_AGAIN_MAX, ManifestCounters, plan_digest
 from protocols.errors import Malformed
@@ -22,6 +29,8 @@ TASKS = (
     TaskEntry(name="bill", every_s=3600, items=("energy.active.import.total",)),
 )
 HOURS = 3600
+DAY = date(2026, 9, 21)
+ZONE = ZoneInfo("Asia/Shanghai")
 TEXTS = st.text(max_size=8)
 WHOLE = st.integers(0, 2**63 - 1)
 DAYS = st.builds(TaskDay, task=TEXTS, planned=WHOLE, captured=WHOLE, gaps=WHOLE)
@@ -59,12 +68,13 @@ def test_different_numbers_do_not(one: str, other: str) -> None:
 
 
 def lived(
-    directory: Path, hours: float, harm: Callable[[Chain], None] = lambda _: None, *, harm_at_h: float = 1.9
-) -> tuple[Chain, ManifestCounters]:
+    directory: Path, hours: float, harm: Callable[[Chain], None] = lambda _: None, *, harm_at_h: float = 1.9,
+    meters_per_bus: int = METERS_MAX // 2 + 2,
+) -> tuple[Chain, ManifestCounters]:  # fmt: skip
     """A chain that began at 22:15, and was harmed some time before midnight's account."""
 
     async def scenario() -> tuple[Chain, ManifestCounters]:
-        chain = Chain(directory, uniform(buses=2, meters_per_bus=METERS_MAX // 2 + 2), TASKS)
+        chain = Chain(directory, uniform(buses=2, meters_per_bus=meters_per_bus), TASKS)
         async with chain.running() as daemon:
             await asyncio.sleep(harm_at_h * HOURS)
             harm(chain)
@@ -124,6 +134,59 @@ def test_a_value_that_was_changed_at_the_centre_is_found(tmp_path: Path) -> None
             assert daemon.parts is not None
             assert daemon.parts.outbox.fact(FACT) is not None
         assert not chain.truth().passed
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
+def test_readings_deleted_in_two_parts_are_sent_again_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second part's verdict is on the account before the day was sent again: it is no news."""
+
+    midnight = bounds(DAY, ZONE)[1]
+
+    def delete(chain: Chain) -> None:
+        with chain.sink._transaction() as cursor:  # type: ignore[attr-defined]
+            for meter in (chain.site.meters[0].id, chain.site.meters[-1].id):
+                cursor.execute("DELETE FROM reading WHERE meter = ? AND stamp < ?", (meter, midnight))
+
+    monkeypatch.setattr(manifest, "METERS_MAX", 1)
+    chain, counters = lived(tmp_path, 4.5, delete, meters_per_bus=1)
+    assert chain.landing.counters["manifests.differ"] == 2
+    assert (counters.differed, counters.agreed) == (1, 1)
+    day = [capture for capture in chain.accepted.captures if capture.stamp < midnight]
+    assert len(day) <= counters.sent_again < 2 * len(day)
+
+
+def test_what_the_centre_has_and_a_restored_gateway_has_not_is_told_as_more(tmp_path: Path) -> None:
+    """Its disk was put back to an image of an hour before: the day is sent again once, and closed with its reason."""
+
+    async def scenario() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=2), TASKS)
+        store, image = chain.site.store, tmp_path / "image"
+        async with chain.running():
+            await asyncio.sleep(1800)
+        shutil.copytree(store, image)
+        async with chain.running() as daemon:
+            await asyncio.sleep(2100)
+            await chain.drain(daemon)
+        chain.drained_at = None
+        shutil.rmtree(store)
+        shutil.copytree(image, store)
+        async with chain.running() as daemon:
+            await asyncio.sleep(6 * HOURS)
+            counters = _manifests(daemon)
+            await chain.drain(daemon)
+        assert counters.agreed == 1 and counters.given_up == 0
+        assert (counters.differed, counters.more) == (1, 1), "sent again once"
+        with looking(str(chain.database)) as look:
+            ((note,),) = look.rows("SELECT text FROM gateway_note WHERE name LIKE 'manifest.%'", ())
+            (line,) = kpi(look, days=[DAY], zone=ZONE)
+        assert json.loads(note)["why"] == {meter.id: "more" for meter in chain.site.meters}
+        assert (line.account, line.left) == ("more", 0), "complete, and it says why the sums differ"
+        truth = chain.truth()
+        assert truth.passed, truth.examples
         chain.close()
 
     virtual.run(scenario(), start_ms=START)
