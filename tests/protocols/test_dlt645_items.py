@@ -493,9 +493,3 @@ def test_a_refusal_says_why(control: int, data: str, edition: Edition, absent: b
     refusal = refusal_of(Frame(address="1" * 12, control=control, data=bytes.fromhex(data)), edition)
     assert refusal is not None
     assert (refusal.absent, str(refusal)) == (absent, text)
-
-
-def test_identifiers_are_written_high_byte_first() -> None:
-    frame = Frame(address="1" * 12, control=0x11, data=low_first("00010203"))
-    assert identifier_of(frame, Edition.E2007) == "00010203"
-    assert identifier_of(Frame(address="1" * 12, control=0x11, data=b"\1\2"), Edition.E2007) is None

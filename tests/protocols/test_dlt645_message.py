@@ -3,6 +3,7 @@
 import pytest
 
 from protocols.bcd import low_first
+from protocols.dlt645.codes import Edition, identifier_of
 from protocols.dlt645.frame import Frame
 from protocols.dlt645.message import explain
 
@@ -46,3 +47,9 @@ def test_an_address_and_a_time_are_those_of_who_may_tell_them(
 ) -> None:
     frame = Frame(address=METER, control=control, data=bytes.fromhex(data))
     assert [(value.quantity.name, value.plain) for value in explain(frame).values] == expected
+
+
+def test_identifiers_are_written_high_byte_first() -> None:
+    frame = Frame(address="1" * 12, control=0x11, data=low_first("00010203"))
+    assert identifier_of(frame, Edition.E2007) == "00010203"
+    assert identifier_of(Frame(address="1" * 12, control=0x11, data=b"\1\2"), Edition.E2007) is None
