@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.bcd import low_first
 from protocols.capture import Quality
 from protocols.catalogue_events import BY_PHASE
 from protocols.dlt645.codes import Edition, edition_of, identifier_of, refusal_of, sequence_of
