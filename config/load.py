@@ -114,7 +114,8 @@ TASK = (
     Key("offset", duration, "0s", "How long after its slot the reading begins.", "offset_s"),
     Key("slot_tolerance_s", integer(0, 86400), 60,
         "A live reading later than this after its slot is stamped with its own time; it still fills its slot."),
-    Key("lane", choice("curve", "billing"), "curve", "Which goes first when a bus is busy: billing, then curve."),
+    Key("lane", choice("event", "billing", "curve", "backfill"), "curve",
+        "Which goes first when a bus is busy: event (also in the midst of a reading), billing, curve, backfill."),
     Key("keep", choice("auto", "monthly", "daily", "curve", "bulk"), "auto",
         "As what its records are kept, see [buffer]; auto: curve, and billing tasks daily or monthly."),
 )  # fmt: skip

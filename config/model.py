@@ -99,7 +99,7 @@ class TaskEntry:
     offset_s: int = 0
     slot_tolerance_s: int = 60
     """A live read later than this after its slot is stamped with its own time; it still fills its slot."""
-    lane: Literal["curve", "billing"] = "curve"
+    lane: Literal["event", "billing", "curve", "backfill"] = "curve"
     keep: Keep = "auto"
     """As what its records are kept; auto: by its lane and items, see `kept_as`."""
 
@@ -108,7 +108,7 @@ class TaskEntry:
         """As what its records are kept. A billing task that reads former periods only is monthly, any other daily."""
         if self.keep != "auto":
             return self.keep
-        if self.lane == "curve":
+        if self.lane != "billing":
             return "curve"
         return "monthly" if all(".last_" in item for item in self.items) else "daily"
 

@@ -69,7 +69,7 @@ class Bus:
         self._silence_s = 0.0
         """What has to stand behind the last exchange, whoever is asked next."""
         self._overtaken = False
-        """Whether an urgent job came since the one in hand was chosen."""
+        """Whether a job that goes before others came since the one in hand was chosen."""
         self._waits_since: float | None = None
         """Since when a question waits for the line to fall quiet: the next one, or one that it overtook."""
         self._last: Standing | None = None
@@ -124,7 +124,7 @@ class Bus:
         standing = self._standings.get(job.meter.id)
         if standing is None:
             standing = self._standings[job.meter.id] = Standing(job.meter)
-        if self._queue.add(job, standing).urgent:
+        if self._queue.add(job, standing).interrupts:
             self._overtaken = True
         self._awake()
 

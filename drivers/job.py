@@ -12,7 +12,7 @@ from protocols.dialogue import Dialogue
 
 class Lane(IntEnum):
     """Which job begins first; the urgent ones, that somebody waits for, before all others, and of these none starves. A
-    reading that has begun goes on before others begin, the urgent ones apart."""
+    reading that has begun goes on before others begin, the interrupting lanes apart."""
 
     CONTROL = 0
     READ_NOW = 1
@@ -25,6 +25,9 @@ class Lane(IntEnum):
 
 URGENT: Final = (Lane.CONTROL, Lane.READ_NOW)
 """The next frame is theirs, whatever else waits; also one to a meter that is taken for silent."""
+
+INTERRUPTING: Final = (*URGENT, Lane.EVENT)
+"""Their frames come between those of a reading that has begun: what happened is to be known before a curve is whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,10 @@ def _key(run: Run) -> tuple[bool, float, int]:
 class Lanes:
     """Waiting jobs. A higher lane goes first; within a lane, jobs that have begun, then the earliest deadline.
 
-    The urgent lanes go before all others, always: their jobs are few, as somebody waits for each. Behind them, a
-    reading that has begun is brought to its end before any lane is looked at: values that belong together are read in
-    a row, and not a few seconds apart for each job that comes between them.
+    The urgent lanes go before all others, always: their jobs are few, as somebody waits for each. Events come next, as
+    long as that starves nobody. Behind them, a reading that has begun is brought to its end before any other lane is
+    looked at: values that belong together are read in a row, and not a few seconds apart for each job that comes
+    between them.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,8 @@ class Lanes:
         self._midway: list[Run] = []
         """Jobs of all lanes but the urgent ones, in the midst of a reading."""
         self._all = (*self._lanes, self._midway)
-        self._passed = [0] * len(Lane)
+        self._passed = [0] * (len(Lane) + 1)
+        """Of each lane, and of the readings that have begun, how often in a row it was passed over."""
         self.soonest = _NEVER
         """No deadline is earlier than this (loop time)."""
         self.waiting = 0
@@ -43,7 +45,7 @@ class Lanes:
 
     def put(self, run: Run) -> None:
         """Queue a job, or a job whose next question is due."""
-        insort(self._midway if run.midway and not run.urgent else self._lanes[run.job.lane], run, key=_key)
+        insort(self._midway if run.midway and not run.interrupts else self._lanes[run.job.lane], run, key=_key)
         if run.job.deadline < self.soonest:
             self.soonest = run.job.deadline
         self.waiting += 1
@@ -54,9 +56,16 @@ class Lanes:
 
     def take_patient(self, ready: Callable[[Run], bool]) -> Run | None:
         """The same when no urgent one is ready."""
-        if self._midway and (run := self._first(self._midway, ready)) is not None:
+        if (
+            self._lanes[Lane.EVENT]
+            and max(self._passed) < PASSED_OVER_MAX
+            and (run := self._turn(Lane.EVENT, ready)) is not None
+        ):
             return run
-        for lane, passed in enumerate(self._passed):
+        if self._midway and (run := self._first(self._midway, ready)) is not None:
+            self._passed[-1] = 0
+            return run
+        for lane, passed in enumerate(self._passed[:-1]):
             if passed >= PASSED_OVER_MAX and (run := self._turn(lane, ready)) is not None:
                 return run
         for lane, queue in enumerate(self._lanes):
@@ -95,8 +104,8 @@ class Lanes:
         run = self._first(self._lanes[lane], ready)
         if run is not None:
             self._passed[lane] = 0
-            for lower in range(lane + 1, len(self._lanes)):
-                if self._lanes[lower]:
+            for lower in range(lane + 1, len(self._all)):
+                if self._all[lower]:
                     self._passed[lower] += 1
         return run
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from drivers.job import URGENT, Job
+from drivers.job import INTERRUPTING, URGENT, Job
 from drivers.meter import Meter
 from drivers.outcome import Outcome, make_outcome
 from protocols.capture import Fault, Value
@@ -96,12 +96,14 @@ class Run:
 
     __slots__ = (
         "_answers", "_dialogue", "_given_up", "ask", "attempts", "bare", "began", "first_reply", "frames", "heard",
-        "job", "key", "last_fault", "read_at", "replies", "restarts", "standing", "started_at", "unanswered", "urgent",
+        "interrupts", "job", "key", "last_fault", "read_at", "replies", "restarts", "standing", "started_at",
+        "unanswered", "urgent",
     )  # fmt: skip
 
     def __init__(self, job: Job, standing: Standing, order: int) -> None:
         self.job = job
         self.urgent = job.lane in URGENT
+        self.interrupts = job.lane in INTERRUPTING
         self.bare = job.done is nobody
         """Whether it only finds out if a silent meter is back."""
         self.standing = standing

@@ -30,9 +30,8 @@ class Series:
     @property
     def lane(self) -> Lane:
         """In which lane its jobs go."""
-        if self.meter.entry.priority == "priority":
-            return Lane.PRIORITY
-        return Lane.BILLING if self.billed else Lane.CURVE
+        lane = Lane[self.task.lane.upper()]
+        return min(lane, Lane.PRIORITY) if self.meter.entry.priority == "priority" else lane
 
     def share(self, outcome: Outcome) -> Outcome:
         """Its part of what was read for several tasks."""

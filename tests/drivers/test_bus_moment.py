@@ -52,7 +52,7 @@ def test_a_reading_that_has_begun_is_brought_to_its_end_before_others_begin() ->
     assert max(spans[Lane.BILLING]) < 4 * alone_s, "between its readings at most one reading of another"
 
 
-def test_only_what_somebody_waits_for_comes_into_a_reading_that_has_begun() -> None:
+def test_only_what_somebody_waits_for_and_what_happened_come_into_a_reading_that_has_begun() -> None:
     many = ManyBus(4, baud=2400, models=[THREE])
     third = many.meters[3]
     request = plan(third.profile, third.entry, VOLTAGES, third.settings)
@@ -67,7 +67,33 @@ def test_only_what_somebody_waits_for_comes_into_a_reading_that_has_begun() -> N
         await until(lambda: len(many.outcomes) == 4)
 
     many.run(script)
-    assert [many.number(asked) for asked in many.asked] == [0, 0, 3, 0, 2, 2, 2, 1, 1, 1]
+    assert [many.number(asked) for asked in many.asked] == [0, 2, 3, 2, 2, 0, 0, 1, 1, 1]
+
+
+def test_events_keep_no_reading_from_its_end() -> None:
+    many = ManyBus(3, baud=2400, models=[THREE])
+    left = [200]
+
+    def again(outcome: Outcome) -> None:
+        left[0] -= 1
+        if left[0]:
+            many.read(1, lane=Lane.EVENT, read=request, done=again)
+
+    second = many.meters[1]
+    request = plan(second.profile, second.entry, VOLTAGES, second.settings)
+
+    async def script() -> None:
+        many.read(0, lane=Lane.CURVE)
+        await until(lambda: len(many.asked) == 1)
+        again(Outcome(fault=Fault.MISSED))
+        again(Outcome(fault=Fault.MISSED))  # one waits all the time
+        many.read(2, lane=Lane.BACKFILL)
+        await until(lambda: len(many.outcomes) == 2)
+
+    many.run(script)
+    asked = [many.number(asked) for asked in many.asked]
+    assert asked[:20] == [0, *[1] * 16, 0, 0, 2]
+    assert [n for n in asked[20:] if n != 1] == [2, 2] and len(asked) <= 20 + 2 * 18
 
 
 def dated(*answers: tuple[str, int]) -> Outcome:
