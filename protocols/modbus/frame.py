@@ -106,7 +106,7 @@ _BEGINS: dict[Side, re.Pattern[bytes]] = {
         rb"|[\x01\x02](?:\Z|[\x01-\xfa])"
         rb"|[\x05\x06\x0f\x10]"
         rb"|\x2b(?:\Z|\x0e)"
-        rb"|[\x81-\x86\x8f\x90\x97\xab](?:\Z|[\x01-\x0b]))"
+        rb"|[\x81-\x86\x8f\x90\x97\xab](?:\Z|[\x01-\xff]))"
     ),
     "requests": re.compile(rb"[\x00-\xf7](?:\Z|[\x01-\x06\x08\x0f\x10]|\x2b(?:\Z|\x0e))"),
 }

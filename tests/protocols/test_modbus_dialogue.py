@@ -149,7 +149,8 @@ def test_after_noise_the_next_block_is_asked() -> None:
     ("code", "fault", "words"),
     [(1, Fault.REFUSED, "exception 01 illegal function"), (2, Fault.ABSENT, "exception 02 illegal data address"),
      (3, Fault.REFUSED, "exception 03 illegal data value"), (4, Fault.REFUSED, "exception 04 server device failure"),
-     (6, Fault.REFUSED, "exception 06 server device busy"), (8, Fault.REFUSED, "exception 08 memory parity error")],
+     (6, Fault.REFUSED, "exception 06 server device busy"), (8, Fault.REFUSED, "exception 08 memory parity error"),
+     (0x80, Fault.REFUSED, "exception 80 unknown"), (0xFF, Fault.REFUSED, "exception FF unknown")],
 )  # fmt: skip
 def test_a_refusal_is_recorded_with_its_code(code: int, fault: Fault, words: str) -> None:
     (value,) = converse(read_blocks([Block(1, [item(0)])]), always(exception(code).encode()))

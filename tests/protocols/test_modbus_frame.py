@@ -178,6 +178,14 @@ def test_a_confirmation_over_tcp_has_four_bytes(function: int) -> None:
     assert [frame.encode() for frame in deframe(TcpDeframer(), [short, right, long, right])] == [right, right]
 
 
+@pytest.mark.parametrize("make", [RtuDeframer, TcpDeframer])
+def test_a_quiet_line_drops_nothing_where_nothing_is_held(make: Callable[[], Held]) -> None:
+    deframer = make()
+    assert deframer.expire() == [] and deframer.skipped == 0
+    deframer.feed(b"\1")
+    assert deframer.expire() == [] and (deframer.pending, deframer.skipped) == (0, 1)
+
+
 def test_a_frame_is_found_where_it_begins_and_nowhere_else() -> None:
     sides: tuple[tuple[Side, Frame], ...] = (
         ("replies", reply([7, 8])), ("requests", read_request(9, 4, 1, 2)), ("replies", exception(2))

@@ -80,7 +80,7 @@ def test_answers_agree(unit: int, function: int, registers: list[int], over: Ove
     assert ours(framer(over, server=False).buildFrame(theirs), over, "replies") == [answer]
 
 
-@given(UNIT, FUNCTION, st.integers(1, 11), TRANSACTION)
+@given(UNIT, FUNCTION, st.integers(1, 255), TRANSACTION)
 @settings(max_examples=40, deadline=None)
 def test_refusals_agree(unit: int, function: int, code: int, over: Over) -> None:
     refusal = exception(code, unit=unit, function=function, **framing(over))
