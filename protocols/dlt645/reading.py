@@ -41,6 +41,11 @@ def answers_for(asked: str, frame: Frame, *, any_address: str) -> bool:
     return frame.from_meter and all(a in ("A", b) for a, b in zip(asked, frame.address, strict=True))
 
 
+def speaker(asked: str, frame: Frame) -> str:
+    """Whom to ask for the rest of an answer: who gave its beginning, if it said who it is."""
+    return frame.address if frame.address.isdecimal() else asked
+
+
 def failed(
     item: ReadItem, edition: Edition, answer: Silence | Garbled | Refusal, detail: str | None = None
 ) -> list[Value]:

@@ -8,7 +8,7 @@ from protocols.dialogue import Ask, Dialogue, Garbled, Reply
 from protocols.dlt645.codes import Edition, refusal_of
 from protocols.dlt645.frame import BROADCAST, OVERHEAD, Frame
 from protocols.dlt645.items import PAYLOAD_MAX, reply_max
-from protocols.dlt645.reading import FOLLOW_UPS_MAX, ReadItem, answers_for, failed, values_of
+from protocols.dlt645.reading import FOLLOW_UPS_MAX, ReadItem, answers_for, failed, speaker, values_of
 
 READ, FOLLOW_UP = 0x01, 0x02
 NORMAL, MORE, ABNORMAL = 0x80, 0xA0, 0xC0
@@ -59,6 +59,7 @@ def _read(address: str, item: ReadItem, preamble: int) -> Dialogue[Frame]:
         if refusal:
             return failed(item, Edition.E1997, refusal)
         payload += answer.frame.data[2:]
+        address = speaker(address, answer.frame)
         if not answer.frame.more:
             return values_of(item, Edition.E1997, payload)
     return failed(item, Edition.E1997, Garbled(), f"more than {FOLLOW_UPS_MAX} follow-up frames")

@@ -9,7 +9,7 @@ from protocols.dlt645 import moment
 from protocols.dlt645.codes import Edition, refusal_of
 from protocols.dlt645.frame import ANY_METER, OVERHEAD, Frame
 from protocols.dlt645.items import PAYLOAD_MAX, reply_max
-from protocols.dlt645.reading import FOLLOW_UPS_MAX, ReadItem, answers_for, failed, values_of
+from protocols.dlt645.reading import FOLLOW_UPS_MAX, ReadItem, answers_for, failed, speaker, values_of
 from protocols.quantity import by_name
 
 READ, FOLLOW_UP, READ_ADDRESS = 0x11, 0x12, 0x13
@@ -77,6 +77,7 @@ def _read(address: str, item: ReadItem, preamble: int, which: bytes = b"") -> Di
     if refusal:
         return failed(item, Edition.E2007, refusal)
     payload, more, sequence = answer.frame.data[4:], answer.frame.more, 0
+    address = speaker(address, answer.frame)
     while more:
         sequence += 1
         if sequence > FOLLOW_UPS_MAX:

@@ -231,6 +231,24 @@ def test_a_broken_chain_is_never_a_part_of_a_value(second: Frame | None, fault: 
     assert [(value.plain, value.fault) for value in values] == [(None, fault)]
 
 
+@pytest.mark.parametrize(("first", "second", "taken"), [
+    (METER, METER, True), (METER, "202411110003", False), (METER, ANY_METER, False), (ANY_METER, ANY_METER, True),
+])  # fmt: skip
+def test_of_a_chain_that_anybody_was_asked_for_all_is_from_one_meter(first: str, second: str, taken: bool) -> None:
+    replies = [
+        Frame(address=first, control=0xB1, data=low_first("0001FF00") + b"\x01\0\0\0").encode(),
+        Frame(address=second, control=0x92, data=low_first("0001FF00") + b"\x02\0\0\0\x01").encode(),
+    ]
+    values, asks = converse(v2007.read(ANY_METER, ["0001FF00"]), scripted(*replies))
+    assert plains(values) == (["0.01", "0.02"] if taken else [None])
+    assert [Deframer().feed(ask.data)[0].address for ask in asks] == [ANY_METER, first]
+    replies = [
+        Frame(address=first, control=0xA1, data=low_first("901F") + b"\x01\0\0\0").encode(),
+        Frame(address=second, control=0x82, data=low_first("901F") + b"\x02\0\0\0").encode(),
+    ]
+    assert plains(converse(v1997.read(ANY_METER, ["901F"]), scripted(*replies))[0]) == plains(values)
+
+
 def test_a_meter_that_never_ends_is_stopped() -> None:
     def meter(question: bytes) -> bytes:
         (asked,) = Deframer().feed(question)
