@@ -137,6 +137,14 @@ def chosen(
     return bus, [meter_of(bus, protocol, address, profile) for address in dict.fromkeys(addresses)]
 
 
+def place(out: Output, bus: BusEntry, serial: SerialSettings | None = None) -> str:
+    """A port and the settings of its line, for people; those of a line behind TCP are not ours to set."""
+    if bus.port.startswith("tcp://"):
+        return bus.port
+    settings = serial or bus.serial
+    return out.say(f"{bus.port} at {settings}", f"{bus.port}（{settings}）")
+
+
 def owned(port: str, socket: Path | None = None) -> bool:
     """Whether the gateway behind this socket, by default the installed one's, has the port. A serial server may take a
     second connection; the meters behind it would hear two masters."""

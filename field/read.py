@@ -18,6 +18,13 @@ from field.live import ItemRead, failed, read_live
 from field.output import Exit, Output
 from protocols.capture import Fault, Quality, Value
 
+_SETTINGS = {
+    "line": ("--serial", " --serial"),
+    "server": ("the line settings of the serial server, which --serial does not set",
+               "串口服务器自身的串口设置（--serial 不能改变它）"),
+    "network": ("the line behind a gateway", "网关后的线路"),
+}  # fmt: skip
+"""Where the settings of the line are found: ours, a serial server's, or none of ours at all."""
 _QUALITY_ZH = {"good": "有效", "doubtful": "可疑", "unavailable": "无值", "invalid": "无效"}
 
 
@@ -65,20 +72,22 @@ def remark(out: Output, value: Value) -> str:
 def advise(out: Output, reads: Sequence[ItemRead], entry: MeterEntry, bus: BusEntry) -> None:
     """What to look at next where nothing came, or only damage."""
     faults = {value.fault for read in reads for value in read.values}
-    serial = f"{entry.serial or bus.serial}"
+    address, place = entry.address, ports.place(out, bus, entry.serial)
+    way = "network" if entry.protocol == "modbus-tcp" else "server" if bus.port.startswith("tcp://") else "line"
+    at, at_zh = _SETTINGS[way]
     if Fault.SILENT in faults:
+        wires, wires_zh = ("", "") if way == "network" else (" wires A and B,", "A/B 线、")
         out.error(
-            f"meter {entry.address} did not answer on {bus.port} at {serial}: check its power, wires A and B, the "
-            f"address and --serial; a slow meter needs a longer --timeout",
-            f"电能表 {entry.address} 在 {bus.port}（{serial}）上无应答：请检查电源、A/B 线、地址和 --serial；"
-            f"应答慢的表可加大 --timeout",
+            f"meter {address} did not answer on {place}: check its power,{wires} the address and {at}; a slow meter "
+            f"needs a longer --timeout",
+            f"电能表 {address} 无应答：{place}；请检查其电源、{wires_zh}地址和{at_zh}；应答慢的表可加大 --timeout",
         )
     if Fault.GARBLED in faults:
         out.error(
-            f"what came on {bus.port} at {serial} is no answer of meter {entry.address}: check --serial and "
-            f"--protocol, the wiring, and whether another master or meter speaks at the same time",
-            f"{bus.port}（{serial}）上收到的不是电能表 {entry.address} 的应答：请检查 --serial、--protocol 和接线，"
-            f"以及是否有其他主站或电能表同时通信",
+            f"what came on {place} is no answer of meter {address}: check --protocol, {at}, the wiring, and whether "
+            f"another master or meter speaks at the same time",
+            f"收到的不是电能表 {address} 的应答：{place}；请检查接线、--protocol 和{at_zh}，以及是否有其他主站或"
+            f"电能表同时通信",
         )
 
 

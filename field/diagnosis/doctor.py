@@ -27,9 +27,19 @@ _SEVERITY = {"ok": ("ok  ", "正常"), "warn": ("WARN", "注意"), "bad": ("BAD 
 def subjects_of_options(
     port: str, serial: str | None, protocol: ProtocolName | None, addresses: Sequence[str], profile: str | None
 ) -> tuple[BusEntry, list[Subject]]:
-    """The bus and its meters as options name them. Raises ConfigError."""
-    bus, meters = ports.chosen(port, serial, protocol or ports.guessed(addresses, profile), addresses, profile)
-    return bus, [subject(meter, bus) for meter in meters]
+    """The bus and its meters as options name them, each by its address where no protocol is named. Raises
+    ConfigError."""
+    spoken = [protocol or ports.guessed([address], profile) for address in addresses]
+    if len(set(spoken)) < 2:
+        one = spoken[0] if spoken else protocol or ports.guessed([], profile)
+        bus, meters = ports.chosen(port, serial, one, addresses, profile)
+        return bus, [subject(meter, bus) for meter in meters]
+    found = [
+        (bus, ports.meter_of(bus, each, address, serial=bus.serial))
+        for each, address in dict.fromkeys(zip(spoken, addresses, strict=True))
+        for bus, _ in [ports.chosen(port, serial, each, [address], None)]
+    ]
+    return found[0][0], [subject(meter, bus) for bus, meter in found]
 
 
 async def subjects_of_scan(
@@ -178,9 +188,10 @@ def command(
                 subjects = asyncio.run(subjects_of_scan(bus, protocol, serial, profile, progress))
             usual_s, most_s = duration_s(subjects, questions=questions, listen_s=listen_s)
             count, seconds = len(subjects), (f"{usual_s:.0f}", f"{most_s:.0f}")
+            place = ports.place(out, bus)
             out.error(
-                f"{bus.port} at {bus.serial}, meters: {count}; takes about {seconds[0]} s, at most {seconds[1]} s",
-                f"{bus.port}（{bus.serial}），电能表 {count} 块；约需 {seconds[0]} 秒，最多 {seconds[1]} 秒",
+                f"{place}, meters: {count}; takes about {seconds[0]} s, at most {seconds[1]} s",
+                f"{place}，电能表 {count} 块；约需 {seconds[0]} 秒，最多 {seconds[1]} 秒",
             )
 
             def tell(done: int, of: int) -> None:

@@ -4,15 +4,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from config.model import BusEntry, SerialSettings
+from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.line import OpenLine, ParityCheck
 from drivers.meter import Meter
 from drivers.port import open_line
 from field.diagnosis.asking import Asker, Chunk, Heard
 from field.diagnosis.hearing import Accepts, Role, Taken, role_of, take_apart
 from field.diagnosis.overheard import Overhearing, Piece
-from field.diagnosis.questions import Question, Subject
+from field.diagnosis.questions import Question, Subject, subject
 from field.diagnosis.settings import others_than
+from field.port import usual_profile
 from protocols.capture import Value
 from protocols.dialogue import Ask
 
@@ -28,7 +29,8 @@ TAIL_S = 0.15
 GIVEN_UP_AFTER = 3
 """Silences from the start after which a meter is asked no more."""
 RETRIED_MAX = 4
-"""Silent meters that are asked with other settings of the line."""
+"""Silent meters that are asked as another edition, and with other settings of the line."""
+_OTHER_EDITION: dict[ProtocolName, ProtocolName] = {"dlt645-2007": "dlt645-1997", "dlt645-1997": "dlt645-2007"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +56,8 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that was seen. idle: what was said while nothing was asked. settings: with which settings a meter answered
-    that was silent with its own."""
+    """All that was seen. idle: what was said while nothing was asked. settings, editions: with which settings of the
+    line, and as which edition of DL/T 645, a meter answered that was silent with its own."""
 
     parity: ParityCheck
     serial: SerialSettings
@@ -65,6 +67,7 @@ class Evidence:
     subjects: tuple[Subject, ...]
     exchanges: tuple[Exchange, ...]
     settings: dict[str, SerialSettings] = field(default_factory=dict)
+    editions: dict[str, ProtocolName] = field(default_factory=dict)
 
     def of(self, meter: str) -> tuple[Exchange, ...]:
         """The exchanges of a meter, in order."""
@@ -132,13 +135,17 @@ async def examine(
                 progress(round_ * len(subjects) + n, questions * len(subjects))
                 if not standings[one.name].given_up:
                     exchanges.append(await _ask(asker, one, standings[one.name], _thorough(questions)))
-        settings = {} if bus.port.startswith("tcp://") else await _with_others(asker, subjects, standings)
+        lacking = [one for one in subjects if standings[one.name].given_up][:RETRIED_MAX]
+        editions = await _other_editions(asker, bus, lacking)
+        lacking = [one for one in lacking if one.name not in editions]
+        settings = {} if bus.port.startswith("tcp://") else await _other_settings(asker, lacking)
         parity = asker.parity
     finally:
         asker.close()
     return Evidence(
         parity=parity, serial=bus.serial, tcp=bus.port.startswith("tcp://"), listened_s=listen_s,
         idle=tuple(_overheard(idle)), subjects=tuple(subjects), exchanges=tuple(exchanges), settings=settings,
+        editions=editions,
     )  # fmt: skip
 
 
@@ -204,18 +211,39 @@ def _taking(one: Subject, ask: Ask[Any], earlier: Sequence[Accepts]) -> Callable
     )
 
 
-async def _with_others(
-    asker: Asker, subjects: Sequence[Subject], standings: dict[str, _Progress]
-) -> dict[str, SerialSettings]:
+async def _other_editions(asker: Asker, bus: BusEntry, lacking: Sequence[Subject]) -> dict[str, ProtocolName]:
+    """Those of which nothing was heard, asked as meters of the other edition of DL/T 645."""
+    found: dict[str, ProtocolName] = {}
+    for one in lacking:
+        entry = one.meter.entry
+        if (other := _OTHER_EDITION.get(entry.protocol)) is not None:
+            twin = subject(replace(entry, protocol=other, profile=usual_profile(other)), bus)
+            if await _answers(asker, twin, one.meter.settings):
+                found[one.name] = other
+    return found
+
+
+async def _other_settings(asker: Asker, lacking: Sequence[Subject]) -> dict[str, SerialSettings]:
     """Those of which nothing was heard, asked with the other usual settings."""
     found: dict[str, SerialSettings] = {}
-    lacking = [one for one in subjects if standings[one.name].given_up]
-    for one in lacking[:RETRIED_MAX]:
+    for one in lacking:
         for settings in others_than(one.meter.settings, one.meter.entry.protocol):
-            if await answers_with(asker, one, one.questions[0], settings):
+            if await _answers(asker, one, settings):
                 found[one.name] = settings
                 break
     return found
+
+
+async def _answers(asker: Asker, one: Subject, settings: SerialSettings) -> bool:
+    """Whether a meter answers with these settings, and another question too: the first answer may be a very late one
+    to what it was asked before."""
+    first, *others = one.questions
+    if not await answers_with(asker, one, first, settings):
+        return False
+    for question in others:
+        if await answers_with(asker, one, question, settings):
+            return True
+    return False
 
 
 async def answers_with(asker: Asker, one: Subject, question: Question, settings: SerialSettings) -> bool:

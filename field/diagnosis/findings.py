@@ -10,8 +10,8 @@ from math import log
 from statistics import median
 from typing import Literal
 
-from field.diagnosis.examination import Evidence, Exchange
-from field.diagnosis.hearing import Role
+from field.diagnosis.examination import PATIENCE_S, Evidence, Exchange
+from field.diagnosis.hearing import Role, address_of
 from field.diagnosis.questions import Subject
 from field.diagnosis.voices import voices
 
@@ -23,6 +23,8 @@ COLLIDING, OTHERS_CLEAN = 0.5, 0.1
 """A meter whose answers are damaged this often while those of others are not is no matter of the line."""
 MEASURED_MIN = 4
 """Answers of others that are needed to say that the line is clean."""
+ADDRESSES_MAX = 4
+"""Addresses that a finding names."""
 GLITCH_MAX = 3
 """Bytes of 00 or FF right before an answer: the pair being turned round."""
 
@@ -99,7 +101,8 @@ def findings(evidence: Evidence) -> list[Finding]:
 
 
 def _parity(evidence: Evidence) -> Finding:
-    parity = "tcp" if evidence.tcp else evidence.parity
+    network = bool(evidence.subjects) and all(one.meter.entry.protocol == "modbus-tcp" for one in evidence.subjects)
+    parity = "modbus_tcp" if network else "tcp" if evidence.tcp else evidence.parity
     severity: Severity = "warn" if parity == "unverified" else "ok"
     return Finding(words=f"parity.{parity}", severity=severity,
                    facts={"parity": evidence.parity, "serial": str(evidence.serial)})  # fmt: skip
@@ -183,7 +186,8 @@ def _of_meter(evidence: Evidence, one: Subject, standings: Mapping[str, Standing
     yield from _timing(one, how)
     for words, role in (("stale", Role.EARLIER), ("wrong", Role.OWN), ("foreign", Role.FOREIGN)):
         if roles[role]:
-            yield Finding(words=words, severity="warn", meter=one.name, facts={"frames": roles[role]})
+            told = {"frames": roles[role], "addresses": _addresses(exchanges, role)}
+            yield Finding(words=words, severity="warn", meter=one.name, facts=told)
     mute = _mute(exchanges)
     if mute:
         yield Finding(words="mute", severity="ok", meter=one.name, facts={"items": ", ".join(mute)})
@@ -194,6 +198,12 @@ def _of_meter(evidence: Evidence, one: Subject, standings: Mapping[str, Standing
         yield Finding(words="lost", severity=severity, meter=one.name, facts=facts)
     if not any(question.steady for question in one.questions):
         yield Finding(words="unprofiled", severity="ok", meter=one.name)
+
+
+def _addresses(exchanges: Sequence[Exchange], role: Role) -> str:
+    """Whose the frames of this role are, the first few of them."""
+    found = sorted({address_of(t.frame) for e in exchanges for t in e.taken.told if t.role is role})
+    return ", ".join(found[:ADDRESSES_MAX]) + (", ..." if len(found) > ADDRESSES_MAX else "")
 
 
 def _mute(exchanges: Sequence[Exchange]) -> list[str]:
@@ -208,8 +218,14 @@ def _never(evidence: Evidence, one: Subject, how: Standing, standings: Mapping[s
     """It was asked, and never answered rightly."""
     others = [other for other in standings.values() if other.meter != one.name and other.answered]
     facts: dict[str, object] = {"asked": how.asked, "damaged": how.damaged, "frames": how.wrong}
-    if (settings := evidence.settings.get(one.name)) is not None:
+    later = [told for e in evidence.exchanges for told in e.taken.told
+             if told.role is Role.FOREIGN and e.meter != one.name and address_of(told.frame) == one.name]  # fmt: skip
+    if (edition := evidence.editions.get(one.name)) is not None:
+        words, facts = "edition", {"spoken": one.meter.entry.protocol, "answers": edition}
+    elif (settings := evidence.settings.get(one.name)) is not None:
         words, facts = "settings", {"set_to": str(one.meter.settings), "answers_at": str(settings)}
+    elif later and not how.damaged and not how.wrong:
+        words, facts = "late.very", {"frames": len(later), "seconds": f"{PATIENCE_S:g}"}
     elif how.damaged:
         words = "duplicate.collisions" if _clean(others) else "garbled"
     elif how.wrong:

@@ -72,10 +72,11 @@ def role_of(frame: AnyFrame, address: str, accepts: Accepts, earlier: Sequence[A
         return Role.ANSWER
     if any(one(frame) for one in earlier):
         return Role.EARLIER
-    return Role.OWN if _address_of(frame) == address else Role.FOREIGN
+    return Role.OWN if address_of(frame) == address else Role.FOREIGN
 
 
-def _address_of(frame: AnyFrame) -> str:
+def address_of(frame: AnyFrame) -> str:
+    """Whose frame it is, or whom it asks."""
     return frame.address if isinstance(frame, Dlt645Frame) else str(frame.unit)
 
 

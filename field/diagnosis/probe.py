@@ -4,6 +4,7 @@ import asyncio
 import csv
 from collections.abc import Sequence
 from io import StringIO
+from pathlib import Path
 
 import click
 
@@ -34,8 +35,9 @@ def meters_csv(found: Probed) -> str:
 
 
 def site_toml(port: str, found: Probed) -> str:
-    """The bus of the site file for this port."""
-    lines = ["[[bus]]", 'name = "bus1"', f'port = "{port}"']
+    """The bus of the site file for this port, by its whole path: that file may lie anywhere."""
+    whole = port if port.startswith("tcp://") else Path(port).absolute()
+    lines = ["[[bus]]", 'name = "bus1"', f'port = "{whole}"']
     if found.protocol != "modbus-tcp":
         lines.append(f'serial = "{found.serial}"')
     return "\n".join(lines)
@@ -55,7 +57,8 @@ def show(out: Output, port: str, found: Probed) -> None:
         return
     facts = out.table()
     facts.add_row(out.say("protocol", "规约"), found.protocol)
-    facts.add_row(out.say("serial", "串口"), str(found.serial))
+    if found.protocol != "modbus-tcp":
+        facts.add_row(out.say("serial", "串口"), str(found.serial))
     if found.turnaround_ms is not None:
         facts.add_row(out.say("turnaround", "应答延时"), f"{found.turnaround_ms:.0f} ms")
     for name, text in found.identity.items():
@@ -71,7 +74,7 @@ def show(out: Output, port: str, found: Probed) -> None:
         out.show(table)
     if found.alike:
         out.line(f"the same registers have {', '.join(found.alike)}: the label on the meter decides",
-                 f"{'、'.join(found.alike)} 寄存器相同，请以表面铭牌为准")  # fmt: skip
+                 f"{'、'.join(found.alike)} 与其寄存器相同，请以表面铭牌为准")  # fmt: skip
     elif found.profile == "modbus-generic":
         out.line("no model that is known here has such registers: name them one by one, holding:10:uint16",
                  "没有已知型号具有这样的寄存器：请逐个写明，如 holding:10:uint16")  # fmt: skip
@@ -120,8 +123,9 @@ def command(
     if ports.owned(port):
         return ports.refuse(out, port)
     tries = ways(port, address, protocols, settings)
-    out.error(f"{port}: {len(tries)} ways to try, about {duration_s(tries):.0f} s",
-              f"{port}：共 {len(tries)} 种方式，约 {duration_s(tries):.0f} 秒")  # fmt: skip
+    count, seconds = len(tries), f"{duration_s(tries):.0f}"
+    out.error(f"{port}: {count} {'way' if count == 1 else 'ways'} to try, about {seconds} s",
+              f"{port}：共 {count} 种方式，约 {seconds} 秒")  # fmt: skip
     entry = BusEntry(name="bus", port=port, serial=tries[0][1])
     try:
         with Progress(out) as progress:

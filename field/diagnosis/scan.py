@@ -133,7 +133,8 @@ def show(out: Output, roll: Roll) -> None:
                           right=("address", delays[0]))  # fmt: skip
         for one in seen:
             delay = "-" if one.turnaround_ms is None else f"{one.turnaround_ms:.0f}"
-            table.add_row(one.protocol, str(one.serial), one.address, delay, one.identity)
+            serial = "-" if one.protocol == "modbus-tcp" else str(one.serial)
+            table.add_row(one.protocol, serial, one.address, delay, one.identity)
         out.show(table)
     for protocol, settings, address in doubtful:
         if "A" in address:

@@ -110,7 +110,8 @@ def command(out: Output, port: str, serial: str | None, seconds: float | None, w
         return Exit.USAGE
     if ports.owned(port):
         return ports.refuse(out, port)
-    out.error(f"listening on {port} at {bus.serial}", f"正在监听 {port}（{bus.serial}）")
+    place = ports.place(out, bus)
+    out.error(f"listening on {place}", f"正在监听 {place}")
     teller = Teller(out, with_hex=with_hex)
     try:
         with suppress(KeyboardInterrupt):

@@ -270,6 +270,25 @@ def test_a_meter_that_is_set_otherwise_is_found_with_its_settings(family: Family
     assert absent.check == "silent"
 
 
+def test_a_meter_of_1997_that_is_asked_as_one_of_2007_is_found_with_its_edition() -> None:
+    meter = SimulatedMeter(id="m", meter=Dlt645Meter("000000000001", Load(4), edition=Edition.E1997))
+    ward = Ward([meter], protocol="dlt645-2007", serial=S2400)
+    (finding,) = ward.found()
+    assert (finding.check, finding.severity, finding.facts["answers"]) == ("edition", "bad", "dlt645-1997")
+    (absent,) = ward.found(["000000000009"])
+    assert absent.check == "silent"
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_meter_that_answers_later_than_anybody_waits_is_not_told_to_be_set_otherwise(beside: bool) -> None:
+    slow, quick = modbus(1, turnaround_ms=(12_000.0, 12_100.0)), modbus(2, seed=2)
+    found = RTU.ward(slow, *([quick] if beside else [])).found(["1", *(["2"] if beside else [])])
+    mine = [one for one in found if one.meter == "1"]
+    assert [(one.check, one.severity) for one in mine] == [("late" if beside else "one_behind", "bad")]
+    others = [one for one in found if one.meter == "2"]
+    assert [(one.check, one.facts["addresses"]) for one in others] == ([("foreign", "1")] if beside else [])
+
+
 @BOTH
 def test_a_silent_meter_among_live_ones_is_told_from_a_dead_bus(family: Family) -> None:
     ward = family.ward(family.build(family.first))

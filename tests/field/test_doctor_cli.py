@@ -92,8 +92,20 @@ def test_modbus_tcp_is_examined_and_its_gateway_believed() -> None:
     assert result.exit_code == 1
     assert [(one["check"], one["meter"]) for one in objects(result)[2:] if one["severity"] != "ok"] == [("silent", "9")]
     assert "gateway" in objects(result)[-1]["text"]
+    assert objects(result)[2]["text"].startswith("parity: none on Modbus TCP")
     assert late.exit_code == 1
     assert [one["check"] for one in objects(late)[1:] if one["severity"] != "ok"] == ["late"]
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_meters_of_both_families_are_named_by_their_addresses_alone() -> None:
+    meters = [dlt645(turnaround_ms=(5, 9)), modbus(7, seed=2, turnaround_ms=(5, 9))]
+    with serving(PtyEndpoint(wire(*meters))) as port:
+        result = doctor("--port", port, "--serial", str(FAST), "--meter", METER, "--meter", "7", *QUICK, "--json")
+    assert result.exit_code == 0, result.stdout
+    told = [(one["meter"], one["asked"], one["answered"]) for one in objects(result)[:2]]
+    assert told == [(METER, 4, 4), ("7", 4, 4)]
 
 
 @pytest.mark.slow

@@ -204,6 +204,7 @@ def test_what_is_printed_is_what_a_site_file_takes(tmp_path: Path) -> None:
         found, _ = probed([meter], address)
         assert found is not None
         (tmp_path / "site.toml").write_text(site + site_toml("/dev/ttyS1", found) + "\n")
+        assert f'port = "{Path.cwd()}/ttyUSB0"' in site_toml("ttyUSB0", found), "that file may lie anywhere"
         (tmp_path / "meters.csv").write_text(meters_csv(found) + "\n")
         loaded = load_site(tmp_path / "site.toml")
         (entry,) = loaded.meters
