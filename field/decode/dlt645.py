@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from protocols.bcd import high_first
 from protocols.capture import Quality, Value
 from protocols.dlt645.codes import FUNCTIONS, Edition
+from protocols.dlt645.compound import widths
 from protocols.dlt645.frame import ANY_METER, BROADCAST, PREAMBLE, Frame
 from protocols.dlt645.items import layout
 from protocols.dlt645.message import Found, Message
@@ -135,10 +136,15 @@ def _sequence(message: Message, at: int) -> Iterator[tuple[int, str, str]]:
 
 
 def _items(message: Message, room: int) -> Iterator[tuple[int, str, str]]:
-    """One group for each item of a reply. A reply whose length is wrong is one group."""
+    """One group for each item of a reply, or each field of a record. A reply whose length is wrong is one group."""
     values = list(message.values)
     found = layout(message.di, message.edition) if message.di else None
     if found is None or not found.block:
+        sizes = widths(found.items[0].shape, room) if found and not found.mismatch(bytes(room)) else (room,)
+        if len(sizes) == len(values):
+            for size, value in zip(sizes, values, strict=True):
+                yield size, _text(value, "en"), _text(value, "zh")
+            return
         yield room, "; ".join(_text(v, "en") for v in values), "；".join(_text(v, "zh") for v in values)
         return
     if room % found.width:

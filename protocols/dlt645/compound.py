@@ -212,7 +212,8 @@ class Record:
 
     def decode(self, quantities: Sequence[Quantity], data: bytes) -> list[Value]:
         if not data.strip(b"\0") or not data.strip(b"\xff"):
-            return [unavailable(quantity, "no such record") for quantity in quantities[:-1]]
+            there = quantities[:-1] if self.whole.takes(len(data)) else quantities[: self.head]
+            return [unavailable(quantity, "no such record") for quantity in there]
         if self.whole.takes(len(data)):
             values = self.whole.decode(quantities[:-1], data)
             if self.end is None or values[self.end].quality is not Quality.UNAVAILABLE:
@@ -251,3 +252,19 @@ class Timed:
     def encode(self, quantities: Sequence[Quantity], plain: Sequence[Plain]) -> bytes:
         ordered = (quantities[-1], *quantities[:-1])
         return Fields(parts=(self.when, *self.parts)).encode(ordered, (plain[-1], *plain[:-1]))
+
+
+def widths(shape: Shape, length: int) -> tuple[int, ...]:
+    """How many bytes of a payload of this length each of its values takes; its length where they do not follow so."""
+    match shape:
+        case Fields(parts=parts, tail=tail):
+            known = tuple(part.length for part in parts)
+            return (*known[:-1], length - sum(known[:-1])) if tail else known
+        case Either(forms=forms):
+            return next((widths(form, length) for form in forms if form.takes(length)), (length,))
+        case Record(whole=whole, other=other):
+            return widths(whole if whole.takes(length) else other, length)
+        case Several(parts=parts):
+            ends = accumulate(part.length for part in parts)
+            return tuple(part.length for part, end in zip(parts, ends, strict=True) if end <= length)
+    return (length,)

@@ -5,11 +5,14 @@ import pytest
 from protocols.bcd import low_first
 from protocols.capture import Fault
 from protocols.dlt645 import v2007
+from protocols.dlt645.codes import Edition
+from protocols.dlt645.compound import Record, widths
 from protocols.dlt645.frame import Frame
-from protocols.dlt645.items import decode_item, payload_max, quantities
+from protocols.dlt645.items import decode_item, layout, payload_max, quantities
 from protocols.dlt645.reading import ReadItem
 from protocols.quantity import by_name
 from tests.dlt645 import converse
+from tests.protocols.test_dlt645_items import EVENTS
 
 METER = "202411110002"
 
@@ -45,7 +48,8 @@ def answer(control: int, data: bytes) -> bytes:
             ["2026-11-21T15:08:30", "2026-11-21T15:09:30", "01" * 118],
         ),
         ("03010101", "00" * 131, ["unavailable"] * 37),
-        ("03010101", "00" * 50, ["unavailable"] * 37),
+        ("03010101", "00" * 50, ["unavailable"] * 2),
+        ("03010101", "", ["unavailable"] * 2),
         ("03010101", "300815211126300915211126", ["invalid"] * 38),
         ("030B0302", "3008152111263009152111260102", ["2026-11-21T15:08:30", "2026-11-21T15:09:30", "0201"]),
         ("0305000A", "30081521112601", ["2026-11-21T15:08:30", "01"]),
@@ -183,3 +187,23 @@ def test_an_event_record_of_unknown_length_is_one_value_while_the_meter_is_silen
         ("event.voltage_loss.a.start.record_1", Fault.SILENT)
     ]
     assert payload_max("1001FF01") == 196
+
+
+@pytest.mark.parametrize("least", [0, 17])
+def test_the_fields_of_a_record_are_as_wide_as_it_together(least: int) -> None:
+    for di in EVENTS:
+        found = layout(di)
+        assert found is not None
+        shape = found.items[0].shape
+        length = found.width + (least if isinstance(shape, Record) else 0)
+        sizes = widths(shape, length)
+        assert sum(sizes) == length, di
+        assert len(sizes) == len(decode_item(di, b"\x01" * length)), di
+
+
+def test_a_block_of_unlike_items_may_lack_its_last() -> None:
+    found = layout("B21F", Edition.E1997)
+    assert found is not None
+    shape = found.items[0].shape
+    assert [widths(shape, length) for length in (15, 12)] == [(4, 4, 2, 2, 3), (4, 4, 2, 2)]
+    assert [shape.takes(length) for length in (15, 12, 10, 14)] == [True, True, False, False]
