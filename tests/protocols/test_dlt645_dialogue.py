@@ -56,7 +56,9 @@ def test_a_question_is_the_recorded_one() -> None:
     recorded = next(v for v in VECTORS if v["id"] == "V134")
     assert next(v1997.read("000003430163", ["9010"], preamble=0)).data.hex() == recorded["hex"]
     recorded = next(v for v in VECTORS if v["id"] == "V001")
-    assert next(v2007.read_address()).data.hex() == recorded["hex"]
+    ask = next(v2007.read_address())
+    assert ask.data.hex() == recorded["hex"]
+    assert ask.reply_max == 4 + 12 + 6
 
 
 @pytest.mark.parametrize("vector", READ_REPLIES, ids=lambda v: v["id"])

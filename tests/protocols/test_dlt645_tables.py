@@ -1,5 +1,7 @@
 """The tables of DL/T 645 are as long as the standard has them, item by item."""
 
+from decimal import Decimal
+
 import pytest
 
 from protocols.dlt645.codes import Edition
@@ -20,6 +22,63 @@ SETTINGS = {
     "04001401": 2, "04001501": 12, "04800001": 32, "04800002": 32, "04800003": 32, "04800004": 8,
 }  # fmt: skip
 """DL/T 645-2007 table A.5 with the grid's extensions: bytes of each setting."""
+
+SINGLES_1997 = {
+    "B210": (4, "MMDDhhmm"), "B211": (4, "MMDDhhmm"), "B212": (2, "0"), "B213": (2, "0"), "B214": (3, "0"),
+    **{f"B31{n}": (2, "0") for n in range(4)}, **{f"B32{n}": (3, "0") for n in range(4)},
+    **{f"B3{e}{n}": (4, "MMDDhhmm") for e in (3, 4) for n in range(4)},
+    **{f"B61{n}": (2, "0") for n in (1, 2, 3)}, **{f"B62{n}": (2, "0.00") for n in (1, 2, 3)},
+    **{f"B63{n}": (3, "0.0000") for n in range(4)}, "B634": (2, "0.00"), "B635": (2, "0.00"),
+    **{f"B64{n}": (2, "0.00") for n in range(4)}, **{f"B65{n}": (2, "0.000") for n in range(4)},
+    "C010": (4, "YYMMDDWW"), "C011": (3, "hhmmss"), "C020": (1, ""), "C021": (1, ""), "C022": (1, ""),
+    "C030": (3, "0"), "C031": (3, "0"), "C032": (6, ""), "C033": (6, ""), "C034": (6, ""),
+    "C111": (1, "0"), "C112": (1, "0"), **{f"C11{n}": (1, "") for n in (3, 4, 5, 6, 8)}, "C117": (2, ""),
+    "C119": (4, ""), "C11A": (4, ""), "C211": (2, "0"), "C212": (4, None),
+    **{f"C31{n}": (1, "0") for n in range(5)}, **{f"C32{n:X}": (3, "") for n in range(1, 15)},
+    **{f"C3{table:X}{n:X}": (3, "") for table in range(3, 11) for n in range(1, 15)},
+    **{f"C41{n:X}": (3, "") for n in range(1, 14)}, "C41E": (1, ""), "C510": (4, "MMDDhhmm"), "C511": (2, "0"),
+}  # fmt: skip
+"""Bytes, and how they are read: a number with its decimals, a moment by its parts, digits as they are (empty), not at
+all (None). From the tables of a meter tester and of a concentrator (public files of unknown repositories); 9, A and B
+registers are held in test_dlt645_items."""
+
+
+def test_every_item_of_1997_has_the_length_and_the_form_of_its_tables() -> None:
+    found = {
+        di: layout(di, Edition.E1997)
+        for di in (f"{n:04X}" for n in [*range(0xB200, 0xB400), *range(0xB600, 0xB700), *range(0xC000, 0xC600)])
+    }
+    singles = {di: item for di, item in found.items() if item and not item.block and di[3] != "F"}
+    assert {di: item.width for di, item in singles.items()} == {di: size for di, (size, _) in SINGLES_1997.items()}
+    sent = {"MMDDhhmm": "11211508", "YYMMDDWW": "26112106", "hhmmss": "150830"}
+    read = {"MMDDhhmm": "--11-21T15:08", "YYMMDDWW": "2026-11-21", "hhmmss": "15:08:30"}
+    for di, (size, form) in SINGLES_1997.items():
+        digits = sent.get(form or "", "123456123456"[: 2 * size])
+        value = decode_item(di, bytes.fromhex(digits)[::-1], Edition.E1997)[0]
+        if form is None:
+            assert value.plain is None
+        elif form in read or not form:
+            assert value.plain == read.get(form, digits), di
+        else:
+            assert value.number == Decimal(digits).scaleb(-len(form.partition(".")[2])), di
+
+
+def test_the_blocks_of_1997_are_these() -> None:
+    found = (f"{n:04X}" for n in range(0x9000, 0xC600) if n & 0xF == 0xF)
+    blocks = {di for di in found if layout(di, Edition.E1997)}
+    assert {di for di in blocks if di[0] in "9AB" and di[1] in "014589"} == {
+        f"{area}{month}{row}F" for area in "9AB"
+        for month, rows in (*((m, "12") for m in "048"), *((m, "123456") for m in "159")) for row in rows
+    }  # fmt: skip
+    assert blocks - {di for di in blocks if di[1] in "014589" and di[0] != "C"} == {
+        "B21F", *(f"B3{n}F" for n in (1, 2, 3, 4)), *(f"B6{n}F" for n in range(1, 6)), "C01F", "C02F", "C03F", "C11F",
+        *(f"C3{n:X}F" for n in range(1, 11)), "C41F", "C51F",
+    }  # fmt: skip
+
+
+def test_a_day_is_written_with_its_weekday() -> None:
+    assert encode_item("04000101", ["2026-11-21", Decimal(6)]).hex() == "06211126"
+    assert encode_item("04000101", ["2026-11-21", None]).hex() == "ff211126"
 
 
 def test_every_setting_has_the_length_of_the_standard_and_there_is_no_other() -> None:
