@@ -80,12 +80,14 @@ address = "1"
 count = 4
 trace = "steelplant"
 """
+CURVE = TaskEntry(
+    name="curve",
+    every_s=EVERY_S,
+    items=("energy.active.import.total", "voltage.a", "current.a", "power.active.total", "frequency"),
+)
+"""What meters of every model have."""
 TASKS = (
-    TaskEntry(
-        name="curve",
-        every_s=EVERY_S,
-        items=("energy.active.import.total", "voltage.a", "current.a", "power.active.total", "frequency"),
-    ),
+    CURVE,
     TaskEntry(
         name="tariffs",
         every_s=3 * EVERY_S,

@@ -18,6 +18,7 @@ from typing import Final
 from config.model import TaskEntry, UplinkEntry
 from field.chain import Chain, Part
 from field.clock import wall_ms
+from field.demo import CURVE
 from field.truth import Truth, read_accepted
 from gateway.status import ask
 from simulators.site import write_site_files
@@ -74,11 +75,8 @@ def site(count: int) -> str:
 
 
 def curve(every_s: int = 2) -> TaskEntry:
-    """What is read; every two seconds, so that something is appended, sealed, sent and settled all the time."""
-    return TaskEntry(
-        name="curve", every_s=every_s,
-        items=("energy.active.import.total", "voltage.a", "current.a", "power.active.total", "frequency"),
-    )  # fmt: skip
+    """The demo's, every two seconds, so that something is appended, sealed, sent and settled all the time."""
+    return replace(CURVE, every_s=every_s)
 
 
 def changed(change: str) -> list[str]:
