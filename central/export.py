@@ -93,6 +93,21 @@ def readings(look: Look, wanted: Wanted, *, by_meter: bool = False) -> Generator
         )  # fmt: skip
 
 
+def lacking(look: Look, wanted: Wanted) -> list[str]:
+    """The quantities wanted that the catalogue does not have, and of which there is no reading at these times either:
+    a meter's own may be called anything. Raises SinkAway."""
+    found = []
+    for name in wanted.quantities:
+        try:
+            by_name(name)
+        except KeyError:
+            span = (look.time(wanted.since), look.time(wanted.until), name)
+            some = look.rows("SELECT 1 FROM reading WHERE stamp >= ? AND stamp < ? AND quantity = ? LIMIT 1", span)
+            if next(some, None) is None:
+                found.append(name)
+    return found
+
+
 def _plain(number: Any) -> str | None:
     return number if number is None or isinstance(number, str) else format(number, "f")
 

@@ -1,6 +1,6 @@
 """`meterwire history`: what this gateway has read, from its own store."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,10 @@ from config.model import Site
 from field import output
 from field.central.options import Moment, iso
 from field.config import load_checked, refuse, site_option
+from field.events import event_word, facts_told
 from field.output import Exit, Output, words
 from field.read import remark
-from protocols.capture import Capture, Gap, Value
+from protocols.capture import Capture, Event, Gap, Value
 
 if TYPE_CHECKING:
     from buffer.history import History
@@ -30,9 +31,11 @@ BEFORE = timedelta(days=1)
 @click.option("--task", help="Only what was read for this task.")
 @click.option("--since", type=Moment(), help="From this date or time of the site on; by default a day before --until.")
 @click.option("--until", type=Moment(), help="Up to this date or time of the site; by default now.")
+@click.option("--events", "events_only", is_flag=True, help="Events of the gateway and its meters instead.")
 def command(
-    out: Output, file: Path, meter: str | None, task: str | None, since: datetime | None, until: datetime | None
-) -> Exit:
+    out: Output, file: Path, meter: str | None, task: str | None, since: datetime | None, until: datetime | None,
+    events_only: bool,
+) -> Exit:  # fmt: skip
     """Show what this gateway has read of METER, from its own store; without METER, of which meters there is something.
 
     The gateway may run meanwhile, or be stopped. What the centre has stays as long as [buffer] says. While the store
@@ -40,8 +43,11 @@ def command(
 
     Example: meterwire history -c site.toml bus-1-202411110001 --since 2026-11-21T08:00
 
-    With --json one object a value (a gap has none), or a meter and task. Exit codes: 0 shown; 1 there is nothing, or
-    not all of it could be read; 2 a mistake in the configuration; 3 no store, or it cannot be read.
+    With --events what happened to the gateway itself: damage of the store, jumps of the clock, spans of missed slots;
+    with METER those of the meter; the newest 1,000 at most.
+
+    With --json one object a value (a gap has none), a meter and task, or an event. Exit codes: 0 shown; 1 there is
+    nothing, or not all of it could be read; 2 a mistake in the configuration; 3 no store, or it cannot be read.
     """
     from buffer.errors import OutboxError
     from buffer.history import History
@@ -52,8 +58,17 @@ def command(
         return refuse(out, file, error)
     try:
         with History(site.store, spare=site.buffer.spare) as history:
-            shown = _meters(out, site, history) if meter is None else _read(out, site, history.read(
-                meter, *_span(site, since, until), task=task))  # fmt: skip
+            start, end = _span(site, since, until)
+            if events_only:
+                spanned = since is not None or until is not None
+                shown = _events(out, site, [
+                    one for one in history.events()
+                    if meter in (None, one.meter) and (not spanned or start <= one.at < end)
+                ])  # fmt: skip
+            elif meter is None:
+                shown = _meters(out, site, history)
+            else:
+                shown = _read(out, site, history.read(meter, start, end, task=task))
             for unread in history.unread:
                 out.error(f"left out: {unread}", f"未包含：{out.told(unread)}")
     except OutboxError as error:
@@ -83,6 +98,17 @@ def _meters(out: Output, site: Site, history: "History") -> int:
     if series:
         out.show(table)
     return len(series)
+
+
+def _events(out: Output, site: Site, found: Sequence[Event]) -> int:
+    table = out.table(("time", "时间"), ("meter", "电能表"), ("event", "事件"), ("detail", "说明"))
+    for one in found:
+        out.object({"name": one.name, "at": iso(one.at), "meter": one.meter, "detail": dict(one.detail)})
+        facts = facts_told(out, one.detail, lambda at: _local(site, at))
+        table.add_row(_local(site, one.at), one.meter or "-", event_word(out, one.name), facts)
+    if found:
+        out.show(table)
+    return len(found)
 
 
 def _read(out: Output, site: Site, records: Iterator[Capture | Gap]) -> int:

@@ -13,7 +13,7 @@ import click
 from central.config import worker as read_worker
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
-from field.central import carried, reports, upkeep
+from field.central import carried, events, reports, upkeep
 from field.central.options import Moment, config_option, instant, iso, load_site
 from field.clock import wall_ms
 from field.output import Exit, Output, words
@@ -188,5 +188,5 @@ def command(lang: str | None) -> None:
 
 command.add_command(run)
 command.add_command(gaps)
-for each in (*reports.COMMANDS, *upkeep.COMMANDS, *carried.COMMANDS):
+for each in (*events.COMMANDS, *reports.COMMANDS, *upkeep.COMMANDS, *carried.COMMANDS):
     command.add_command(each)

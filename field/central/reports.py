@@ -4,6 +4,7 @@ import sys
 from contextlib import ExitStack, closing
 from dataclasses import fields
 from datetime import UTC, date, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from config.mistake import ConfigError
 from field import output
 from field.central.options import Day, Moment, config_option, instant, load_site
 from field.output import Exit, Output
+from protocols.quantity import BASES
 
 ACCOUNTS_ZH = {"agrees": "一致", "differs": "不一致", "more": "主站较多", "none": "无"}
 
@@ -130,7 +132,7 @@ def export(
     With --json one line says how many were written, and needs --output. Exit codes: 0 written; 2 a mistake in the
     configuration or the options, or a package that is missing; 3 no database, or the file cannot be written.
     """
-    from central.export import Missing, Wanted, readings, write_cim, write_csv, write_parquet
+    from central.export import Missing, Wanted, lacking, readings, write_cim, write_csv, write_parquet
     from central.look import looking
 
     site = load_site(out, file)
@@ -146,6 +148,10 @@ def export(
     part = None if target is None else target.with_name(f"{target.name}.part")
     try:
         with looking(site.database) as look, ExitStack() as stack:
+            if unknown := lacking(look, wanted):
+                for one in unknown:
+                    out.wrong(_unknown(one))
+                return Exit.USAGE
             rows = stack.enter_context(closing(readings(look, wanted, by_meter=form == "cim")))
             if form == "parquet":
                 assert part is not None
@@ -173,6 +179,13 @@ def export(
         out.line(f"{count} readings: {target}", f"{count} 个读数：{target}")
         out.object({"readings": count, "format": form, "output": str(target)})
     return Exit.GOOD
+
+
+def _unknown(name: str) -> str:
+    """A quantity that the catalogue does not have and of which there is no reading, and what may be meant."""
+    like = get_close_matches(name, [quantity.name for quantity in BASES], 3, 0.7)
+    meant = f"; is one of these meant: {', '.join(like)}" if like else ""
+    return f"--quantity: expected the name of a quantity of which there are readings, got {name}{meant}"
 
 
 COMMANDS = (kpi, export)

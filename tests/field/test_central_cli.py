@@ -1,5 +1,6 @@
 """`meterwire central`: lands until it is told to stop, refuses what is not safe, and shows what is missing."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -17,12 +18,13 @@ from config.mistake import ConfigError
 from field.main import main
 from identity.centre import GATEWAYS, Centre
 from identity.files import write
-from protocols.capture import Fault
+from protocols.capture import Event, Fault
 from tests.broker import CENTRE, Broker
 from tests.central.test_landing import capture
 from tests.central.test_sinks import SLOT, arrival, gap
 from tests.central.test_sinks import capture as reading
 from tests.central.test_subscriber import connected
+from tests.field.test_cli_words import prose
 from tests.fleet import Gateway, identity
 from tests.processes import free_port
 
@@ -240,6 +242,62 @@ def test_gaps_are_chosen_by_meter_and_time(holed: Path, options: list[str], slot
 def test_gaps_are_shown_to_people_in_their_language(holed: Path) -> None:
     assert "silent" in invoke("gaps", "-c", holed, "--lang", "en").output
     assert "2 个漏点" in invoke("gaps", "-c", holed, "--lang", "zh").output
+
+
+@pytest.fixture
+def eventful(holed: Path) -> Path:
+    """The same, with three events of two moments."""
+    sink = open_sink(load_central(holed).database)
+    sink.land(arrival(3, [
+        Event(name="clock_jumped", at=SLOT, detail={"ms": -5000}),
+        Event(name="slots_missed", at=SLOT + 60_000, meter="m-2",
+              detail={"task": "curve", "first": SLOT - 900_000, "last": SLOT, "slots": 2, "fault": "missed"}),
+        Event(name="store_damaged", at=SLOT + 60_000, detail={"why": "file is not a database"}),
+    ]))  # fmt: skip
+    sink.close()
+    return holed
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ([], ["clock_jumped", "slots_missed", "store_damaged"]), (["--meter", "m-2"], ["slots_missed"]),
+        (["--name", "store_damaged"], ["store_damaged"]), (["--gateway", "gw-9999"], []),
+        (["--since", "2026-05-29T04:31"], ["slots_missed", "store_damaged"]),
+        (["--until", "2026-05-29T04:31"], ["clock_jumped"]),
+    ],
+)  # fmt: skip
+def test_events_are_listed_as_gateways_told_them(eventful: Path, options: list[str], names: list[str]) -> None:
+    result = invoke("events", "-c", eventful, "--json", *options)
+    assert result.exit_code == 0
+    found = [json.loads(line) for line in result.output.splitlines()]
+    assert [one["name"] for one in found] == names
+    if not options:
+        assert found[0] == {"at": "2026-05-28T20:30:00Z", "gateway": "gw-0001", "meter": None,
+                            "name": "clock_jumped", "detail": {"ms": -5000}}  # fmt: skip
+
+
+def test_events_are_shown_to_people_in_their_language(eventful: Path) -> None:
+    english = invoke("events", "-c", eventful, "--lang", "en").output
+    assert "clock_jumped" in english and "ms -5000" in english and "3 events" in english
+    assert "first 2026-05-28T20:15:00Z" in english
+    zh = invoke("events", "-c", eventful, "--lang", "zh").output
+    assert "时钟跳变" in zh and "采集时刻数 2" in zh and "故障 漏采" in zh and "3 个事件" in zh
+    assert not prose(zh)
+
+
+def test_an_export_of_a_quantity_that_there_is_not_is_refused_with_what_may_be_meant(holed: Path) -> None:
+    span = ["--since", "2026-05-01", "--until", "2026-06-30"]
+    rows = csv.DictReader(invoke("export", "-c", holed, *span).output.splitlines())
+    own = {row["quantity"] for row in rows}
+    assert own
+    good = [word for name in sorted(own) for word in ("--quantity", name)]
+    assert len(invoke("export", "-c", holed, *span, *good).output.splitlines()) > 1
+    for lang, said in (("en", "is one of these meant: voltage.a"), ("zh", "是否指下列之一：voltage.a")):
+        refused = invoke("export", "-c", holed, *span, *good, "--quantity", "voltag.a", "--lang", lang)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert said in refused.stderr
+    assert invoke("export", "-c", holed, *span, "--quantity", "voltage.ab").exit_code == 0, "known, and none of it"
 
 
 def test_looking_for_gaps_makes_no_database(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from buffer.history import History
 from buffer.opening import STORE_NAME
 from buffer.spare import NAME
 from config.model import TaskEntry
 from field.main import main
+from protocols.capture import Event
 from simulators import virtual
 from simulators.describe import uniform
 from simulators.site import write_site_files
@@ -64,6 +66,21 @@ def test_of_a_meter_it_shows_each_value_in_the_span_of_the_sites_own_time(site: 
     shown = run(site, meter, *SPAN).output
     assert "2026-09-21 22:16:00" in shown and str(found[0]["value"]) in shown
     assert run(site, meter, *SPAN, "--task", "other").exit_code == 1
+
+
+def test_events_are_those_of_the_gateway_or_of_a_meter(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = START + 60_000
+    told = [Event(name="clock_jumped", at=at, detail={"ms": 5}),
+            Event(name="slots_missed", at=at + 60_000, meter="m1", detail={"task": "minute", "first": at})]  # fmt: skip
+    assert run(site, "--events").exit_code == 1, "it had a quiet life"
+    monkeypatch.setattr(History, "events", lambda self: told)
+    assert [one["name"] for one in objects(run(site, "--events", "--json"))] == ["clock_jumped", "slots_missed"]
+    assert objects(run(site, "m1", "--events", "--json")) == [
+        {"name": "slots_missed", "at": "2026-09-21T14:17:00Z", "meter": "m1", "detail": {"task": "minute", "first": at}}
+    ]
+    assert len(objects(run(site, "--events", "--json", "--since", "2026-09-21T22:17", "--until", "2026-09-22"))) == 1
+    shown = run(site, "--events").output
+    assert "2026-09-21 22:16:00" in shown and "task minute, first 2026-09-21 22:16:00" in shown
 
 
 def test_what_is_not_there_is_said(site: Path, tmp_path: Path) -> None:
