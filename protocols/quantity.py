@@ -214,9 +214,8 @@ def by_number(number: int) -> Quantity:
 @lru_cache(maxsize=8192)
 def by_name(name: str) -> Quantity:
     """The quantity with this name, for example `energy.active.import.t2.last_1`. Raises KeyError when there is none."""
-    row = _row_named(name)
-    if row is not None:
-        return row
+    if name in _BY_NAME:
+        return _BY_NAME[name]
     match = _VARIANT.match(name)
     if match is None:
         raise KeyError(f"{name!r} is not in the catalogue of quantities")

@@ -5,7 +5,7 @@ import pytest
 from protocols.bcd import low_first
 from protocols.dlt645.codes import Edition, identifier_of
 from protocols.dlt645.frame import Frame
-from protocols.dlt645.message import explain
+from protocols.dlt645.message import explain, find
 
 METER = "202411110001"
 
@@ -47,6 +47,17 @@ def test_an_address_and_a_time_are_those_of_who_may_tell_them(
 ) -> None:
     frame = Frame(address=METER, control=control, data=bytes.fromhex(data))
     assert [(value.quantity.name, value.plain) for value in explain(frame).values] == expected
+
+
+def test_of_broken_frames_the_likeliest_is_told_with_what_stands_around_it() -> None:
+    whole = Frame(address=METER, control=0x91, data=low_first("02010100") + b"\x17\x23").encode(0)
+    broken = whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:]
+    found = find(b"\x68\x01" + broken + b"\x00")
+    assert (found.before, found.raw, found.after) == (b"\x68\x01", broken, b"\x00")
+    assert found.frame is not None
+    assert found.frame.data[4:] == b"\x17\x23"
+    assert "checksum" in str(found.error)
+    assert find(b"\x68\x01" + broken + whole).raw == whole
 
 
 def test_identifiers_are_written_high_byte_first() -> None:
