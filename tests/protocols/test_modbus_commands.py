@@ -133,13 +133,17 @@ def listed(objects: dict[int, bytes], *, more: int = 0, following: int = 0, code
 def test_an_identification_goes_on_as_long_as_more_follows() -> None:
     dialogue = commands.identify(1)
     ask = next(dialogue)
-    first = listed({0: b"Maker", 1: b"M1"}, more=0xFF, following=2)
+    first = listed({0: b"Maker", 1: b"M1"}, more=0xFF, following=4)
     assert ask.accepts(first) and not ask.accepts(listed({0: b"Maker"}, code=2))
     ask = dialogue.send(Reply(frame=first, sent_at=0, ended_at=0))
-    assert ask.data[4] == 2
+    assert ask.data[4] == 4
     with pytest.raises(StopIteration) as ended:
-        dialogue.send(Reply(frame=listed({2: b"V1"}), sent_at=0, ended_at=0))
-    assert ended.value.value == {0: b"Maker", 1: b"M1", 2: b"V1"}
+        dialogue.send(Reply(frame=listed({4: b"Meter"}), sent_at=0, ended_at=0))
+    assert ended.value.value == {0: b"Maker", 1: b"M1", 4: b"Meter"}
+
+
+def test_what_is_only_read_may_be_asked_again() -> None:
+    assert next(commands.read_bits(1, 1, 0, 9)).repeatable and next(commands.identify(1)).repeatable
 
 
 def test_a_device_may_have_no_objects() -> None:
