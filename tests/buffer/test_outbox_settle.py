@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from buffer.errors import OutboxError
 from buffer.history import History
 from buffer.inspect import rows, summary
 from buffer.words import Limits
@@ -152,7 +153,7 @@ async def test_a_key_record_may_be_added_twice_but_not_changed(tmp_path: Path) -
     async with open_outbox(tmp_path) as outbox:
         await outbox.add_key_record(b"kid", outbox.epoch, b"record")
         await outbox.add_key_record(b"kid", outbox.epoch, b"record")
-        with pytest.raises(Exception, match="another record"):
+        with pytest.raises(OutboxError, match="another record"):
             await outbox.add_key_record(b"kid", outbox.epoch, b"other")
 
 

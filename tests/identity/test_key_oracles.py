@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import load_der_private_key
-from cwt import COSE, COSEKey, Recipient
+from cwt import COSE, COSEKey, DecodeError, Recipient
 from pycose.algorithms import A256GCM as TheirA256GCM
 from pycose.algorithms import RsaesOaepSha256
 from pycose.keys.rsa import RSAKey
@@ -88,7 +88,7 @@ def test_cwt_opens_the_key_that_we_wrapped_by_hpke() -> None:
     recipient = [cbor2.dumps({1: HPKE_7_KE}), {4: each.kid, -4: each.key[:ENC_BYTES]}, each.key[ENC_BYTES:]]
     key = _their_p256(P256.public_key(), each.kid, HPKE_7_KE, P256.private_numbers().private_value)
     assert COSE.new().decode(_encrypted(recipient, KEY), key, extra_info=BOUND) == BODY
-    with pytest.raises(Exception, match="Failed to"):
+    with pytest.raises(DecodeError, match="Failed to open"):
         COSE.new().decode(_encrypted(recipient, KEY), key, extra_info=BOUND + b"\0")
 
 
