@@ -51,6 +51,14 @@ def test_identifiers_and_names_are_read_in_the_order_given() -> None:
     ]  # fmt: skip
 
 
+def test_a_name_that_no_profile_has_is_read_by_its_identifier_of_the_catalogue() -> None:
+    whole = plan_items(meter("", "dlt645-2007"), ("ratio.ct",))
+    read_dlt645(whole, answering := Identifiers(refuses=lambda di: True))
+    assert answering.asked == ["04000306"] and [quantity.name for quantity in whole.quantities] == ["ratio.ct"]
+    with pytest.raises(ConfigError, match="4 hex digits"):
+        plan_items(meter("", "dlt645-1997"), ("ratio.ct",))
+
+
 def test_the_old_edition_has_its_own_identifiers() -> None:
     whole = plan_items(meter("", "dlt645-1997"), ("9010", "voltage.a"))
     assert [quantity.name for quantity in whole.quantities] == ["energy.active.import.total", "voltage.a"]
