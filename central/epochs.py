@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from central.numbers import Numbers
-from central.sinks.base import NUMBERS_MAX, Sink
+from central.sinks.base import NUMBERS_MAX, EpochNumbers, Sink
 from protocols.messages import RANGES_MAX
 
 MARK_EVERY = 64
@@ -54,16 +54,19 @@ def _without(numbers: tuple[int, int], holes: dict[int, str]) -> list[tuple[int,
     return parts
 
 
-def epoch_state(sink: Sink, gateway: str, epoch: int) -> EpochState:
+def epoch_state(sink: Sink, gateway: str, epoch: int, found: EpochNumbers | None = None) -> EpochState:
     """How the epoch stands in the database, whichever workers brought it there. Raises SinkAway.
+
+    found: what its numbers are, where that was asked just now.
 
     Nothing is remembered between two receipts: a database that was restored from a backup is not talked over.
     """
     while True:
-        found = sink.numbers(gateway, epoch)
+        found = found or sink.numbers(gateway, epoch)
         closed = Numbers.upto_and(found.upto, found.above)
         if closed.upto >= found.upto + MARK_EVERY:
             sink.mark(gateway, epoch, closed.upto)
             if len(found.above) == NUMBERS_MAX:
+                found = None
                 continue
         return EpochState(closed=closed, refused=dict(found.refused))

@@ -9,7 +9,7 @@ import gc
 import json
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from enum import Enum
@@ -49,6 +49,8 @@ SMALL_BYTES = 4096
 """Batches up to this size may land together: what a transaction costs is more than what they hold, as a rule."""
 RECORDS_TOGETHER = 512
 """No more batches join a transaction that has so many records."""
+RECEIPTS_TOGETHER = 64
+"""Receipts for which the database is asked at once."""
 DUE_MAX = 100_000
 """Epochs for which a receipt is waiting to be fetched."""
 MISSING_MAX = 16
@@ -222,7 +224,9 @@ class Landing:
         Call it after a COMMIT.
         """
         chosen = [key for key in self._due if gateways is None or key[0] in gateways]
-        found = [self._centre.says(self._receipt(*key)) for key in chosen]
+        found: list[tuple[str, bytes]] = []
+        for first in range(0, len(chosen), RECEIPTS_TOGETHER):
+            found += map(self._centre.says, self._receipts(chosen[first : first + RECEIPTS_TOGETHER]))
         for key in chosen:
             del self._due[key]
         self.counters["receipts"] += len(found)
@@ -230,14 +234,16 @@ class Landing:
         self._answers = [one for one in self._answers if gateways is not None and one[0] not in gateways]
         return found
 
-    def _receipt(self, gateway: str, epoch: int) -> Receipt:
-        said = epoch_state(self._sink, gateway, epoch).said()
+    def _receipts(self, epochs: Sequence[tuple[str, int]]) -> Iterator[Receipt]:
+        """What is to be said of each (gateway, epoch)."""
         now = self._now_ms()
-        missing = self._sink.held_kids(gateway, Reason.UNKNOWN_KEY.value, MISSING_MAX, since=now - MISSING_MS)
-        return Receipt(
-            gateway=gateway, epoch=epoch, contiguous_upto=said.upto, ranges=said.ranges, rejected=said.rejected,
-            need_key=tuple(missing), sent_at=now,
-        )  # fmt: skip
+        standings = self._sink.standings(epochs, Reason.UNKNOWN_KEY.value, MISSING_MAX, since=now - MISSING_MS)
+        for (gateway, epoch), (numbers, missing) in zip(epochs, standings, strict=True):
+            said = epoch_state(self._sink, gateway, epoch, numbers).said()
+            yield Receipt(
+                gateway=gateway, epoch=epoch, contiguous_upto=said.upto, ranges=said.ranges, rejected=said.rejected,
+                need_key=tuple(missing), sent_at=now,
+            )  # fmt: skip
 
     def _unsealed(self, gateway: str, name: str, payload: bytes) -> None:
         """Everything but batches. Raises Malformed."""

@@ -211,6 +211,12 @@ class Sink(Protocol):
         """
         ...
 
+    def standings(
+        self, epochs: Sequence[tuple[str, int]], reason: str, limit: int, *, since: int
+    ) -> list[tuple[EpochNumbers, list[bytes]]]:
+        """`numbers` and `held_kids` of many (gateway, epoch) at once, in their order: what their receipts say."""
+        ...
+
     def release(self, ids: Sequence[int]) -> None:
         """Take messages out of dead_letter: they have been dealt with."""
         ...

@@ -115,6 +115,14 @@ class PostgresSink(SqlSink):
         with self._errors(), self._connected().cursor() as cursor:
             yield cursor
 
+    def _answers(self, questions: Sequence[tuple[str, tuple[object, ...]]]) -> list[list[Any]]:
+        """All are asked before the first answer is waited for: the waiting is most of what a question costs."""
+        with self._errors():
+            connection = self._connected()
+            with connection.pipeline():
+                cursors = [connection.execute(self._sql(statement), given) for statement, given in questions]
+                return [cursor.fetchall() for cursor in cursors]
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """PostgreSQL's errors in the sink's words; a bug of ours (a wrong statement) stays as it is.

@@ -1,7 +1,7 @@
 """What the sinks have in common: one set of statements, in the SQL that SQLite and PostgreSQL share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Any
@@ -48,7 +48,13 @@ UNION ALL SELECT 'above', seq, NULL FROM (
     SELECT seq FROM closed_number WHERE gateway = ? AND epoch = ? AND seq > (SELECT upto FROM mark) ORDER BY seq LIMIT ?
 ) AS above
 UNION ALL SELECT 'refused', seq, code FROM closed_number WHERE gateway = ? AND epoch = ? AND voided_at IS NULL"""
-"""All that a receipt says of an epoch, in one question: one is asked for each receipt."""
+"""All that a receipt says of an epoch's numbers, in one question."""
+_HELD_KIDS = (
+    "SELECT kid FROM dead_letter WHERE gateway = ? AND reason = ? AND last_at >= ?"
+    " GROUP BY kid ORDER BY max(last_at) DESC, max(id) DESC LIMIT ?"
+)
+_Question = tuple[str, tuple[object, ...]]
+"""A statement and its arguments."""
 
 
 class SqlSink(AskingSink, ABC):
@@ -199,16 +205,7 @@ class SqlSink(AskingSink, ABC):
 
     def numbers(self, gateway: str, epoch: int) -> EpochNumbers:
         """See Sink."""
-        of = (gateway, epoch)
-        upto, above, refused = 0, list[int](), list[tuple[int, str]]()
-        for kind, number, code in self._all(_NUMBERS, (*of, *of, *of, NUMBERS_MAX, *of)):
-            if kind == "mark":
-                upto = number
-            elif kind == "above":
-                above.append(number)
-            else:
-                refused.append((number, code))
-        return EpochNumbers(upto, sorted(above), sorted(refused))
+        return _numbers(self._all(*_of_epoch(gateway, epoch)))
 
     def mark(self, gateway: str, epoch: int, upto: int) -> None:
         """See Sink."""
@@ -291,12 +288,19 @@ class SqlSink(AskingSink, ABC):
 
     def held_kids(self, gateway: str, reason: str, limit: int, *, since: int) -> list[bytes]:
         """See Sink."""
-        rows = self._all(
-            "SELECT kid FROM dead_letter WHERE gateway = ? AND reason = ? AND last_at >= ?"
-            " GROUP BY kid ORDER BY max(last_at) DESC, max(id) DESC LIMIT ?",
-            (gateway, reason, self._time(since), limit),
-        )
+        rows = self._all(_HELD_KIDS, (gateway, reason, self._time(since), limit))
         return [bytes(kid) for (kid,) in rows]
+
+    def standings(
+        self, epochs: Sequence[tuple[str, int]], reason: str, limit: int, *, since: int
+    ) -> list[tuple[EpochNumbers, list[bytes]]]:
+        """See Sink."""
+        held = [(_HELD_KIDS, (gateway, reason, self._time(since), limit)) for gateway, _ in epochs]
+        found = self._answers([*(_of_epoch(*of) for of in epochs), *held])
+        return [
+            (_numbers(numbers), [bytes(kid) for (kid,) in kids])
+            for numbers, kids in zip(found[: len(epochs)], found[len(epochs) :], strict=True)
+        ]
 
     def release(self, ids: Sequence[int]) -> None:
         """See Sink."""
@@ -369,6 +373,27 @@ class SqlSink(AskingSink, ABC):
         with self._reading() as cursor:
             cursor.execute(self._sql(statement), arguments)
             return list(cursor.fetchall())
+
+    def _answers(self, questions: Sequence[_Question]) -> list[list[Any]]:
+        """The rows that each of these gives."""
+        return [self._all(*question) for question in questions]
+
+
+def _of_epoch(gateway: str, epoch: int) -> _Question:
+    of = (gateway, epoch)
+    return _NUMBERS, (*of, *of, *of, NUMBERS_MAX, *of)
+
+
+def _numbers(rows: Iterable[tuple[str, int, str]]) -> EpochNumbers:
+    upto, above, refused = 0, list[int](), list[tuple[int, str]]()
+    for kind, number, code in rows:
+        if kind == "mark":
+            upto = number
+        elif kind == "above":
+            above.append(number)
+        else:
+            refused.append((number, code))
+    return EpochNumbers(upto, sorted(above), sorted(refused))
 
 
 def select_gaps(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -249,6 +250,34 @@ def test_numbers_of_batches_are_remembered_by_epoch(sink: Sink) -> None:
     sink.close_numbers(GATEWAY, [(5, 4)], code="bad_body", voided=False, at=SLOT)
     assert sink.numbers(GATEWAY, 5) == (0, [2, 4, 6, 9], [(2, "bad_body")])
     assert sink.closed_numbers(GATEWAY, 5) == [(2, "bad_body", False), (4, "bad_body", True), (6, "voided", True)]
+
+
+def test_many_epochs_stand_as_each_by_itself_and_are_asked_for_at_once(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = [(f"gw-{n:04}", epoch) for n in range(20) for epoch in (5, 6)]
+    for n, (gateway, epoch) in enumerate(epochs):
+        for seq in range(1, 1 + n % 4):
+            sink.land(replace(arrival(seq, [gap(meter=f"m-{n}-{seq}")], epoch=epoch), gateway=gateway))
+        sink.close_numbers(gateway, [(epoch, 9)], code="bad_body", voided=False, at=SLOT)
+        letter = Letter(topic="mw/v1/x", gateway=gateway, reason="unknown_key", detail="", payload=b"%d" % n,
+                        received_at=SLOT + n, kid=b"%08d" % n)  # fmt: skip
+        sink.set_aside(letter, keep=3)
+    each = [
+        (sink.numbers(gateway, epoch), sink.held_kids(gateway, "unknown_key", 3, since=SLOT + 7))
+        for gateway, epoch in epochs
+    ]
+    assert len({len(kids) for _, kids in each}) > 1 and len({len(numbers.above) for numbers, _ in each}) > 1
+    begun, pipeline = 0, psycopg.Connection.pipeline
+
+    def counted(connection: psycopg.Connection[Any]) -> Any:
+        nonlocal begun
+        begun += 1
+        return pipeline(connection)
+
+    monkeypatch.setattr(psycopg.Connection, "pipeline", counted)
+    assert sink.standings(epochs, "unknown_key", 3, since=SLOT + 7) == each
+    assert begun == isinstance(sink, PostgresSink), "all questions before the first answer"
 
 
 def test_the_first_key_record_of_an_id_stays(sink: Sink) -> None:
