@@ -11,7 +11,6 @@ from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -117,11 +116,6 @@ def load_profile(name: str) -> Profile:
     if name not in profile_names():
         raise KeyError(f"no profile {name!r}; there are {', '.join(profile_names())}")
     return parse_profile(name, files("drivers.profiles").joinpath(f"{name}.toml").read_text("utf-8"), f"{name}.toml")
-
-
-def read_profile(path: Path) -> Profile:
-    """A model from a file anywhere, named after it. Raises ConfigError (and OSError)."""
-    return parse_profile(path.stem, path.read_text("utf-8"), str(path))
 
 
 def parse_profile(name: str, toml: str, file: str) -> Profile:

@@ -20,7 +20,6 @@ from drivers.profile import (
     load_profile,
     parse_profile,
     profile_names,
-    read_profile,
 )
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.items import layout
@@ -146,17 +145,13 @@ def test_all_mistakes_of_a_profile_are_told_at_once() -> None:
     assert [mistake.where for mistake in error.value.mistakes] == ['items."voltage.x"', 'items."voltage.a"']
 
 
-def test_word_order_function_and_codes_come_with_each_item(tmp_path: Path) -> None:
-    file = tmp_path / "odd-meter.toml"
-    file.write_text(
+def test_word_order_function_and_codes_come_with_each_item() -> None:
+    profile = parse(
         HEAD + '[modbus]\nword_order = "little"\nfunction = "input"\n[items]\n'
         '"voltage.a" = { register = 1, type = "uint16", scale = "0.1", unavailable = ["FFFF"] }\n'
         '"frequency" = { register = 2, type = "float32", function = "holding" }\n'
-        '"vendor.ripple" = { register = 9, type = "int32", unit = "mV" }\n',
-        "utf-8",
+        '"vendor.ripple" = { register = 9, type = "int32", unit = "mV" }\n'
     )
-    profile = read_profile(file)
-    assert profile.name == "odd-meter"
     voltage, frequency, ripple = (item.register for item in profile.items.values())
     assert voltage is not None and frequency is not None and ripple is not None
     assert voltage.format == Format(type=Type.UINT16, scale=Decimal("0.1"), unavailable=frozenset({0xFFFF}))
