@@ -18,7 +18,7 @@ from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
 from drivers.job import URGENT, Job, Lane
 from drivers.late import Latecomers
 from drivers.outcome import Outcome
-from drivers.port import OpenLine, Port, PortLost, open_line
+from drivers.port import OPEN_LISTEN_S, OpenLine, Port, PortLost, open_line
 from drivers.queue import Queue
 from drivers.reopen import Reopening
 from drivers.run import Run, Standing
@@ -50,7 +50,9 @@ class Bus:
         evidence: Evidence | None = None,
         counters: BusCounters | None = None,
         jitter: Random | None = None,
+        restarted: bool = False,
     ) -> None:
+        """restarted: somebody may have asked on this port until just now, a gateway that was killed perhaps."""
         self.entry = entry
         self.port = Port(entry, open_line=open_line, now_ms=now_ms)
         self.counters = counters or BusCounters()
@@ -64,6 +66,9 @@ class Bus:
             now_ms=now_ms,
         )  # fmt: skip
         self._standings: dict[str, Standing] = {}
+        self._restarted = restarted
+        self._opened_at = 0.0
+        """When the port was first open and had been listened to."""
         self._late = Latecomers(self.port)
         self._in_hand: Run | None = None
         self._silence_s = 0.0
@@ -124,6 +129,8 @@ class Bus:
         standing = self._standings.get(job.meter.id)
         if standing is None:
             standing = self._standings[job.meter.id] = Standing(job.meter)
+            if self._in_service:
+                self._met(standing)
         if self._queue.add(job, standing).interrupts:
             self._overtaken = True
         self._awake()
@@ -208,8 +215,18 @@ class Bus:
             log.info("bus=%s port=%s open parity=%s", self.entry.name, self.entry.port, self.port.parity)
         if self._in_service:
             self.account.waited(loop.time(), work=work)
-        else:
-            self._in_service, self.account.at = self.port.is_open, loop.time()
+        elif self.port.is_open:
+            self._in_service, self.account.at, self._opened_at = True, loop.time(), loop.time()
+            for standing in self._standings.values():
+                self._met(standing)
+
+    def _met(self, standing: Standing) -> None:
+        """A meter is new to this bus. Of what was asked before, an answer may still be on its way, and where answers do
+        not name their question, it would answer the first one."""
+        meter = standing.meter
+        if self._restarted and meter.nameless:
+            owes_s = meter.turnaround_s + meter.late_s - OPEN_LISTEN_S
+            standing.quiet_until = max(standing.quiet_until, self._opened_at + owes_s)
 
     def _port_lost(self, error: PortLost, now: float) -> None:
         self.port.close()

@@ -65,7 +65,12 @@ class Parts:
         self.evidence = Evidence(site.store / "evidence", megabytes=site.evidence_mb) if site.evidence_mb else None
         self.buses = {
             entry.name: bus_for(
-                entry, open_line=world.open_line, now_ms=now_ms, evidence=self.evidence, jitter=world.jitter
+                entry,
+                open_line=world.open_line,
+                now_ms=now_ms,
+                evidence=self.evidence,
+                jitter=world.jitter,
+                restarted=True,
             )
             for entry in site.buses
         }

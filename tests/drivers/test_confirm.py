@@ -133,6 +133,24 @@ def test_however_readings_disagree_a_good_value_was_read_twice_running_or_rose_a
     assert believed == {(1,) * (READINGS_MAX - 1): READINGS_MAX}
 
 
+def test_what_is_settled_keeps_the_moment_at_which_it_was_read() -> None:
+    """From the second reading on an answer gives what still differs, and nothing else is dated anew by it."""
+
+    def dialogue() -> Dialogue[str]:
+        answer = yield Ask(data=b"?", reply_max=1, accepts=lambda frame: True, wants=(ENERGY, DEMAND))
+        assert isinstance(answer, Reply)
+        said = {ENERGY: Decimal(1), DEMAND: Decimal(answer.ended_at // 3000)}
+        return [Value(quantity=quantity, number=number) for quantity, number in said.items()]
+
+    talk = confirmed(dialogue)
+    wanted = [next(talk).wants]
+    wanted += [talk.send(Reply(frame="", sent_at=at, ended_at=at)).wants for at in (1500, 3500)]
+    with pytest.raises(StopIteration) as end:
+        talk.send(Reply(frame="", sent_at=5500, ended_at=5500))
+    assert shown(end.value.value) == [("1", "good"), ("1", "good")]
+    assert wanted == [(ENERGY, DEMAND), (ENERGY, DEMAND), (DEMAND,)]
+
+
 def confirmed_on_the_wire() -> str | None:
     """What is confirmed of a register of 1000 when a converter sends the first answer, damaged to 9000, twice: again
     before the slow meter has answered the next question."""

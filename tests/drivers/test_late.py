@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from drivers import late
+from drivers.bus import Bus
 from drivers.habits import DAYS_MAX, IN_TIME_MAX, LATE_MS_MAX, Habits
 from drivers.meter import Meter
 from drivers.run import Standing
@@ -16,7 +17,7 @@ from protocols.capture import Quality
 from protocols.dialogue import Ask
 from simulators import virtual
 from tests.desk import START_MS, Desk, serve
-from tests.script import Said, ScriptedLine, energy, meter, registers
+from tests.script import BUS, Said, ScriptedLine, energy, meter, registers
 
 LATE_S = 1.4
 """How long after each question the late meter answers."""
@@ -230,3 +231,41 @@ def test_a_defect_of_ours_in_looking_for_late_answers_ends_neither_the_bus_nor_t
         two.run()
     assert two.reads[two.quick.id] > 400
     assert two.desk.bus.counters.defects == 0
+
+
+def after_a_restart(late_s: float, *, restarted: bool) -> list[str | None]:
+    """What a register of 100 is said to hold by a gateway that was killed with a question for another on its way."""
+
+    def answer(question: bytes, n: int) -> Said:
+        return [(late_s if n == 0 else QUICK_S, registers(1, 0, int.from_bytes(question[2:4], "big")))]
+
+    line = ScriptedLine(answer)
+    times: dict[str, Any] = {"turnaround_ms_max": 1000, "late_max_ms": 1500}
+
+    async def killed() -> list[str | None]:
+        before = Desk(line)
+        task = asyncio.ensure_future(before.bus.run())
+        before.registers(meter("1", "modbus-rtu", **times), 7, name="before")
+        await asyncio.sleep(0.35)
+        task.cancel()
+        await asyncio.wait({task})
+        again = Desk(line)
+        again.bus = Bus(BUS, open_line=line.open, now_ms=virtual.now_ms, restarted=restarted)
+        task = asyncio.ensure_future(again.bus.run())
+        await asyncio.sleep(0.1 if late_s < 1 else 0.4)  # known before or after the port is open
+        again.registers(meter("1", "modbus-rtu", **times), 100, name="after")
+        await asyncio.sleep(10.0)
+        again.bus.stop()
+        await task
+        return again.plain("after")
+
+    return virtual.run(killed(), start_ms=START_MS)
+
+
+@pytest.mark.parametrize("late_s", [0.36, 0.5, 1.0, 1.5, 2.0, 2.3])
+def test_the_answer_to_a_question_of_a_gateway_that_was_killed_answers_nothing_of_the_next(late_s: float) -> None:
+    assert after_a_restart(late_s, restarted=True) == ["100"]
+
+
+def test_without_waiting_for_it_it_would() -> None:
+    assert after_a_restart(0.36, restarted=False) == ["7"]
