@@ -26,6 +26,9 @@ DAYS_MAX = 366
 """Days in one report."""
 KNOWN_MS = 31 * 86_400_000
 """How far back a meter without a reading on the day is looked for, to know its gateway."""
+NAMES_AT_ONCE = 10_000
+"""Meters that one statement names: SQLite takes 32,766 arguments."""
+_DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1)
 
 
@@ -157,21 +160,33 @@ def _meters(look: Look, day: date, since: int, until: int) -> list[Kpi]:
         "SELECT meter, count(*) FROM conflict WHERE stamp >= ? AND stamp < ? GROUP BY meter", span
     ):
         line(meter).conflicts = count
-    for one in found.values():
-        if not one.gateway:
-            one.gateway = _gateway_of(look, one.meter or "", since)
+    lost = {meter: one for meter, one in found.items() if not one.gateway}
+    for meter, gateway in _gateways_of(look, sorted(lost), since):
+        lost[meter].gateway = gateway
     accounts = _accounts(look, day)
     for one in found.values():
         one.account = accounts.get(one.gateway, "none")
     return list(found.values())
 
 
-def _gateway_of(look: Look, meter: str, before: int) -> str:
-    rows = look.rows(
-        "SELECT gateway FROM reading WHERE meter = ? AND stamp >= ? AND stamp < ? ORDER BY stamp DESC LIMIT 1",
-        (meter, look.time(before - KNOWN_MS), look.time(before)),
-    )
-    return next((str(gateway) for (gateway,) in rows), "")
+def _gateways_of(look: Look, meters: Sequence[str], before: int) -> Iterator[tuple[str, str]]:
+    """Each of these meters with the gateway that read it last. One look at each span of days for all of them, going
+    back: most have not been silent for long, and SQLite keeps readings by time and not by meter."""
+    left, until, days = list(meters), before, 1
+    while left and until > before - KNOWN_MS:
+        since = max(until - days * _DAY_MS, before - KNOWN_MS)
+        known: dict[str, tuple[Any, str]] = {}
+        for at in range(0, len(left), NAMES_AT_ONCE):
+            some = left[at : at + NAMES_AT_ONCE]
+            for meter, gateway, stamp in look.rows(
+                "SELECT meter, gateway, max(stamp) FROM reading WHERE stamp >= ? AND stamp < ?"
+                f" AND meter IN ({', '.join('?' * len(some))}) GROUP BY meter, gateway",
+                (look.time(since), look.time(until), *some),
+            ):
+                known[meter] = max(known.get(meter, (stamp, gateway)), (stamp, gateway))
+        yield from ((meter, gateway) for meter, (_, gateway) in known.items())
+        left = [meter for meter in left if meter not in known]
+        until, days = since, 2 * days
 
 
 def _accounts(look: Look, day: date) -> dict[str, str]:

@@ -4,21 +4,22 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from errno import ENOSPC
 from os import strerror
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner, Result
 
 from central.config import load_central
-from central.kpi import bounds, days_between
+from central.kpi import bounds, days_between, kpi
+from central.look import looking
 from central.sinks import open_sink
 from central.sinks.base import Arrival, Letter, Sink
 from field.main import main
@@ -108,6 +109,32 @@ def test_a_day_by_meter_names_each(filled: Path) -> None:
     assert [(line["gateway"], line["meter"], line["success"]) for line in lines] == [
         ("gw-a", "m-1", 87.5), ("gw-a", "m-2", 75.0), ("gw-b", "m-3", 0.0),
     ]  # fmt: skip
+
+
+def test_a_meter_that_was_not_read_that_day_counts_for_the_gateway_that_read_it_last(file: Path) -> None:
+    day_ms, dead = 86_400_000, [f"m-{n}" for n in range(10, 40)]
+    sink = opened(file)
+    land(sink, 1, [at(START - 20 * day_ms, meter=meter) for meter in dead], gateway="gw-a", received_at=START)
+    land(sink, 1, [at(START - 19 * day_ms, meter="m-10"), at(START - 40 * day_ms, meter="m-5")], gateway="gw-b",
+         received_at=START)  # fmt: skip
+    land(sink, 2, [gap(START, meter) for meter in (*dead, "m-5")], gateway="gw-a", received_at=START)
+    sink.close()
+    lines = told(invoke("kpi", "-c", file, "--day", DAY, "--by", "meter", "--json"))
+    found = {line["meter"]: line["gateway"] for line in lines}
+    assert found == {**dict.fromkeys(dead, "gw-a"), "m-10": "gw-b", "m-5": ""}
+    asked: list[str] = []
+    with looking(load_central(file).database) as look:
+
+        class Counting:
+            time, ms = staticmethod(look.time), staticmethod(look.ms)
+
+            @staticmethod
+            def rows(statement: str, arguments: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+                asked.append(statement)
+                return look.rows(statement, arguments)
+
+        assert len(list(kpi(Counting(), days=[DAY], zone=ZONE, by_meter=True))) == 31
+    assert sum("meter IN" in statement for statement in asked) == 5, "a span each, not a meter each"
 
 
 def test_a_day_by_area_is_as_counted_by_hand(filled: Path, tmp_path: Path) -> None:
