@@ -251,6 +251,11 @@ class Outbox:
         return self._store.standing.batches
 
     @property
+    def left(self) -> bool:
+        """Whether records wait in the file that the store had to leave; housekeeping brings them back when it can."""
+        return self._store.left
+
+    @property
     def pending(self) -> int:
         """Records of all epochs that are not settled: unsealed, waiting to be sealed again, or in a batch."""
         standing = self._store.standing

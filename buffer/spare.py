@@ -53,7 +53,9 @@ class Spare:
             return False
         self._home = store.path, store.connect, {TABLES[kind]: store.tail[kind] for kind in TABLES}
         log.error("store moved from=%s to=%s", store.path, self.path)
-        store.elsewhere = store.standing.first_unsettled
+        standing = store.standing
+        store.elsewhere = standing.first_unsettled
+        store.left = bool(standing.unsealed or standing.requeued or standing.batches)
         store.stand_on(self.path, connection, self.connect)
         store.counters["moved"] += 1
         return True
@@ -146,7 +148,7 @@ class Spare:
         except OutboxError as error:
             log.warning("store stays from=%s detail=%r", self.path, str(error))
             return False
-        store.elsewhere = None
+        store.elsewhere, store.left = None, False
         store.stand_on(path, connection, connect)
         self._home = None
         store.counters["came_home"] += 1

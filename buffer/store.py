@@ -124,6 +124,8 @@ class Store:
         """Where the store goes on when its disk fails."""
         self.elsewhere: int | None = None
         """The lowest unsettled number of this epoch in the file that was left."""
+        self.left = False
+        """Whether anything that nobody has settled waits in that file."""
         self._failures = 0
         """Jobs in a row that the disk failed."""
         self._doubt = Doubt(now_ms)

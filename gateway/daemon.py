@@ -148,7 +148,7 @@ class Daemon:
         """Ask nothing more, and return when everything read is with the centre. For tests and the demo.
 
         What silent meters still owe becomes gaps. The gateway goes on running, idle; `stop` it then. While the broker
-        or the centre is away this waits.
+        or the centre is away this waits; so it does while some of it is in a file that the store had to leave.
         """
         parts = self.parts
         assert parts is not None, "a daemon is drained while it runs"
@@ -159,7 +159,8 @@ class Daemon:
             bus.abandon()
         await parts.intake.flush()
         parts.sealer.at_once()
-        while parts.outbox.unsealed().records or parts.outbox.unsettled or not parts.intake.idle:
+        outbox = parts.outbox
+        while outbox.unsealed().records or outbox.unsettled or outbox.left or not parts.intake.idle:
             parts.uplink.settled.clear()
             try:
                 async with asyncio.timeout(1.0):

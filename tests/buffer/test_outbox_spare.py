@@ -129,6 +129,7 @@ async def test_a_store_goes_on_in_its_spare_file_and_comes_home(
     assert world.spare.exists()
     assert world.outbox.epoch == epoch
     assert world.outbox.counters["moved"] == 1
+    assert world.outbox.left
     assert (world.outbox.last_slot("meter-1", "curve") or 0) > (last or 0)
     await world.append()
     await world.seal(2)
@@ -140,6 +141,7 @@ async def test_a_store_goes_on_in_its_spare_file_and_comes_home(
     await world.append()
     await world.outbox.purge()
     assert world.outbox.counters["came_home"] == 1
+    assert not world.outbox.left
     assert not world.spare.exists()
     await world.append()
     await world.judge()

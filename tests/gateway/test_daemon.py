@@ -117,6 +117,28 @@ def test_a_gateway_killed_before_its_first_answer_still_owes_its_first_slots(tmp
     virtual.run(scenario(), start_ms=START)
 
 
+def test_a_gateway_is_not_drained_while_some_of_it_waits_in_the_file_that_the_store_left(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=2), [MINUTE])
+        async with chain.running() as daemon:
+            chain.disconnect_centre()
+            await asyncio.sleep(150)
+            assert daemon.parts is not None
+            store = daemon.parts.outbox._store
+            assert store.spare is not None and store.spare.move(store)
+            chain.connect_centre()
+            await asyncio.sleep(1)
+            assert daemon.parts.outbox.left
+            await chain.drain(daemon)
+            assert not daemon.parts.outbox.left
+        truth = chain.truth()
+        assert truth.passed, truth.examples
+        assert truth.accepted == 6
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
 def test_a_restart_within_a_slot_reads_nothing_twice(tmp_path: Path) -> None:
     async def scenario() -> None:
         chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=3), [MINUTE])
