@@ -4,7 +4,8 @@ What profiles offer and what a bus can carry is checked by `drivers.fit.check`, 
 """
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,10 @@ TABLES = {
     "gateway": GATEWAY, "clock": CLOCK, "store": STORE, "buffer": BUFFER, "keys": KEYS, "status": STATUS,
     "uplink": UPLINK,
 }  # fmt: skip
+NUMBERED = re.compile(r"/dev/tty(USB|ACM)\d+")
+"""Names that the kernel gives to USB adapters in the order in which it finds them."""
+USB = re.compile(NUMBERED.pattern + "|/dev/serial/")
+"""Names of USB adapters."""
 FORMER = {"store.history_days": "buffer.curve_days"}
 """Keys of earlier versions, and what took their place."""
 SOCKET_BYTES_MAX = 107
@@ -184,6 +189,7 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
         mistakes=mistakes,
     )
     mistakes += _pipelines(buses, meters, file)
+    mistakes += _adapters(buses, meters, file)
     mistakes += [
         Mistake(file, f"bus {bus.name}, rs485", "auto, or a device path as the port", bus.port)
         for bus in buses
@@ -214,6 +220,23 @@ def _pipelines(buses: Iterable[BusEntry], meters: Iterable[MeterEntry], file: st
         if bus.pipeline > 1 and (protocols or not bus.port.startswith("tcp://")):
             got = f"{bus.pipeline} with {' and '.join(sorted(protocols)) or bus.port}"
             yield Mistake(file, f"bus {bus.name}, pipeline", "1, or a bus of modbus-tcp meters alone", got)
+
+
+def _adapters(buses: Sequence[BusEntry], meters: Iterable[MeterEntry], file: str) -> Iterator[Mistake]:
+    """The kernel numbers USB adapters as it finds them. After a restart, or when they were pulled out, such a name may
+    lead to the meters of another bus, and where those have the same Modbus addresses no answer shows it."""
+    units: dict[str, set[str]] = {bus.name: set() for bus in buses}
+    for meter in meters:
+        if meter.protocol in ("modbus-rtu", "modbus-ascii") and meter.bus in units:
+            units[meter.bus].add(meter.address)
+    for bus in buses:
+        if NUMBERED.fullmatch(bus.port) is None:
+            continue
+        alike = {other.name: units[bus.name] & units[other.name]
+                 for other in buses if other is not bus and USB.match(other.port)}  # fmt: skip
+        if name := next((name for name, same in alike.items() if same), None):
+            expected = f"a name that stays with the adapter (ls -l /dev/serial/by-path): bus {name} has a Modbus unit"
+            yield Mistake(file, f"bus {bus.name}, port", f"{expected} {min(alike[name], key=int)} too", bus.port)
 
 
 def _array(raw: dict[str, Any], table: str, file: str, mistakes: list[Mistake]) -> list[dict[str, Any] | None]:

@@ -59,9 +59,12 @@ async def ask(path: Path) -> dict[str, object]:
     reader, writer = await asyncio.open_unix_connection(path, limit=ANSWER_MAX)
     try:
         async with asyncio.timeout(WRITE_S_MAX):
-            answer = json.loads(await reader.readline())
+            line = await reader.readline()
     finally:
         writer.close()
+    if not line:  # it is ending, or has too many askers
+        raise ConnectionResetError(f"{path}: closed without an answer")
+    answer = json.loads(line)
     if not isinstance(answer, dict):
         raise ValueError(f"{path}: expected an object, got {type(answer).__name__}")  # noqa: TRY004
     return answer

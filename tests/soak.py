@@ -4,8 +4,8 @@ What parts of the house log in this process goes to var/soak.log; a campaign tha
 
 In turn: power cuts of the store alone; disk images that are restored; sessions that are reset; disks that fail; a site
 whose processes are killed; one whose gateway loses its power; one whose gateway's disk is full, gone and read-only;
-fuzzed buses; clusters of brokers whose nodes die; a week of the whole site in virtual time; and a site that catches up
-with a backlog.
+serial adapters with real drivers that are pulled; fuzzed buses; clusters of brokers whose nodes die; a week of the
+whole site in virtual time; and a site that catches up with a backlog.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 
 from simulators.noise import Faults
-from tests import days, disk_trouble, images, kills, nonces, power_cuts, real_disk
+from tests import adapters, days, disk_trouble, images, kills, machine, nonces, power_cuts, real_disk
 from tests.backlog import SLOWER_MAX, drain
 from tests.broker import MOSQUITTO, running_broker
 from tests.broker_matrix import over_cluster
@@ -121,6 +121,22 @@ def cluster(make: Callable[[Path], Cluster], seed: int) -> str:
     return f"{truth.accepted} captures accepted, {truth.gaps} gaps; the control lost {control.missing} captures"
 
 
+def pull(seed: int) -> str:
+    """Serial adapters with real drivers, pulled and plugged in again in another order."""
+    kernel = machine.kernel(VAR / "kernel")
+
+    def run(names: adapters.Names) -> adapters.Pulled:
+        with tempfile.TemporaryDirectory(prefix="meterwire-") as name, running_broker() as broker:
+            return adapters.campaign(seed=seed, directory=Path(name), kernel=kernel, broker=broker, names=names)
+
+    done, control = run("lasting"), run("kernel")
+    assert done.truth.passed and done.parity_as_set, (done, dict(done.truth.examples))
+    assert control.truth.different > 0, control
+    back_s, given = max(done.back_s), control.truth.different
+    return (f"{done.settings}, parity {done.parity}, captures after {back_s:.0f} s at most, gaps {done.gaps}; "
+            f"{done.truth.accepted} captures accepted; the control gave {given} values to other meters")  # fmt: skip
+
+
 def crash(seed: int) -> str:
     """A thousand power cuts of the gateway's store."""
     with scratch(100) as directory:
@@ -190,6 +206,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "kill": kill,
     "cut": cut,
     "disk": disk,
+    "pull": pull,
     **{f"faults-{family}": partial(faults, family) for family in FAMILIES},
     "nats": partial(cluster, NatsCluster),
     "rabbitmq": partial(cluster, RabbitCluster),
@@ -206,6 +223,7 @@ GOALS: dict[str, tuple[int, int, str]] = {
     "kill": (KILLS, 2_000, "kills"),
     "cut": (CUTS, 1_000, "power cuts"),
     "disk": (1, 10, "disks in trouble"),
+    "pull": (3, 30, "adapters pulled"),
     **{f"faults-{family}": (EXCHANGES, 1_000_000, "exchanges") for family in FAMILIES},
     "nats": (1, 1, "clusters"),
     "rabbitmq": (1, 1, "clusters"),
@@ -233,6 +251,7 @@ def left_out() -> dict[str, str]:
         "kill": None if MOSQUITTO else package("mosquitto"),
         "cut": no_disk,
         "disk": no_disk,
+        "pull": machine.missing() or (None if MOSQUITTO else package("mosquitto")),
         "nats": None if NATS else package("nats-server"),
         "rabbitmq": None if RABBITMQ else package("rabbitmq-server"),
     }

@@ -405,6 +405,9 @@ def test_the_status_socket_says_how_everything_stands(tmp_path: Path) -> None:
         await socket.close()
         with pytest.raises(OSError, match="No such file"):
             await ask(path)
+        async with await asyncio.start_unix_server(lambda _, writer: writer.close(), path):
+            with pytest.raises(OSError, match="closed without an answer"):  # as one does that is ending
+                await ask(path)
 
     asyncio.run(scenario())
 

@@ -236,6 +236,34 @@ def test_a_device_is_named_by_its_place_or_its_own_number_and_may_turn_its_pair(
     assert (bus.port, bus.rs485) == (name, "rts")
 
 
+METERS_ON_TWO = "meter,point,bus,address,profile,protocol,tasks\n{}\n"
+
+
+@pytest.mark.parametrize(
+    ("ports", "second", "refused"),
+    [
+        (("/dev/ttyUSB0", "/dev/ttyUSB1"), "b2,7,eastron-sdm630,modbus-rtu", ["b1", "b2"]),
+        (("/dev/ttyACM0", "/dev/serial/by-path/usb-1-2"), "b2,7,eastron-sdm630,modbus-rtu", ["b1"]),
+        (("/dev/ttyUSB0", "/dev/ttyUSB1"), "b2,8,eastron-sdm630,modbus-rtu", []),
+        (("/dev/serial/by-path/usb-1-1", "/dev/serial/by-path/usb-1-2"), "b2,7,eastron-sdm630,modbus-rtu", []),
+        (("/dev/ttyUSB0", "/dev/ttyS1"), "b2,7,eastron-sdm630,modbus-rtu", []),
+        (("/dev/ttyUSB0", "tcp://10.0.0.2:4001"), "b2,7,eastron-sdm630,modbus-rtu", []),
+        (("/dev/ttyUSB0", "/dev/ttyUSB1"), "b2,202411110002,dlt645-2007-3p,dlt645-2007", []),
+    ],
+)  # fmt: skip
+def test_names_that_may_lead_to_another_bus_are_refused_where_no_answer_would_show_it(
+    tmp_path: Path, ports: tuple[str, str], second: str, refused: list[str]
+) -> None:
+    site = SITE.replace('"/dev/ttyS1"', f'"{ports[0]}"').replace('"tcp://10.0.0.2:502"', f'"{ports[1]}"')
+    rows = f"m1,p1,b1,7,eastron-sdm630,modbus-rtu,curve\nm2,p2,{second},curve"
+    if refused:
+        found = mistakes(tmp_path, site, METERS_ON_TWO.format(rows).encode())
+        assert [mistake.where for mistake in found] == [f"bus {bus}, port" for bus in refused]
+        assert all("/dev/serial/by-path" in one.expected and one.expected.endswith("unit 7 too") for one in found)
+    else:
+        assert [bus.port for bus in load_site(write(tmp_path, site, METERS_ON_TWO.format(rows))).buses] == list(ports)
+
+
 def test_nobody_turns_a_pair_behind_tcp(tmp_path: Path) -> None:
     (mistake,) = mistakes(tmp_path, SITE.replace('502"', '502"\nrs485 = "rts"'))
     assert (mistake.where, mistake.got) == ("bus b2, rs485", "tcp://10.0.0.2:502")
