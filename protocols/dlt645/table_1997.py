@@ -82,7 +82,7 @@ _NAMED: dict[str, tuple[str, Shape]] = {
         for table in range(1, 9)
         for n in range(1, 15)
     },
-    **{f"C41{n:X}": (f"holiday.entry_{n}", Opaque(length=3)) for n in range(1, 14)},
+    **{f"C41{n:X}": (f"holiday.entry_{n}", Digits(length=3)) for n in range(1, 14)},
     "C41E": ("weekend.word", Opaque(length=1)),
     "C510": ("load.start", _MOMENT),
     "C511": ("load.interval", _TWO),
