@@ -10,7 +10,7 @@ from protocols.bcd import low_first
 from protocols.capture import Fault, Quality, Value
 from protocols.dlt645 import v2007
 from protocols.dlt645.frame import Deframer, Frame
-from protocols.dlt645.items import decode_item, encode_item, quantities
+from protocols.dlt645.items import decode_item, encode_item, layout, quantities
 from protocols.dlt645.load_record import SECTIONS, SIZES, TIME, LoadRecord, parse
 from simulators.dlt645 import Dlt645Meter
 from simulators.load import Load
@@ -134,7 +134,11 @@ def test_what_is_encoded_is_decoded_again(data: st.DataObject, asked: int) -> No
             quantity.unit, 4
         )  # fmt: skip
         plain.append(Decimal(data.draw(st.integers(0, 7999))).scaleb(-digits))
-    values = decode_item(di, encode_item(di, plain))
+    payload = encode_item(di, plain)
+    found = layout(di)
+    assert found is not None
+    assert found.width == len(payload) + (0 if not asked else sum(SIZES) - SIZES[asked - 1])
+    values = decode_item(di, payload)
     assert [value.quantity for value in values] == list(quantities(di))
     assert [value.time or value.number for value in values] == plain
 

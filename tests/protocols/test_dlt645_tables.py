@@ -90,6 +90,7 @@ def test_every_setting_has_the_length_of_the_standard_and_there_is_no_other() ->
 def test_a_block_over_tariffs_has_all_that_the_edition_allows() -> None:
     assert [len(members(di)) for di in ("0001FF00", "0101FF0C", "05060101", "05060901")] == [64] * 4
     assert [len(members(di, Edition.E1997)) for di in ("901F", "A51F", "B01F")] == [15] * 3
+    assert [len(members(di)) for di in ("020A01FF", "020B03FF", "020BFF15", "000100FF")] == [21, 21, 3, 13]
 
 
 def test_a_block_over_tariffs_is_waited_for_as_far_as_the_meter_has_them() -> None:
