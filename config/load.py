@@ -235,8 +235,8 @@ def _adapters(buses: Sequence[BusEntry], meters: Iterable[MeterEntry], file: str
         alike = {other.name: units[bus.name] & units[other.name]
                  for other in buses if other is not bus and USB.match(other.port)}  # fmt: skip
         if name := next((name for name, same in alike.items() if same), None):
-            expected = f"a name that stays with the adapter (ls -l /dev/serial/by-path): bus {name} has a Modbus unit"
-            yield Mistake(file, f"bus {bus.name}, port", f"{expected} {min(alike[name], key=int)} too", bus.port)
+            stays, unit = "a name that stays with the adapter (ls -l /dev/serial/by-path)", min(alike[name], key=int)
+            yield Mistake(file, f"bus {bus.name}, port", f"{stays}: bus {name} has a Modbus unit {unit} too", bus.port)
 
 
 def _array(raw: dict[str, Any], table: str, file: str, mistakes: list[Mistake]) -> list[dict[str, Any] | None]:

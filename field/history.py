@@ -11,7 +11,7 @@ import click
 from config.mistake import ConfigError
 from config.model import Site
 from field import output
-from field.central.options import Moment, iso
+from field.central.options import Moment, in_order, iso
 from field.config import load_checked, refuse, site_option
 from field.events import event_word, facts_told
 from field.output import Exit, Output, words
@@ -56,6 +56,8 @@ def command(
         site = load_checked(file)
     except ConfigError as error:
         return refuse(out, file, error)
+    if not in_order(out, since, until, site.zone):
+        return Exit.USAGE
     try:
         with History(site.store, spare=site.buffer.spare) as history:
             start, end = _span(site, since, until)

@@ -14,7 +14,7 @@ from central.config import worker as read_worker
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
 from field.central import carried, events, reports, upkeep
-from field.central.options import Moment, config_option, instant, iso, load_site
+from field.central.options import Moment, config_option, in_order, instant, iso, load_site
 from field.clock import wall_ms
 from field.output import Exit, Output, words
 from field.usage import SpokenGroup
@@ -142,6 +142,8 @@ def gaps(
 
     site = load_site(out, file)
     if site is None:
+        return Exit.USAGE
+    if not in_order(out, since, until, site.zone):
         return Exit.USAGE
     first, last = instant(since, site) if since else 0, instant(until, site) if until else None
     try:

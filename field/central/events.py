@@ -7,7 +7,7 @@ import click
 
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
-from field.central.options import Moment, config_option, instant, iso, load_site
+from field.central.options import Moment, config_option, in_order, instant, iso, load_site
 from field.events import event_word, facts_told
 from field.output import Exit, Output
 
@@ -34,6 +34,8 @@ def events(
 
     site = load_site(out, file)
     if site is None:
+        return Exit.USAGE
+    if not in_order(out, since, until, site.zone):
         return Exit.USAGE
     first, last = instant(since, site) if since else 0, instant(until, site) if until else None
     table = out.table(("time", "时间"), ("gateway", "网关"), ("meter", "电能表"), ("event", "事件"), ("detail", "说明"))

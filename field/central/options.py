@@ -47,6 +47,16 @@ def instant(moment: datetime, site: CentralSite) -> int:
     return int(aware.timestamp() * 1000)
 
 
+def in_order(out: Output, since: datetime | None, until: datetime | None, zone: str) -> bool:
+    """Whether a span has a length, where both of its ends are named; said where it has none."""
+    of = ZoneInfo(zone)
+    ends = [at if at.tzinfo else at.replace(tzinfo=of) for at in (since, until) if at is not None]
+    right = len(ends) < 2 or ends[0] < ends[1]
+    if not right:
+        out.error("--since must be before --until", "--since 须早于 --until")
+    return right
+
+
 class Day(click.ParamType[date]):
     """An ISO date."""
 

@@ -1,7 +1,7 @@
 """`meterwire central kpi` and `central export`: what a utility reports, and readings for other systems."""
 
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import fields
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
@@ -13,7 +13,7 @@ import click
 from central.sinks.base import SinkAway, SinkUnfit
 from config.mistake import ConfigError
 from field import output
-from field.central.options import Day, Moment, config_option, instant, load_site
+from field.central.options import Day, Moment, config_option, in_order, instant, load_site
 from field.output import Exit, Output
 from protocols.quantity import BASES
 
@@ -138,6 +138,8 @@ def export(
     site = load_site(out, file)
     if site is None:
         return Exit.USAGE
+    if not in_order(out, since, until, site.zone):
+        return Exit.USAGE
     if target is None and (out.as_json or form == "parquet"):
         out.error("--output is needed here", "此处需要 --output")
         return Exit.USAGE
@@ -170,7 +172,8 @@ def export(
     except OSError as error:
         if part is None or isinstance(error, BrokenPipeError):
             raise
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         out.wrong(f"{target}: {error.strerror}")
         return Exit.NOTHING
     if target is not None:

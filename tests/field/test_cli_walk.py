@@ -310,6 +310,10 @@ USAGE = [
     ("central kpi -c central.toml --day 2026-13-01", "expected a date such as 2026-05-03"),
     ("status -c broken.toml", "broken.toml: file: expected TOML in UTF-8"),
     ("status -c long-socket.toml", "status.socket: expected a path of at most 107 bytes"),
+    ("central gaps -c central.toml --since 2026-05-03 --until 2026-05-03", "--since must be before --until"),
+    ("central events -c central.toml --since 2026-05-04 --until 2026-05-03", "--since must be before --until"),
+    ("central export -c central.toml --since 2026-05-03 --until 2026-05-03T00:00+08:00", "--since must be before"),
+    ("history -c site.toml m1 --since 2026-05-03T08:00 --until 2026-05-03", "--since must be before --until"),
     ("central gaps -c broken.toml", "broken.toml: file: expected TOML in UTF-8"),
 ]
 

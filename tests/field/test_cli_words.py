@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +99,19 @@ def test_every_message_of_the_parts_below_has_its_chinese() -> None:
     assert len(found) > 80, "the search finds nothing any more"
     lacking = [f"{at}: {text}" for at, text in found if translated(filled(text)) is None]
     assert not lacking, "\n".join(lacking)
+
+
+def test_no_template_takes_what_another_one_says_better() -> None:
+    said = tomllib.loads((ROOT / "field/messages_zh.toml").read_text(encoding="utf-8"))
+    assert len(said) > 200
+    place = re.compile(r"\{([A-Za-z]+)\d?\}")
+    wrong = []
+    for english, zh in said.items():
+        came = place.sub(lambda at: "x1" if at[1].isupper() else "closed", english)
+        wanted = place.sub(lambda at: "x1" if at[1].isupper() else chinese("closed"), zh)
+        if translated(came) != wanted and english != "meter {NAME}, {COLUMN}":  # a column is translated where it is one
+            wrong.append(f"{came}: {translated(came)}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_what_stands_in_tables_has_its_chinese() -> None:
