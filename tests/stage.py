@@ -23,44 +23,8 @@ from field.truth import Truth, read_accepted
 from gateway.status import ask
 from simulators.site import write_site_files
 from tests.broker import CENTRE, Broker
+from tests.sites import bus, meters
 
-_SITE: Final = """\
-# Three-phase meters on a pty, single-phase ones behind a serial server, Modbus ones on TCP. The lines are fast, so that
-# what is tried here is the chain and not the wire.
-[[bus]]
-name = "pty"
-kind = "pty"
-serial = "115200-8E1"
-
-[[bus.meters]]
-profile = "dlt645-2007-3p"
-address = "202411110001"
-count = {count}
-
-[[bus.meters]]
-profile = "eastron-sdm630"
-address = "11"
-count = 2
-
-[[bus]]
-name = "server"
-kind = "tcp"
-serial = "115200-8E1"
-
-[[bus.meters]]
-profile = "dlt645-2007-3p"
-address = "202411120001"
-count = {count}
-
-[[bus]]
-name = "ethernet"
-kind = "modbus-tcp"
-
-[[bus.meters]]
-profile = "acrel-dtsd1352"
-address = "1"
-count = {count}
-"""
 AGREE_S_MAX: Final = 30.0
 """After the last harm: until a capture of a new slot is accepted, so that the gateway polls again."""
 DRAIN_S_MAX: Final = 110.0
@@ -70,8 +34,15 @@ FIRST_POLL_S_MAX: Final = 10.0
 
 
 def site(count: int) -> str:
-    """A sim.toml with so many meters of each sort."""
-    return _SITE.format(count=count)
+    """A sim.toml with so many meters of each sort: three-phase ones on a pty and behind a serial server, Modbus ones on
+    TCP, and two on the pty. The lines are fast, so that what is tried here is the chain and not the wire."""
+    fast, three_phase = "115200-8E1", "dlt645-2007-3p"
+    on_pty = meters(three_phase, "202411110001", count=count), meters("eastron-sdm630", "11", count=2)
+    return (
+        bus("pty", "pty", *on_pty, serial=fast)
+        + bus("server", "tcp", meters(three_phase, "202411120001", count=count), serial=fast)
+        + bus("ethernet", "modbus-tcp", meters("acrel-dtsd1352", "1", count=count))
+    )
 
 
 def curve(every_s: int = 2) -> TaskEntry:

@@ -15,6 +15,7 @@ import pytest
 
 from field.chain import Part
 from simulators.truth import Served, read_served
+from tests.sites import bus, meters
 from tests.substitution import required_as_root
 
 pytestmark = pytest.mark.slow
@@ -23,32 +24,12 @@ LOG_S_MAX = 5.0
 MBPOLL = shutil.which("mbpoll")
 TURNED = 9
 """The unit of a meter whose energy flows back: its powers are negative."""
-SITE = """\
-[[bus]]
-name = "rtu"
-kind = "pty"
-serial = "9600-8N1"
-{meters}
-[[bus]]
-name = "tcp"
-kind = "modbus-tcp"
-{meters}
-""".replace("{meters}", f"""
-[[bus.meters]]
-profile = "eastron-sdm630"
-address = "5"
-trace = "steelplant"
-
-[[bus.meters]]
-profile = "acrel-dtsd1352"
-address = "{TURNED}"
-reverse = true
-trace = "steelplant"
-
-[[bus.meters]]
-profile = "schneider-iem3155"
-address = "200"
-""")  # fmt: skip
+METERS = (
+    meters("eastron-sdm630", "5", trace="steelplant"),
+    meters("acrel-dtsd1352", str(TURNED), reverse=True, trace="steelplant"),
+    meters("schneider-iem3155", "200"),
+)
+SITE = bus("rtu", "pty", *METERS, serial="9600-8N1") + bus("tcp", "modbus-tcp", *METERS)
 _LINE = re.compile(r"^\[(\d+)\]:\s+(\S+)", re.MULTILINE)
 
 

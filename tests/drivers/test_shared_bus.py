@@ -13,55 +13,24 @@ from config.model import TaskEntry, UplinkEntry
 from field.chain import Chain
 from simulators.truth import read_served
 from tests.broker import Broker
+from tests.sites import bus, meters
 
 pytestmark = pytest.mark.slow
 
 RUN_S = 15
 EVERY_S = 5
-SITE = """\
-# A meter on the tty hears nothing that is not at its own speed: each question needs the line set anew.
-[[bus]]
-name = "tty"
-kind = "pty"
-serial = "2400-8E1"
-match = "baud"
-
-[[bus.meters]]
-profile = "dlt645-2007-3p"
-address = "202411110001"
-count = 2
-serial = "2400-8E1"
-
-[[bus.meters]]
-profile = "eastron-sdm630"
-address = "11"
-count = 2
-serial = "19200-8N1"
-trace = "steelplant"
-
-[[bus.meters]]
-profile = "acrel-dtsd1352"
-address = "21"
-serial = "9600-8E1"
-
-# A serial server keeps its line at one speed, whatever the archive says of its meters.
-[[bus]]
-name = "server"
-kind = "tcp"
-serial = "9600-8E1"
-
-[[bus.meters]]
-profile = "dlt645-2007-3p"
-address = "202411120001"
-count = 2
-serial = "2400-8E1"
-
-[[bus.meters]]
-profile = "eastron-sdm630"
-address = "11"
-count = 2
-serial = "9600-8N1"
-"""
+SITE = bus(  # a meter on the tty hears nothing that is not at its own speed: each question needs the line set anew
+    "tty", "pty",
+    meters("dlt645-2007-3p", "202411110001", count=2, serial="2400-8E1"),
+    meters("eastron-sdm630", "11", count=2, serial="19200-8N1", trace="steelplant"),
+    meters("acrel-dtsd1352", "21", serial="9600-8E1"),
+    serial="2400-8E1", match="baud",
+) + bus(  # a serial server keeps its line at one speed, whatever the archive says of its meters
+    "server", "tcp",
+    meters("dlt645-2007-3p", "202411120001", count=2, serial="2400-8E1"),
+    meters("eastron-sdm630", "11", count=2, serial="9600-8N1"),
+    serial="9600-8E1",
+)  # fmt: skip
 CURVE = TaskEntry(
     name="curve",
     every_s=EVERY_S,

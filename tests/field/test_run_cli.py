@@ -11,18 +11,11 @@ from field.chain import Chain, Part
 from field.truth import read_accepted
 from simulators.truth import read_served
 from tests.broker import Broker
+from tests.sites import bus, meters
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
-SITE = """\
-[[bus]]
-name = "roof"
-kind = "tcp"
-
-[[bus.meters]]
-profile = "dlt645-2007-3p"
-address = "202411110001"
-"""
+SITE = bus("roof", "tcp", meters("dlt645-2007-3p", "202411110001"))
 CURVE = TaskEntry(name="curve", every_s=1, items=("voltage.a", "energy.active.import.total"))
 WITHIN_S = 60.0
 
