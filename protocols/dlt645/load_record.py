@@ -135,8 +135,9 @@ def _record(record: bytes, only: int) -> LoadRecord:
 def _places(lengths: Sequence[int], only: int) -> tuple[int, ...] | None:
     """Which section each part that is not empty is; None where that is not certain.
 
-    With all six separators it is their order. With fewer, leading ones are missing, or any: lengths have to tell, and
-    where energy and quadrants (16 bytes both) could be meant, the class that was asked for.
+    With all six separators it is their order. With fewer, leading ones are missing, where the meter has some of empty
+    sections, or any: lengths have to tell, and where energy and quadrants (16 bytes both) could be meant, the class
+    that was asked for.
     """
     filled = [length for length in lengths if length]
     first = len(SIZES) - len(lengths)
@@ -151,7 +152,7 @@ def _places(lengths: Sequence[int], only: int) -> tuple[int, ...] | None:
     ]  # fmt: skip
     if only and (only - 1,) in found:
         return (only - 1,) if not fits or aligned == (only - 1,) else None
-    if fits:
+    if fits and len(filled) < len(lengths):
         return aligned
     return found[0] if len(found) == 1 else None
 

@@ -27,10 +27,10 @@ def record(
     sections: list[bytes], *, start: bytes = b"\xa0\xa0", span: int = 5, total: int | None = None, joined: str = "each"
 ) -> bytes:
     """One record, written from the text of Appendix B. joined: which separators stand: each, or none of leading empty
-    sections."""
+    sections, or only of those that are not empty (own)."""
     body = TIME_BYTES
     for section in sections:
-        if section or joined == "each" or len(body) > len(TIME_BYTES):
+        if section or joined == "each" or (joined != "own" and len(body) > len(TIME_BYTES)):
             body += section + b"\xaa"
     head = start + bytes([len(body) + 5 - span if total is None else total]) + body
     return head + bytes([sum(head) & 0xFF, 0xE5])
@@ -85,6 +85,28 @@ def test_leading_separators_may_be_missing(
     if expected is None:  # asked for energies, answered where quadrants stand: nobody knows which they are
         assert found.time.quality is Quality.INVALID
         assert not found.values
+    else:
+        assert names(found) == [quantity.name for n in expected for quantity, _ in SECTIONS[n]]
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ((0, 5), (0, 5)),
+        ((0, 1, 2), (0, 1, 2)),
+        ((3, 4), (3, 4)),
+        ((2, 3, 4), (2, 3, 4)),
+        ((3, 5), None),
+        ((4, 5), None),
+        ((0, 3), None),
+    ],
+)
+def test_where_no_empty_section_has_a_separator_lengths_tell_or_nothing_does(
+    places: tuple[int, ...], expected: tuple[int, ...] | None
+) -> None:
+    (found,) = parse(record(only(*places), joined="own"))
+    if expected is None:  # energies and quadrants are as long as each other
+        assert (found.time.quality, found.values) == (Quality.INVALID, ())
     else:
         assert names(found) == [quantity.name for n in expected for quantity, _ in SECTIONS[n]]
 
