@@ -27,6 +27,7 @@ COMMANDS = {
     "sim": "field.sim",
     "sniff": "field.diagnosis.sniff",
     "status": "field.status",
+    "store": "field.store",
 }
 """Each module holds a click command or group called `command`. Loaded lazily: the daemon must not pay for the rest."""
 
