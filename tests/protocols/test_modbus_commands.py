@@ -80,6 +80,13 @@ def test_as_much_as_the_specification_allows_is_asked_at_once() -> None:
     assert len(requests.write_registers_request(1, 0, bytes(246)).data) == 5 + 246
 
 
+def test_the_last_bit_and_the_last_register_can_be_asked_for() -> None:
+    assert requests.read_bits_request(1, 2, 65535, 1).data == bytes.fromhex("FFFF 0001")
+    assert requests.write_coil_request(1, 65535, True).data == bytes.fromhex("FFFF FF00")
+    assert requests.write_register_request(1, 65535, 65535).data == bytes.fromhex("FFFF FFFF")
+    assert requests.write_registers_request(1, 65534, bytes(4)).data == bytes.fromhex("FFFE 0002 04 00000000")
+
+
 WRITES = {
     "coil": lambda: commands.write_coil(1, 5, True),
     "register": lambda: commands.write_register(1, 5, 0x0102),
