@@ -26,6 +26,7 @@ from tests.field.test_read_cli import serving
 from tests.peers import peer
 from tests.processes import free_port
 from tests.sick import BehindDlt645, TurnDlt645, Turns, dlt645, modbus
+from tests.standstill import undisturbed
 from tests.told import PEERS
 
 FAST = SerialSettings.parse("115200-8N1")
@@ -51,13 +52,18 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 QUICK = ["--questions", "4", "--listen", "0.3"]
+ALLOWED_S = 0.5
+"""Beyond that, an answer of a DL/T 645 meter is late: it, and whoever examines it, have to run as soon as that."""
 
 
 @pytest.mark.slow
 @pytest.mark.real
 def test_a_healthy_bus_on_a_tty_is_all_good() -> None:
-    with serving(PtyEndpoint(wire(dlt645(turnaround_ms=(5, 9))))) as port:
-        result = doctor("--port", port, "--serial", str(FAST), "--meter", METER, *QUICK, "--json")
+    def examined() -> Result:
+        with serving(PtyEndpoint(wire(dlt645(turnaround_ms=(5, 9))))) as port:
+            return doctor("--port", port, "--serial", str(FAST), "--meter", METER, *QUICK, "--json")
+
+    result = undisturbed(examined, shorter_than_s=ALLOWED_S)
     assert result.exit_code == 0, result.stdout
     how, *found = objects(result)
     assert list(how) == ["kind", "meter", "asked", "answered", "silent", "damaged", "wrong", "turnaround_ms"]
