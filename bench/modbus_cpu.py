@@ -11,8 +11,8 @@ sides then sleep between bytes, and we sleep through those that cannot end a fra
 
 With meters that answer at once the two do not do the same over RTU: we keep the silence of t3.5 before each question
 and pymodbus keeps none, so it never sleeps, and finds the processor's caches as it left them. What that is worth is
-told beside it: both with the silence, both without, and a bare loop that keeps it and does nothing else: one `write`,
-one wait, one `read` and one sleep a question, nothing decoded.
+told beside it: both with the silence, both without, and the least that keeps it, with nothing decoded: one `write`, one
+wait, one `read` and one sleep a question, as system calls in a row and as callbacks of asyncio.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ def run(reads: int = 400, rounds: int = 7) -> Iterator[Figure]:
     """RTU, then TCP."""
     with answering(ptys=2, baud=PACED.baud) as meters:
         yield asyncio.run(_paced(meters.ptys, reads // 10, rounds))
-    with answering(ptys=4, tcps=1) as meters:
+    with answering(ptys=5, tcps=1) as meters:
         yield from asyncio.run(_rtu(meters.ptys, reads, rounds))
         (port,) = meters.tcps
         for pipeline, at_most, words in ((METERS, TCP_MAX, "pipelined"), (1, None, "one question at a time")):
@@ -76,24 +76,20 @@ async def _paced(ptys: Sequence[str], reads: int, rounds: int) -> Figure:
 
 
 async def _rtu(ptys: Sequence[str], reads: int, rounds: int) -> list[Figure]:
-    ours, hasty, theirs, bare = ptys
+    ours, hasty, theirs, bare, called = ptys
     async with (
         _here("modbus-rtu", BusEntry(name="bench", port=ours, serial=SERIAL)) as here,
         _here("modbus-rtu", BusEntry(name="hasty", port=hasty, serial=SERIAL), silence=False) as here_hasty,
         _there(AsyncModbusSerialClient(theirs, baudrate=SERIAL.baud, parity="N")) as there,
     ):
-        readers = (here, here_hasty, there, _silent(there), _bare(bare))
-        of_here, of_hasty, of_there, of_silent, of_bare = await _costs(readers, reads, rounds)
+        readers = (here, here_hasty, there, _silent(there), _bare(bare), _called(called))
+        of_here, of_hasty, of_there, of_silent, of_bare, of_called = await _costs(readers, reads, rounds)
     return [
         _figure("RTU on a pty that takes no time", of_here, of_there, rounds, at_most=RTU_MAX),
         _figure("RTU on a pty that takes no time, both keeping t3.5", of_here, of_silent, rounds),
         _figure("RTU on a pty that takes no time, neither keeping t3.5", of_hasty, of_there, rounds),
-        _figure(
-            "RTU on a pty that takes no time, a bare loop that keeps t3.5 and decodes nothing",
-            of_bare,
-            of_there,
-            rounds,
-        ),
+        _figure("RTU on a pty that takes no time, system calls that keep t3.5 and no more", of_bare, of_there, rounds),
+        _figure("RTU on a pty that takes no time, asyncio that keeps t3.5 and no more", of_called, of_there, rounds),
     ]
 
 
@@ -210,15 +206,23 @@ def _silent(read: Read) -> Read:
     return silent
 
 
-def _bare(pty: str) -> Read:
-    """What is left of a read without all that makes it one."""
-    questions = [read_request(unit, 3, 0, REGISTERS).encode() for unit in range(1, METERS + 1)]
+QUESTIONS = [read_request(unit, 3, 0, REGISTERS).encode() for unit in range(1, METERS + 1)]
+ANSWER_BYTES = 5 + 2 * REGISTERS
+
+
+def _raw(pty: str) -> int:
     fd = os.open(pty, os.O_RDWR | os.O_NOCTTY)
     tty.setraw(fd)
+    return fd
+
+
+def _bare(pty: str) -> Read:
+    """What is left of a read without all that makes it one."""
+    fd = _raw(pty)
 
     def ask(question: bytes) -> None:
         os.write(fd, question)
-        missing = 5 + 2 * REGISTERS
+        missing = ANSWER_BYTES
         while missing:
             select.select([fd], [], [])
             missing -= len(os.read(fd, missing))
@@ -226,6 +230,38 @@ def _bare(pty: str) -> Read:
 
     async def read(count: int) -> None:
         for n in range(count):
-            ask(questions[n % METERS])
+            ask(QUESTIONS[n % METERS])
+
+    return read
+
+
+def _called(pty: str) -> Read:
+    """The same by the loop that everything here runs in."""
+    fd = _raw(pty)
+
+    async def read(count: int) -> None:
+        loop = asyncio.get_running_loop()
+        finished = loop.create_future()
+        missing, asked = 0, 0
+
+        def ask() -> None:
+            nonlocal missing, asked
+            if asked == count:
+                finished.set_result(None)
+                return
+            missing = ANSWER_BYTES
+            os.write(fd, QUESTIONS[asked % METERS])
+            asked += 1
+
+        def answered() -> None:
+            nonlocal missing
+            missing -= len(os.read(fd, missing))
+            if not missing:
+                loop.call_later(T35_S_MIN, ask)
+
+        loop.add_reader(fd, answered)
+        ask()
+        await finished
+        loop.remove_reader(fd)
 
     return read
