@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+from buffer.errors import StoreAway
 from protocols import transfer
 from protocols.errors import Malformed
 
@@ -20,12 +21,14 @@ class CarriedReceipts:
     """Settles what lies in the directory and takes it away."""
 
     def __init__(self, store: Path, *, gateway: str, settle: Callable[[bytes], Awaitable[None]]) -> None:
-        """settle: takes a signed receipt as it is; raises Malformed where it is not truly one for us."""
+        """settle: takes a signed receipt as it is; raises Malformed where it is not truly one for us, OutboxError."""
         self.settled = 0
         """Receipts since the start."""
         self._directory = store / DIRECTORY
         self._gateway = gateway
         self._settle = settle
+        self._put_off = ""
+        """Why a file was left for later, as it was said last: it is said once."""
 
     async def run(self) -> None:
         """For ever. Raises OutboxError."""
@@ -47,8 +50,14 @@ class CarriedReceipts:
                 await self._settle(payload)
                 self.settled += 1
             log.info("carried receipts settled file=%s", path.name)
-        except (Malformed, OSError) as error:
+        except Malformed as error:
             log.warning("carried receipts refused file=%s detail=%r", path.name, str(error))
+        except (StoreAway, OSError) as error:  # nobody brings them a second time: they wait for the disk
+            why = f"file={path.name} detail={str(error)!r}"
+            if why != self._put_off:
+                self._put_off = why
+                log.error("carried receipts put off %s", why)  # noqa: TRY400
+            return
         _remove(path)
 
     def _receipts(self, path: Path) -> Iterator[bytes]:

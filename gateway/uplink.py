@@ -430,7 +430,12 @@ class Uplink:
             if asyncio.get_running_loop().time() - self._hello_at <= TIME_S_MAX:
                 self._heard_time(receipt.sent_at)
             self._hello_at = None
-        await self._settle(receipt)
+        try:
+            await self._settle(receipt)
+        except StoreAway as error:
+            # Receipts are cumulative, and what has none is offered again: the next one settles this too.
+            self.counters.unsettled += 1
+            log.error("receipt not kept detail=%r", str(error))  # noqa: TRY400
         if receipt.epoch == self._outbox.epoch:
             self._centre_behind = max(receipt.contiguous_upto, 0) < self._outbox.first_unsettled - 1
 
@@ -444,13 +449,7 @@ class Uplink:
         return receipt
 
     async def _settle(self, receipt: Receipt) -> None:
-        try:
-            settled = await self._outbox.settle(receipt)
-        except StoreAway as error:
-            # Receipts are cumulative, and what has none is offered again: the next one settles this too.
-            self.counters.unsettled += 1
-            log.error("receipt not kept detail=%r", str(error))  # noqa: TRY400
-            return
+        settled = await self._outbox.settle(receipt)
         self._offers.receipted(receipt)
         self.counters.settled_batches += settled.batches
         self.counters.settled_records += settled.records

@@ -32,6 +32,7 @@ from simulators import virtual
 from simulators.describe import uniform
 from simulators.site import MemorySite
 from tests.chain import GATEWAY, START, Chain
+from tests.crash.trouble import Trouble
 from tests.gateway.test_pace import old
 
 MINUTE = TaskEntry(name="minute", every_s=60, items=("energy.active.import.total", "voltage.a"))
@@ -125,6 +126,40 @@ def test_what_is_carried_lands_and_what_is_carried_back_settles(tmp_path: Path) 
         chain.close()
 
     virtual.run(scenario(), start_ms=START)
+
+
+def test_receipts_that_the_store_cannot_keep_just_now_wait_for_it(tmp_path: Path) -> None:
+    """Nobody carries them a second time."""
+    disk = Trouble("carried", tmp_path / "store", default=True)
+
+    async def scenario() -> None:
+        chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=2), [MINUTE])
+        chain.broker.away = True
+        async with chain.running() as daemon:
+            await asyncio.sleep(2 * 3600)
+            assert daemon.parts is not None
+            count, stick = Carried(), tmp_path / f"{GATEWAY}-1{SUFFIXES['up']}"
+            write_whole(stick, written(HEAD, carried(chain.site.store, count)))
+            brought(chain.landing, stick)
+            back = chain.site.store / DIRECTORY
+            back.mkdir()
+            disk.begin("readonly", lasting=True)
+            write_whole(back / f"{GATEWAY}-1{SUFFIXES['down']}", receipts(chain.landing, GATEWAY))
+            await asyncio.sleep(5 * ROUND_S)
+            disk.relieve()
+            assert daemon.parts.carried.settled == 0 and list(back.iterdir())
+            await asyncio.sleep(5 * ROUND_S)
+            assert daemon.parts.carried.settled == 1 and not list(back.iterdir())
+            assert daemon.parts.uplink.counters.settled_batches == count.batches > 0
+            chain.broker.away = False
+            await chain.drain(daemon)
+        assert chain.truth().passed
+        chain.close()
+
+    try:
+        virtual.run(scenario(), start_ms=START)
+    finally:
+        disk.unregister()
 
 
 def test_receipts_for_another_gateway_settle_nothing(tmp_path: Path) -> None:
