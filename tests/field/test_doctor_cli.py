@@ -68,7 +68,9 @@ def test_a_healthy_bus_on_a_tty_is_all_good() -> None:
     how, *found = objects(result)
     assert list(how) == ["kind", "meter", "asked", "answered", "silent", "damaged", "wrong", "turnaround_ms"]
     assert (how["asked"], how["answered"]) == (4, 4)
-    assert how["turnaround_ms"][0] >= 4
+    least, median, most = how["turnaround_ms"]
+    assert least <= median <= most
+    assert median >= 4  # one alone looks shorter where the process was held up between asking and looking at the clock
     assert {one["severity"] for one in found} == {"ok"}
     assert all(list(one) == ["kind", "check", "severity", "meter", "text", "facts"] for one in found)
 
