@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from config.mistake import ConfigError, Mistake
-from config.toml import not_utf8
+from config.toml import CSV_UTF8, not_utf8
 
 METER = "meter"
 """The column that names the meter, as in the tables."""
@@ -24,7 +24,7 @@ def read_groups(path: Path, column: str) -> Mapping[str, str]:
     except OSError as error:
         raise ConfigError([Mistake(file, "file", "a readable file", error.strerror or str(error))]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([Mistake(file, "file", "CSV in UTF-8", not_utf8(error))]) from error
+        raise ConfigError([Mistake(file, "file", CSV_UTF8, not_utf8(error))]) from error
     reader = csv.reader(io.StringIO(text, newline=""))
     mistakes: list[Mistake] = []
     groups: dict[str, str] = {}

@@ -209,7 +209,9 @@ def survey_site(site_file: Path) -> tuple[Site | None, list[Mistake]]:
         replace(one, expected=f"{FORMER[one.where]}, which took its place") if one.where in FORMER else one
         for one in mistakes
     ]
-    site = Site(**values, buses=tuple(buses), meters=tuple(meters), tasks=tuple(tasks), origin=site_file)
+    site = Site(
+        **values, buses=tuple(buses), meters=tuple(meters), tasks=tuple(tasks), origin=site_file, archive=meters_file
+    )
     return site, mistakes
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from config.mistake import Mistake
 from config.model import BusEntry, MeterEntry, Priority, ProtocolName, TaskEntry
-from config.toml import not_utf8, show
+from config.toml import CSV_UTF8, not_utf8, show
 from config.values import address as address_of
 from config.values import choice, name, ratio, serial
 
@@ -96,7 +96,7 @@ def _rows(path: Path, file: str, mistakes: list[Mistake]) -> list[_Row]:
         mistakes.append(Mistake(file, "file", "a readable file", error.strerror or str(error)))
         return []
     except UnicodeDecodeError as error:
-        mistakes.append(Mistake(file, "file", "CSV in UTF-8", not_utf8(error)))
+        mistakes.append(Mistake(file, "file", CSV_UTF8, not_utf8(error)))
         return []
     reader = csv.reader(io.StringIO(text, newline=""))
     try:

@@ -174,3 +174,5 @@ class Site:
     tasks: tuple[TaskEntry, ...]
     origin: Path = field(default=Path("site.toml"), compare=False)
     """The file that it was read from, for messages."""
+    archive: Path = field(default=Path("meters.csv"), compare=False)
+    """The meter archive, likewise."""

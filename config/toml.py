@@ -30,6 +30,11 @@ class Key:
     says: str
     field: str = ""
 
+    @property
+    def asked(self) -> str:
+        """What it is for, behind the word `expected`."""
+        return f"{self.says[0].lower()}{self.says[1:].removesuffix('.')}"
+
 
 def load_toml(path: Path, file: str, mistakes: list[Mistake]) -> dict[str, Any]:
     """The whole file as a dictionary; an empty one, and a mistake, where it cannot be read."""
@@ -42,6 +47,10 @@ def load_toml(path: Path, file: str, mistakes: list[Mistake]) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         mistakes.append(Mistake(file, "file", "TOML in UTF-8", str(error)))
     return {}
+
+
+CSV_UTF8: Final = "CSV in UTF-8 (a spreadsheet: save as CSV UTF-8)"
+"""What a CSV file has to be."""
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
@@ -74,7 +83,7 @@ def read_table(
     for name, key in known.items():
         given = raw.get(name, key.default)
         if name not in raw and key.default is REQUIRED:
-            mistakes.append(Mistake(file, prefix + name, key.says, "nothing"))
+            mistakes.append(Mistake(file, prefix + name, key.asked, "nothing"))
         elif given is None:
             values[key.field or name] = None
         else:

@@ -89,7 +89,7 @@ def survey(site: Site) -> tuple[list[BusLoad], list[Mistake]]:
     for meter in site.meters:
         meters[meter.bus] += 1
         settings = settings_of(meter, buses[meter.bus])
-        wrong = _meter_mistakes(meter, settings, file)
+        wrong = _meter_mistakes(meter, settings, str(site.archive))
         mistakes.update(dict.fromkeys(wrong))
         if wrong:
             continue
