@@ -90,7 +90,10 @@ class Daemon:
             snapshot = Snapshot(parts, now_ms=parts.clock.now_ms)
             socket = StatusSocket(site.socket, snapshot)
             if self._serve_status:
-                await socket.open()
+                try:
+                    await socket.open()
+                except OSError as error:  # who would ask gets no answer; no reading is given up for that
+                    log.error("status not served socket=%s detail=%r", site.socket, str(error))  # noqa: TRY400
             try:
                 await self._run(parts, snapshot)
             finally:

@@ -1,6 +1,8 @@
 """What `run` ends with and what the unit makes of it: started again after what may mend itself, down after the rest."""
 
+import asyncio
 import configparser
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,11 +11,16 @@ from click.testing import CliRunner, Result
 
 from buffer.opening import LOCK_NAME, STORE_NAME, hold
 from buffer.sqlite import open_store
+from config.model import TaskEntry
 from field.main import main
 from field.output import Exit
+from gateway.daemon import Daemon
 from identity import token
 from identity.gateway import GatewayIdentity
 from identity.trust import trust
+from simulators import virtual
+from simulators.describe import uniform
+from tests import chain
 from tests.chain import keys
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +44,7 @@ every = "15m"
 items = ["voltage.a"]
 """
 METERS = "meter,bus,address,profile,protocol\nm1,b1,000000000001,dlt645-2007-3p,dlt645-2007\n"
+MINUTE = TaskEntry(name="minute", every_s=60, items=("voltage.a",))
 
 
 @pytest.fixture
@@ -119,6 +127,27 @@ def test_a_token_that_is_away_is_waited_for_and_a_wrong_pin_is_tried_once(
     assert stays_down(result.exit_code) is down
     assert "pkcs11:token=a;object=b" in result.stderr
     assert not (site.parent / "store").exists()
+
+
+def test_a_status_socket_that_cannot_be_made_keeps_no_gateway_from_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its directory is a file; started again and again for it, the gateway would read nothing at all."""
+    monkeypatch.setattr(chain, "Daemon", lambda site, **parts: Daemon(site, **parts | {"serve_status": True}))
+
+    async def scenario() -> None:
+        made = chain.Chain(tmp_path, uniform(buses=1, meters_per_bus=1), [MINUTE])
+        (tmp_path / "run").write_text("where a directory belongs")
+        made.site = replace(made.site, socket=tmp_path / "run" / "status.sock")
+        async with made.running() as daemon:
+            await asyncio.sleep(300)
+            await made.drain(daemon)
+        truth = made.truth()
+        assert truth.passed, truth.examples
+        made.close()
+
+    virtual.run(scenario(), start_ms=chain.START)
+    assert "status not served" in caplog.text
 
 
 def test_whatever_else_ends_a_gateway_it_is_started_again() -> None:
