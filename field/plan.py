@@ -63,7 +63,8 @@ def show(out: Output, file: Path) -> Exit:
 def check(out: Output, file: Path) -> Exit:
     """Check that the schedule fits: refuses one that takes over 90 % of a bus, and warns over 70 %.
 
-    It warns, too, where tasks that come due together take longer than the shortest of them has.
+    It warns, too, where tasks that come due together take longer than the shortest of them has, and where meters.csv
+    has ratios other than 1 for a meter that multiplies by its own.
 
     Example: meterwire plan check -c site.toml
 
