@@ -1,8 +1,9 @@
 """What is not a key, a bundle or an answer of a token as it should be is refused, each with its own error."""
 
 import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from identity import files, rotation, token
 from identity.centre import Centre
 from identity.client import client_context
+from identity.datakey import key_record, new_data_key, open_key_record
 from identity.files import FILE_BYTES_MAX, IdentityError
+from identity.gateway import CentreTrust
 from identity.private import load_signing, private_pem
 from identity.public import KEYS_MAX, PublicKeys, key_id
 from identity.trust import REVOKED_FILE, revoked
+from identity.wrapping import info, wrap
 from protocols.errors import Malformed
-from protocols.messages import Wrapped
+from protocols.messages import KeyRecord, Wrapped, signed, verified
 from protocols.suites import RSA_OAEP_256
 from tests.chain import keys
 
@@ -100,6 +104,21 @@ def test_what_is_wrapped_for_nobody_here_is_malformed() -> None:
     wrapped = Wrapped(kid=KID, algorithm=RSA_OAEP_256, key=bytes(384))
     with pytest.raises(Malformed, match="which is not one of this centre"):
         keys()[1].unwrap(wrapped, b"")
+
+
+@pytest.mark.parametrize("length", [0, 16, 31, 33])
+def test_a_data_key_of_another_length_is_malformed(length: int) -> None:
+    """Truly signed and truly wrapped, by a gateway that is wrong: a message that is odd, and no mistake of ours."""
+    gateway, centre = keys()
+    key = new_data_key(7, 1, os.urandom)
+    good = key_record(gateway, CentreTrust.of(centre.public), key)
+    record = verified(KeyRecord, good, gateway=gateway.gateway, verify=gateway.public.verify)
+    bound = info(gateway=gateway.gateway, epoch=key.epoch, kid=key.kid, algorithm=key.algorithm)
+    (first,) = record.wrapped
+    short = replace(record, wrapped=(replace(first, key=wrap(centre.public.wrap[0], bytes(length), bound)),))
+    message = signed(short, kid=gateway.kid, sign=gateway.sign)
+    with pytest.raises(Malformed, match=f"expected 32 bytes, got {length}"):
+        open_key_record(message, gateway=gateway.gateway, centre=centre, verify=gateway.public.verify)
 
 
 def test_an_rsa_key_signs_nothing(tmp_path: Path) -> None:
