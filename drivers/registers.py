@@ -47,8 +47,7 @@ class RegisterReads:
         values = yield from read_blocks(self._blocks, transactions=self._transactions, split=split)
         if refused:
             holes, longest = reasons(refused, values)
-            if holes or longest:
-                self._habits.refuses(holes=holes, longest=longest)
+            self._habits.refuses(holes=holes, longest=longest)
         return values
 
     def _watched(self) -> Dialogue[Frame]:
