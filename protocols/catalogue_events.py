@@ -73,6 +73,12 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     "23": ("reading_battery_low", "停电抄表电池欠压"),
 }
 """DI3 of the grid's event classes."""
+FAULTS: dict[str, tuple[str, str]] = {
+    "35": ("magnetic_field", "恒定磁场干扰"),
+    "36": ("switch_fault", "负荷开关误动作"),
+    "37": ("supply_fault", "电源异常"),
+}
+"""DI2 of area 03: what the grid's meters of 2013 and later watch in themselves."""
 OVER_DEMANDS: dict[str, tuple[str, str]] = {
     "active.import": ("正向有功", "1"),
     "active.export": ("反向有功", "2"),
@@ -140,6 +146,9 @@ def _rows() -> Iterator[Quantity]:
     for n, code in enumerate(("1D", "1E", "1F")):
         for f, field in enumerate(("start", "operator" if n < 2 else "end", "detail")):
             yield _row(1400 + 4 * n + f, *EXTENSIONS[code], field)
+    for n, (stem, zh) in enumerate(FAULTS.values()):
+        for f, field in enumerate(("count", "start", "end", "detail")):
+            yield _row(1440 + 4 * n + f, stem, zh, field)
     for n, (nature, (zh, _)) in enumerate(OVER_DEMANDS.items()):
         for f, field in enumerate(("start", "end")):
             yield _row(1420 + 2 * n + f, f"over_demand.{nature}", f"{zh}需量超限", field)

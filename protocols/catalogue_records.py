@@ -10,7 +10,7 @@ lists, the Lua table, a concentrator's lengths, another's mapping to DL/T 698.45
 
 from collections.abc import Iterator
 
-from protocols.catalogue_events import BY_PHASE, EXTENSIONS, OF_METER, OPERATIONS, OVER_DEMANDS
+from protocols.catalogue_events import BY_PHASE, EXTENSIONS, FAULTS, OF_METER, OPERATIONS, OVER_DEMANDS
 from protocols.catalogue_measured import MEASURED
 from protocols.quantity_type import Form, Kind, Quantity, Side, number_of
 
@@ -75,6 +75,9 @@ OF_EXTENSION: dict[str, tuple[str, ...]] = {
     "1F": (*sums("before", "total"), *sums("after", "total")),
 }
 """DI3 of classes that the grid alone has to what their records hold beside their head."""
+_BOTH = tuple(f"{when}.energy.{nature}.total" for when in ("before", "after") for nature in _SUMS[:2])
+OF_FAULT: dict[str, tuple[str, ...]] = {"35": _BOTH, "36": ("state", *_BOTH), "37": _BOTH[:2]}
+"""DI2 of 0335 to 0337, the same, behind start and end; from the lists of randy-jin/dataprocess-parent alone."""
 
 _BASES = {quantity.name: quantity for quantity in MEASURED}
 _OTHERS = {
@@ -90,6 +93,7 @@ _OTHERS = {
     "before.table": ("", "前周休日采用的日时段表号"),
     "before.holidays": ("", "前节假日"),
     "before.word": ("", "前特征字"),
+    "state": ("", "后状态"),
     **{f"before.day_{n}": ("", f"前每月第{n}结算日") for n in range(1, 4)},
     "imbalance.max": ("%", "最大不平衡率"),
     "current": ("A", "电流值"),
@@ -155,6 +159,8 @@ def _rows() -> Iterator[Quantity]:
                        form=Form.TIME, zh=f"{what}发生时间")  # fmt: skip
     for n, (code, names) in enumerate(OF_EXTENSION.items()):
         yield from _block(5700 + _BLOCK * n, *EXTENSIONS[code], names)
+    for n, (code, names) in enumerate(OF_FAULT.items()):
+        yield from _block(6000 + _BLOCK * n, *FAULTS[code], names)
 
 
 def rows() -> tuple[Quantity, ...]:

@@ -3,6 +3,7 @@
     03 nn 00 00   counters of a class          03 nn pp rr   record rr (01 the last) of phase pp
     0310 pp mm    voltage quality of phase pp, mm months ago
     0330 xx 00    counter of an operation      0330 xx rr    its record
+    0335 to 0337 00 00 and rr, of the grid: the same of a magnetic field, of the relay, of the meter's own supply
     nn pp 00 01   how often, in an extension class (pp 00: in all)      nn pp 00 02   for how long
     nn pp FF rr   its record rr                                  nn pp ff rr   the field ff of it, from 01 on
 
@@ -19,6 +20,7 @@ from protocols.catalogue_events import (
     CLOCK_SET,
     COVERS,
     EXTENSIONS,
+    FAULTS,
     OF_METER,
     OPERATIONS,
     OVER_DEMANDS,
@@ -31,6 +33,7 @@ from protocols.catalogue_records import (
     FLAWED_CURRENT,
     FLAWED_VOLTAGE,
     OF_EXTENSION,
+    OF_FAULT,
     OF_OPERATION,
     all_sums,
     sums,
@@ -78,6 +81,7 @@ _FORMS: dict[str, Shape] = {
     "holidays": Groups(size=4, most=254),
     "table": Digits(length=1),
     "word": _WORD,
+    "state": _WORD,
     **{f"day_{n}": Digits(length=2, unset="9999") for n in range(1, 4)},
 }
 """By the first word of a field, the one that says when left out."""
@@ -100,12 +104,14 @@ def find(di: str) -> Stand | None:
         case "30":
             return _operation(di, which, nth) if which in OPERATIONS else None
     if di[4:] == "0000":
-        return _counters(di, kind)
+        return single(di, [f"event.{FAULTS[kind][0]}.count"], COUNT) if kind in FAULTS else _counters(di, kind)
     if not 1 <= nth <= RECORDS_MAX:
         return None
     if kind in BY_PHASE and which in ("01", "02", "03"):
         stem = f"{BY_PHASE[kind][0]}.{'abc'[int(which) - 1]}"
         return _record(di, stem, ("start", "end", *_gained(kind)), nth, head=2)
+    if kind in FAULTS and which == "00":
+        return _record(di, FAULTS[kind][0], ("start", "end", *OF_FAULT[kind]), nth, head=2)
     if kind in OF_METER and which == "00":
         fields, head = _of_meter(kind)
         return _record(di, OF_METER[kind][0], fields, nth, head=head)

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from protocols.catalogue_events import BY_PHASE, EXTENSIONS, OF_METER, OPERATIONS, OVER_DEMANDS
+from protocols.catalogue_events import BY_PHASE, EXTENSIONS, FAULTS, OF_METER, OPERATIONS, OVER_DEMANDS
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.freezes import KINDS
 from protocols.dlt645.items import layout
@@ -16,7 +16,7 @@ _AREAS_2007: dict[str, tuple[str, str]] = {
     "0280": ("variables of the meter", "表计变量"),
     "0090": ("prepaid balance", "剩余量"),
     "03": ("events", "事件记录"),
-    **{f"03{code}": (f"event {name}", f"{zh}事件") for code, (name, zh) in (BY_PHASE | OF_METER).items()},
+    **{f"03{code}": (f"event {name}", f"{zh}事件") for code, (name, zh) in (BY_PHASE | OF_METER | FAULTS).items()},
     "0310": ("voltage quality", "电压合格率统计"),
     "0311": ("event power_off", "掉电事件"),
     "0312": ("event over_demand", "需量超限事件"),
