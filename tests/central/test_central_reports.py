@@ -276,6 +276,9 @@ def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(
     result = invoke("export", "-c", readings, *SPAN, "-o", target, "--lang", "en")
     assert (result.exit_code, result.stderr) == (3, f"{target}: No space left on device\n")
     assert not list(tmp_path.glob("all.csv*"))
+    nowhere = tmp_path / "central.toml" / "all.csv"
+    result = invoke("export", "-c", readings, *SPAN, "-o", nowhere, "--lang", "en")
+    assert (result.exit_code, result.stderr) == (3, f"{nowhere}: Not a directory\n")
 
 
 def test_the_end_of_the_span_is_not_in_it(readings: Path) -> None:
