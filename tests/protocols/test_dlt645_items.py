@@ -38,7 +38,7 @@ EVENTS = [
     *(f"{n:02X}000001" for n in range(0x10, 0x24)), *(f"{n:02X}000002" for n in range(0x10, 0x1D)),
     *(f"{n}0{p}0001" for n in (10, 13, 18, "1C") for p in (1, 3)), "10020002",
     *(f"{n}0{p}FF{nth}" for n in (10, 13, 18, "1A", "1B", "1C") for p in (1, 3) for nth in ("01", "0A")),
-    *(f"{n}00FF01" for n in (14, 15, 16, 17, "1D", "1E", "1F")), *(f"03{n}000{i}" for n in (35, 36, 37) for i in (0, 9)),
+    *(f"{n}00FF01" for n in (14, 15, 16, 17, "1D", "1E", "1F")), *(f"03{n}000{i}" for n in (35, 37) for i in (0, 9)),
 ]  # fmt: skip
 FREEZES = [f"05{kind:02X}00{nth:02X}" for kind in (0, 1, 2, 3, 4, 5, 6, 7, 9, 10) for nth in (1, 62, 254)]
 CURVES = [f"0610{what:02X}{phase}" for what in range(1, 6) for phase in ("01", "03", "FF")] + ["06100300"]
