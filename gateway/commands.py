@@ -3,8 +3,8 @@
 What is built: `read_now`, with the arguments `meter` and `items` (names of quantities, separated by semicolons): what
 was read is accepted like every reading, and travels sealed in the reply besides. `send_again`, with `since` and
 `until` (UTC milliseconds): what was accepted for that time is sealed once more under new numbers. `manifest`, with
-`day`, `part`, `parts`, `agrees` and perhaps `more`: the centre's verdict on a day's account. Any other action is answered
-`unknown`.
+`day`, `part`, `parts`, `agrees` and perhaps `more`: the centre's verdict on a day's account. Any other action is
+answered `unknown`.
 """
 
 import asyncio
