@@ -1,4 +1,4 @@
-"""Rows of the catalogue: what event records hold beside their moments (DL/T 645-2007 area 03, the grid's 10 to 20).
+"""Rows of the catalogue: what event records hold beside their moments (DL/T 645-2007 area 03, the grid's 10 to 1F).
 
 Each has the name of its event and of the quantity it is one of: `event.phase_loss.a.gained.energy.active.import.b`.
 gained: what a register rose by while it lasted. before, after: what stood in a register when it began and ended, or

@@ -60,6 +60,7 @@ from protocols.dlt645.shapes import Digits, Number, Shape, When
 RECORDS_MAX, MONTHS_MAX = 10, 12
 _LONG_PERCENT = Number(length=3, decimals=2)
 _MOMENT = When(parts="MMDDhhmm")
+_SPAN = Fields(parts=(SECOND, SECOND))
 _WORD, _TABLE = Digits(length=1, base=16), Groups(size=3, most=14)
 _FORMS: dict[str, Shape] = {
     "start": SECOND,
@@ -186,9 +187,6 @@ def _power_off(di: str, which: str, nth: int) -> Stand | None:
     if not nth:
         return single(di, ["event.power_off.count"], COUNT)
     return single(di, [f"event.power_off.{field}.record_{nth}" for field in ("start", "end")], _SPAN)
-
-
-_SPAN = Fields(parts=(SECOND, SECOND))
 
 
 def _over_demand(di: str, which: str, nth: int) -> Stand | None:
