@@ -16,7 +16,7 @@ import apsw
 from buffer.errors import OutboxError, StoreForeign
 from buffer.opening import STORE_NAME
 from buffer.spare import CONTINUES, NAME, TAKEN
-from buffer.sqlite import open_reader, translated
+from buffer.sqlite import open_reader, schema_version, translated
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ class StoreFiles:
             try:
                 connection = self._closing.enter_context(closing(open_reader(path)))
                 with translated(path):
+                    schema_version(connection, path)  # what a newer one means by its columns is not known here
                     done = path == other and self._open and _taken_back(self._open[0][1], connection)
             except OutboxError as error:
                 errors.append(error)

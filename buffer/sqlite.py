@@ -51,7 +51,7 @@ def open_store(
         connection = apsw.Connection(str(path), vfs=vfs)
         try:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-            if _version(connection, path) == 0:
+            if schema_version(connection, path) == 0:
                 # Before the first table, or they have no effect; before WAL, or the header is written without them.
                 connection.execute(f"PRAGMA page_size = {page_bytes}")
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -148,7 +148,7 @@ def schemas() -> Mapping[int, str]:
     return MappingProxyType(dict(sorted(found.items())))
 
 
-def _version(connection: apsw.Connection, path: Path) -> int:
+def schema_version(connection: apsw.Connection, path: Path) -> int:
     """The schema's version, 0 for an empty file. Raises StoreForeign, before anything is written, if it is not ours."""
     version, application = pragma(connection, "user_version"), pragma(connection, "application_id")
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
@@ -167,7 +167,7 @@ def _version(connection: apsw.Connection, path: Path) -> int:
 def _migrate(connection: apsw.Connection, path: Path) -> None:
     """Bring the schema to the newest version, all steps in one transaction."""
     steps = schemas()
-    version, newest = _version(connection, path), max(steps)
+    version, newest = schema_version(connection, path), max(steps)
     if version < newest:
         with transaction(connection):
             for step in range(version + 1, newest + 1):

@@ -1,6 +1,9 @@
 """What a gateway has read, looked up at the gateway itself."""
 
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -81,6 +84,20 @@ def test_events_are_those_of_the_gateway_or_of_a_meter(site: Path, monkeypatch: 
     assert len(objects(run(site, "--events", "--json", "--since", "2026-09-21T22:17", "--until", "2026-09-22"))) == 1
     shown = run(site, "--events").output
     assert "2026-09-21 22:16:00" in shown and "task minute, first 2026-09-21 22:16:00" in shown
+
+
+def test_a_store_of_a_newer_version_is_not_read(site: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "site"
+    shutil.copytree(site.parent, directory)
+    file = directory / "site.toml"
+    file.write_text(file.read_text(encoding="utf-8").replace(str(site.parent), str(directory)), encoding="utf-8")
+    assert run(file).exit_code == 0
+    with closing(sqlite3.connect(directory / "store" / STORE_NAME)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    for words in ([], ["--events"], ["anybody"]):
+        result = run(file, *words)
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert "schema 99, written by a newer Meterwire" in result.stderr
 
 
 def test_what_is_not_there_is_said(site: Path, tmp_path: Path) -> None:
