@@ -51,6 +51,13 @@ def test_identifiers_and_names_are_read_in_the_order_given() -> None:
     ]  # fmt: skip
 
 
+def test_an_identifier_costs_what_the_name_of_its_quantity_costs() -> None:
+    named, bare = (plan_items(meter("", "dlt645-2007"), (item,)) for item in ("voltage.a", "02010100"))
+    # 2400 8E1, four FE both ways, two bytes of a voltage, 100 ms of turnaround and 30 ms of gap.
+    assert named.cost_ms == bare.cost_ms == pytest.approx((2 * (4 + 12 + 4) + 2) * 11 / 2.4 + 130)
+    assert named.wire_ms == bare.wire_ms == pytest.approx(bare.cost_ms - 130)
+
+
 def test_a_name_that_no_profile_has_is_read_by_its_identifier_of_the_catalogue() -> None:
     whole = plan_items(meter("", "dlt645-2007"), ("ratio.ct",))
     read_dlt645(whole, answering := Identifiers(refuses=lambda di: True))
