@@ -301,7 +301,7 @@ class Bus:
             wire_s = (len(ask.data) + port.received) * meter.character_s
             turnaround_s = self.account.asked(began=port.began, ended=port.ended, gap_s=gap_s, wire_s=wire_s)
             meter.answered(turnaround_s)
-            standing.answered(answer.frame, now)
+            standing.answered(answer.frame, port.began, now)
             self.errors.whole(port.received)
             self._course.answered(run, answer, now)
             return

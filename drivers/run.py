@@ -16,6 +16,9 @@ FRAMES_MAX = 16
 INTERNAL_S_FIRST, INTERNAL_S_MAX = 60.0, 3600.0
 """How long a meter is left alone after a defect of ours showed on it: doubled each time in a row."""
 
+ANSWERS_MAX = 8
+"""Answers of a meter that are remembered as they may come twice, before those that no longer may are let go."""
+
 QUESTIONS_MAX = 100_000
 """Questions that a dialogue may put after its job was cut, before it counts as endless. Dialogues are finite."""
 
@@ -36,8 +39,8 @@ class Standing:
         self.meter = meter
         self.asked: Ask[Any] | None = None
         """The last question that it was put."""
-        self._answers: list[tuple[float, bytes, Any]] = []
-        """Its latest answers that may come twice: when each came, what was asked, and the frame."""
+        self._answers: dict[bytes, tuple[float, Any]] = {}
+        """By question, its latest answers that may come twice: when each came at the latest, and the frame."""
         self.garbled = 0
         """Damaged answers in a row."""
         self.quiet_until = 0.0
@@ -65,30 +68,35 @@ class Standing:
         if self.quiet_until > lost_at:
             self.quiet_until = max(self.quiet_until, now + self.meter.late_s)
 
-    def answered(self, frame: Any, now: float) -> None:
-        """The question in hand was answered."""
+    def answered(self, frame: Any, began: float, now: float) -> None:
+        """The question in hand, which began to leave then, was answered. Where the same was asked just before, that may
+        have been the second coming of the answer to that: the one to this, which may come twice as well, is to come."""
         self.garbled = 0
-        if self.meter.numbered or self.asked is None:
+        meter, asked = self.meter, self.asked
+        if meter.numbered or asked is None:
             return
-        since = now - self.meter.double_s
-        self._answers = [answer for answer in self._answers if answer[0] > since]
-        self._answers.append((now, self.asked.data, frame))
+        answers, data = self._answers, asked.data
+        before = answers.pop(data, None)
+        if len(answers) >= ANSWERS_MAX:
+            for old in [old for old, (at, _) in answers.items() if at + meter.double_s <= began]:
+                del answers[old]
+        unsure = before is not None and before[0] + meter.double_s > began
+        answers[data] = (now + meter.turnaround_s if unsure else now), frame
 
     def clear_at(self, ask: Ask[Any], now: float) -> float:
         """When this may be asked. An answer may come twice with a pause between: its second coming must not be taken
         for the answer to another question that it fits as well (of as many registers; to any, where it refuses)."""
-        for at, asked, frame in reversed(self._answers):
+        clear_at = 0.0
+        for asked, (at, frame) in self._answers.items():
             over_at: float = at + self.meter.double_s
-            if over_at <= now:
-                break
-            if asked != ask.data and ask.accepts(frame):
-                return over_at
-        return 0.0
+            if over_at > now and over_at > clear_at and asked != ask.data and ask.accepts(frame):
+                clear_at = over_at
+        return clear_at
 
     def confused_by_double(self, ask: Ask[Any]) -> bool:
         """Whether what stood behind its last answer, if that is the answer again, may be taken for the answer to this.
         Where answers do not say what they answer, it may be anything."""
-        return self.meter.nameless or any(ask.accepts(frame) for _, _, frame in self._answers[-1:])
+        return self.meter.nameless or any(ask.accepts(frame) for _, frame in [*self._answers.values()][-1:])
 
 
 class Run:

@@ -1,6 +1,8 @@
 """An answer that comes twice: it answers nothing else, and where it could not, nobody waits for it."""
 
+import asyncio
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -31,16 +33,16 @@ def desk_of(answer: Callable[[bytes, int], Said]) -> Desk:
     return desk
 
 
-def read(desk: Desk, one: Meter, address: int, count: int) -> None:
-    """Read registers, each of which holds the first one's address; named after it."""
+def read(desk: Desk, one: Meter, address: int, count: int, *, name: str = "") -> None:
+    """Read registers, each of which holds the first one's address; named after it by default."""
     numbers = [Item(quantity=by_name("voltage.a"), function=4, address=address + n, format=Format(type=Type.UINT16))
                for n in range(count)]  # fmt: skip
-    desk.ask(one, lambda: read_blocks([Block(1, numbers)]), name=str(address))
+    desk.ask(one, lambda: read_blocks([Block(int(one.entry.address), numbers)]), name=name or str(address))
 
 
 def right(question: bytes) -> bytes:
     count = question[5]
-    return Frame(unit=1, function=4, data=bytes((2 * count,)) + question[2:4] * count).encode()
+    return Frame(unit=question[0], function=4, data=bytes((2 * count,)) + question[2:4] * count).encode()
 
 
 def twice(frame: bytes, turnaround_s: float = TURNAROUND_S) -> Said:
@@ -146,3 +148,34 @@ def test_what_stands_behind_an_answer_is_waited_out_before_the_same_is_asked_aga
     serve(desk, script, for_s=20)
     (first, _), (second, _) = desk.line.asked
     assert second - first > one.late_s and desk.bus.counters.doubled == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("again_s", [0.0, 0.004, 0.02, 0.04])
+def test_a_converter_that_sends_everything_twice_brings_no_wrong_value_and_no_wrong_refusal(
+    again_s: float, seed: int
+) -> None:
+    rng = Random(seed)
+    turnaround_s = rng.choice((0.003, 0.01, 0.03))
+
+    def answer(question: bytes, n: int) -> Said:
+        unit, address = question[0], question[3]
+        refused = Frame(unit=unit, function=0x84, data=b"\x02").encode()
+        frame = refused if address >= 90 else right(question)
+        return [(turnaround_s, frame), (turnaround_s + len(frame) * FAST.serial.character_s + again_s, frame)]
+
+    desk = desk_of(answer)
+    both = [meter(unit, "modbus-rtu", bus=FAST, **QUICK) for unit in ("1", "2")]
+    wanted: dict[str, list[str | None]] = {}
+
+    async def script() -> None:
+        for _ in range(150):
+            one, address, count = rng.choice(both), rng.choice((3, 5, 7, 95)), rng.choice((1, 2, 2, 4))
+            name = f"{len(wanted)}"
+            wanted[name] = [None if address >= 90 else str(address)] * count
+            read(desk, one, address, count, name=name)
+            await asyncio.sleep(rng.choice((0.0, 0.0, 0.02, 0.1)))
+
+    serve(desk, script, for_s=400)
+    assert len(desk.ended) == len(wanted)
+    assert {name: desk.plain(name) for name in wanted} == wanted
