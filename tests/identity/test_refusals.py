@@ -20,7 +20,7 @@ from identity.files import FILE_BYTES_MAX, IdentityError
 from identity.gateway import CentreTrust
 from identity.private import load_signing, private_pem
 from identity.public import KEYS_MAX, PublicKeys, key_id
-from identity.trust import REVOKED_FILE, revoked
+from identity.trust import REVOKED_FILE, own, revoked
 from identity.wrapping import info, wrap
 from protocols.errors import Malformed
 from protocols.messages import KeyRecord, Wrapped, signed, verified
@@ -146,6 +146,29 @@ def test_prepared_keys_stand_behind_the_one_in_use_and_before_earlier_ones(tmp_p
     order = [key_id(key) for key in prepared.sign]
     assert [order[0], order[2]] == [second, first]
     assert len(set(order)) == len(order) == 3
+
+
+def test_keys_are_prepared_until_they_are_in_use(tmp_path: Path) -> None:
+    Centre.create(tmp_path / "c", wrap="hpke", now_ms=NOW)
+    assert not rotation.prepared(tmp_path / "c")
+    rotation.prepare(tmp_path / "c", wrap="hpke", now_ms=NOW)
+    assert rotation.prepared(tmp_path / "c")
+    rotation.rotate(tmp_path / "c", now_ms=NOW)
+    assert not rotation.prepared(tmp_path / "c")
+
+
+def test_a_key_that_is_published_no_more_is_destroyed_without_a_new_bundle(tmp_path: Path) -> None:
+    """Its word would be asked of everyone for nothing."""
+    Centre.create(tmp_path / "c", wrap="hpke", now_ms=NOW)
+    first = key_id(own(tmp_path / "c").wrap[0])
+    while first in own(tmp_path / "c").kids:
+        rotation.prepare(tmp_path / "c", wrap="hpke", now_ms=NOW)
+        rotation.rotate(tmp_path / "c", now_ms=NOW)
+    before = own(tmp_path / "c")
+    assert first in Centre.load(tmp_path / "c").openers
+    assert rotation.destroy(tmp_path / "c", first)
+    assert first not in Centre.load(tmp_path / "c").openers
+    assert own(tmp_path / "c") == before
 
 
 @pytest.mark.parametrize("mode", [0o610, 0o604, 0o640, 0o601])
