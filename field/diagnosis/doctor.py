@@ -181,6 +181,7 @@ def command(
         return Exit.USAGE
     if ports.owned(bus.port, socket):
         return ports.refuse(out, bus.port)
+    cut_off: list[Evidence] = []
     try:
         with Progress(out) as progress:
             if not subjects:
@@ -197,10 +198,20 @@ def command(
             def tell(done: int, of: int) -> None:
                 progress.tell(f"{done}/{of}")
 
-            examining = examine(bus, subjects, questions=questions, listen_s=listen_s, progress=tell)
+            examining = examine(
+                bus, subjects, questions=questions, listen_s=listen_s, progress=tell, interrupted=cut_off.append
+            )
             evidence = asyncio.run(examining)
     except PortLost as error:
         return ports.lost(out, error)
+    except KeyboardInterrupt:
+        for seen in cut_off:
+            _told(out, seen)
+        raise
+    return _told(out, evidence)
+
+
+def _told(out: Output, evidence: Evidence) -> Exit:
     found, standings = findings(evidence), [standing(evidence, one) for one in evidence.subjects]
     show(out, evidence, found, standings)
     return verdict(found, standings)

@@ -1,5 +1,6 @@
 """A bus under examination: meters asked by turns, with long listening; everything that came, for `findings`."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -121,32 +122,42 @@ async def examine(
     listen_s: float,
     open_line: OpenLine = open_line,
     progress: Callable[[int, int], None] = lambda done, of: None,
+    interrupted: Callable[[Evidence], None] = lambda evidence: None,
 ) -> Evidence:
-    """Ask each meter so many questions, by turns. progress: told of questions asked, and of how many.
+    """Ask each meter so many questions, by turns. progress: told of questions asked, and of how many. interrupted: on
+    cancellation, told what was seen by then of the meters that were asked.
 
     Raises PortLost (PortBusy)."""
     asker = await Asker.open(bus, open_line)
+    exchanges: list[Exchange] = []
+
+    def evidence(idle: Heard, asked: Sequence[Subject], **found: Any) -> Evidence:
+        return Evidence(
+            parity=asker.parity, serial=bus.serial, tcp=bus.port.startswith("tcp://"), listened_s=listen_s,
+            idle=tuple(_overheard(idle)), subjects=tuple(asked), exchanges=tuple(exchanges), **found,
+        )  # fmt: skip
+
     try:
         idle = await asker.listen(listen_s)
         standings = {one.name: _Progress() for one in subjects}
-        exchanges: list[Exchange] = []
         for round_ in range(questions):
             for n, one in enumerate(subjects):
                 progress(round_ * len(subjects) + n, questions * len(subjects))
-                if not standings[one.name].given_up:
+                if standings[one.name].given_up:
+                    continue
+                try:
                     exchanges.append(await _ask(asker, one, standings[one.name], _thorough(questions)))
+                except asyncio.CancelledError:
+                    asked = {exchange.meter for exchange in exchanges}
+                    interrupted(evidence(idle, [one for one in subjects if one.name in asked]))
+                    raise
         lacking = [one for one in subjects if standings[one.name].given_up][:RETRIED_MAX]
         editions = await _other_editions(asker, bus, lacking)
         lacking = [one for one in lacking if one.name not in editions]
         settings = {} if bus.port.startswith("tcp://") else await _other_settings(asker, lacking)
-        parity = asker.parity
+        return evidence(idle, subjects, settings=settings, editions=editions)
     finally:
         asker.close()
-    return Evidence(
-        parity=parity, serial=bus.serial, tcp=bus.port.startswith("tcp://"), listened_s=listen_s,
-        idle=tuple(_overheard(idle)), subjects=tuple(subjects), exchanges=tuple(exchanges), settings=settings,
-        editions=editions,
-    )  # fmt: skip
 
 
 def _overheard(idle: Heard) -> Iterator[Piece]:

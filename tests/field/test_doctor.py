@@ -1,5 +1,6 @@
 """A sick bus is never cleared, and a healthy one never blamed: each disease beside its control, in virtual time."""
 
+import asyncio
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from config.model import ProtocolName, SerialSettings
+from config.model import BusEntry, ProtocolName, SerialSettings
+from drivers.line import Line
 from drivers.profile import load_profile, profile_names
 from field import diagnosis
-from field.diagnosis.examination import duration_s
+from field.diagnosis.examination import Evidence, duration_s, examine
 from field.diagnosis.findings import findings, standing
 from field.diagnosis.voices import voices
 from protocols.capture import Value
@@ -22,16 +24,18 @@ from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.modbus.frame import Frame as ModbusFrame
 from protocols.modbus.frame import read_request
 from protocols.quantity import by_name
+from simulators import virtual
 from simulators.answer import Answer
 from simulators.dlt645 import Dlt645Meter
 from simulators.load import Load
 from simulators.meter import SimulatedMeter
 from simulators.modbus import ModbusMeter
 from simulators.noise import Faults
-from simulators.wire import Wire
+from simulators.wire import MemoryLine, Wire
 from tests.sick import (
     S2400,
     S9600,
+    START_MS,
     BehindDlt645,
     BehindModbus,
     TurnDlt645,
@@ -296,6 +300,34 @@ def test_a_silent_meter_among_live_ones_is_told_from_a_dead_bus(family: Family) 
     assert "others on this bus answer" in finding.text("en")
     (dead,) = family.ward(family.build(family.first)).found([str(family.second)])
     assert "nobody answers" in dead.text("en")
+
+
+def test_who_interrupts_an_examination_sees_what_it_has_found_by_then() -> None:
+    ward = DLT645.ward(dlt645(kind=BehindDlt645), dlt645("000000000002", seed=2))
+    seen: list[Evidence] = []
+
+    async def main() -> None:
+        wire = Wire(ward._meters, serial=S2400, now_ms=virtual.now_ms)
+
+        async def open_line(_: BusEntry) -> Line:
+            return MemoryLine(wire)
+
+        subjects = ward.subjects(["000000000001", "000000000002", "000000000003"])
+        examining = examine(
+            ward.bus, subjects, questions=1000, listen_s=3.0, open_line=open_line, interrupted=seen.append
+        )
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(examining, 300.0)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(
+                examine(ward.bus, subjects, questions=16, listen_s=60.0, open_line=open_line, interrupted=seen.append),
+                10.0,
+            )
+
+    virtual.run(main(), start_ms=START_MS)
+    (evidence,) = seen
+    assert ("one_behind", "bad", "000000000001") in checks(findings(evidence))
+    assert all(standing(evidence, one).asked > 0 for one in evidence.subjects), "nobody is blamed who was not asked"
 
 
 def test_parity_that_nobody_checks_is_worth_a_word() -> None:
