@@ -15,7 +15,7 @@ from sqlite_utils import Database
 
 from buffer.errors import OutboxError, StoreForeign
 from buffer.opening import STORE_NAME
-from buffer.sqlite import APPLICATION_ID
+from buffer.sqlite import APPLICATION_ID, refuse_newer
 
 _VIEWS: Final = {
     "meters": (
@@ -71,6 +71,7 @@ def inspected(directory: Path) -> Iterator[Database]:
         connection.execute("PRAGMA temp_store = MEMORY")
         if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
             raise StoreForeign(f"{path}: not a store of Meterwire")
+        refuse_newer(connection.execute("PRAGMA user_version").fetchone()[0], path)
         for name, select in _VIEWS.items():
             connection.execute(f"CREATE TEMP VIEW {name} AS {select}")
         yield Database(connection, execute_plugins=False)

@@ -152,16 +152,21 @@ def schema_version(connection: apsw.Connection, path: Path) -> int:
     """The schema's version, 0 for an empty file. Raises StoreForeign, before anything is written, if it is not ours."""
     version, application = pragma(connection, "user_version"), pragma(connection, "application_id")
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
-    newest = max(schemas())
     assert isinstance(version, int)
     if application != APPLICATION_ID and not (empty and application == 0):
         raise StoreForeign(
             f"{path}: not a store of Meterwire (application id {application}, {APPLICATION_ID} expected)"
         )
+    refuse_newer(version, path)
+    return version
+
+
+def refuse_newer(version: int, path: Path) -> None:
+    """Raises StoreForeign for a schema's version that this program does not know."""
+    newest = max(schemas())
     if version > newest:
         raise StoreForeign(f"{path}: schema {version}, written by a newer Meterwire; this one knows up to {newest}. "
                            f"Install the newer one again: the file is untouched")  # fmt: skip
-    return version
 
 
 def _migrate(connection: apsw.Connection, path: Path) -> None:

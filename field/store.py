@@ -29,7 +29,7 @@ TEXTS = frozenset({"meter", "task", "kind", "reason"})
 def command(out: Output, file: Path, view: str | None) -> Exit:
     """Show what the store holds, and whether the centre has all of it: before a disk is let go, or a version changed.
 
-    Only reads, and needs no gateway that answers: it may run, be stopped, or refuse to start.
+    Only reads, and needs no gateway that answers: it may run, or be stopped, or fail to start.
 
     Example: meterwire store -c site.toml
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,18 @@ def test_the_spare_file_is_named_and_not_passed_over(done: Path) -> None:
         spare.unlink()
     assert result.exit_code == 1
     assert NAME in result.stderr
+
+
+def test_a_store_of_a_newer_version_is_not_read_as_if_it_were_known(done: Path) -> None:
+    store = done.parent / "store" / STORE_NAME
+    with closing(sqlite3.connect(store)) as connection:
+        (known,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute("PRAGMA user_version = 99")
+    result = run(done)
+    with closing(sqlite3.connect(store)) as connection:
+        connection.execute(f"PRAGMA user_version = {known}")
+    assert result.exit_code == 3
+    assert "written by a newer Meterwire" in result.stderr
 
 
 def test_without_a_store_it_says_so(done: Path, tmp_path: Path) -> None:
