@@ -128,9 +128,10 @@ class Ward:
         ]  # fmt: skip
 
     def examined(
-        self, addresses: Sequence[str] = (), *, questions: int = 16, beside: Callable[[Wire], None] | None = None
-    ) -> Evidence:
-        """Everything that was seen. beside: done to the wire when the examination begins."""
+        self, addresses: Sequence[str] = (), *, questions: int = 16, beside: Callable[[Wire], None] | None = None,
+        among: Sequence[Subject] = (),
+    ) -> Evidence:  # fmt: skip
+        """Everything that was seen. beside: done to the wire when the examination begins. among: these subjects."""
 
         async def main() -> Evidence:
             wire = self.wire = Wire(self._meters, serial=self.serial, now_ms=virtual.now_ms, **self._options)
@@ -141,7 +142,7 @@ class Ward:
                 return MemoryLine(wire)
 
             evidence = await examine(
-                self.bus, self.subjects(addresses), questions=questions, listen_s=3.0, open_line=open_line
+                self.bus, among or self.subjects(addresses), questions=questions, listen_s=3.0, open_line=open_line
             )
             self.took_s = asyncio.get_running_loop().time()
             return evidence

@@ -1,7 +1,7 @@
 """A bus under examination: meters asked by turns, with long listening; everything that came, for `findings`."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,10 +57,11 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that was seen. idle: what was said while nothing was asked. settings, editions: with which settings of the
-    line, and as which edition of DL/T 645, a meter answered that was silent with its own."""
+    """All that was seen. parity: how the line checks it, by the settings that meters were asked with. idle: what was
+    said while nothing was asked. settings, editions: with which settings of the line, and as which edition of
+    DL/T 645, a meter answered that was silent with its own."""
 
-    parity: ParityCheck
+    parity: Mapping[SerialSettings, ParityCheck]
     serial: SerialSettings
     tcp: bool
     listened_s: float
@@ -130,11 +131,12 @@ async def examine(
     Raises PortLost (PortBusy)."""
     asker = await Asker.open(bus, open_line)
     exchanges: list[Exchange] = []
+    parity: dict[SerialSettings, ParityCheck] = {}
 
     def evidence(idle: Heard, asked: Sequence[Subject], **found: Any) -> Evidence:
         return Evidence(
-            parity=asker.parity, serial=bus.serial, tcp=bus.port.startswith("tcp://"), listened_s=listen_s,
-            idle=tuple(_overheard(idle)), subjects=tuple(asked), exchanges=tuple(exchanges), **found,
+            parity=parity or {bus.serial: asker.parity}, serial=bus.serial, tcp=bus.port.startswith("tcp://"),
+            listened_s=listen_s, idle=tuple(_overheard(idle)), subjects=tuple(asked), exchanges=tuple(exchanges), **found,
         )  # fmt: skip
 
     try:
@@ -147,6 +149,7 @@ async def examine(
                     continue
                 try:
                     exchanges.append(await _ask(asker, one, standings[one.name], _thorough(questions)))
+                    parity[one.meter.settings] = asker.parity
                 except asyncio.CancelledError:
                     asked = {exchange.meter for exchange in exchanges}
                     interrupted(evidence(idle, [one for one in subjects if one.name in asked]))

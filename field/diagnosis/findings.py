@@ -96,16 +96,20 @@ def findings(evidence: Evidence) -> list[Finding]:
     # What goes wrong around two meters with one address says nothing of the line.
     excused = {name for name, mine in of_meters.items() if any(f.check in ("duplicate", "one_behind") for f in mine)}
     counted = [e for e in evidence.exchanges if e.meter not in excused]
-    found = [_parity(evidence), *_idle(evidence), *_around(counted), *_noise(evidence, counted, standings)]
+    found = [*_parity(evidence), *_idle(evidence), *_around(counted), *_noise(evidence, counted, standings)]
     return [*found, *(finding for mine in of_meters.values() for finding in mine)]
 
 
-def _parity(evidence: Evidence) -> Finding:
+def _parity(evidence: Evidence) -> Iterator[Finding]:
+    """How parity is checked, with each setting of the line that meters were asked with."""
     network = bool(evidence.subjects) and all(one.meter.entry.protocol == "modbus-tcp" for one in evidence.subjects)
-    parity = "modbus_tcp" if network else "tcp" if evidence.tcp else evidence.parity
-    severity: Severity = "warn" if parity == "unverified" else "ok"
-    return Finding(words=f"parity.{parity}", severity=severity,
-                   facts={"parity": evidence.parity, "serial": str(evidence.serial)})  # fmt: skip
+    if evidence.tcp:
+        words = "parity.modbus_tcp" if network else "parity.tcp"
+        yield Finding(words=words, severity="ok", facts={"parity": "none", "serial": str(evidence.serial)})
+        return
+    for serial, parity in evidence.parity.items():
+        severity: Severity = "warn" if parity == "unverified" else "ok"
+        yield Finding(words=f"parity.{parity}", severity=severity, facts={"parity": parity, "serial": str(serial)})
 
 
 def _idle(evidence: Evidence) -> Iterator[Finding]:

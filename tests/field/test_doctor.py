@@ -3,7 +3,7 @@
 import asyncio
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -17,6 +17,7 @@ from drivers.profile import load_profile, profile_names
 from field import diagnosis
 from field.diagnosis.examination import Evidence, duration_s, examine
 from field.diagnosis.findings import findings, standing
+from field.diagnosis.questions import subject
 from field.diagnosis.voices import voices
 from protocols.capture import Value
 from protocols.dlt645.codes import Edition
@@ -332,6 +333,17 @@ def test_who_interrupts_an_examination_sees_what_it_has_found_by_then() -> None:
 
 def test_parity_that_nobody_checks_is_worth_a_word() -> None:
     assert checks(DLT645.ward(dlt645(), check_parity=False).found()) == [("parity", "warn", None)]
+
+
+def test_parity_is_told_of_every_setting_that_meters_were_asked_with() -> None:
+    own = SerialSettings.parse("9600-8N1")
+    ward = DLT645.ward(dlt645(), dlt645("000000000002", seed=2, serial=own), check_parity=False)
+    first, second = ward.subjects()
+    other = subject(replace(second.meter.entry, serial=own), ward.bus)
+    found = [one for one in findings(ward.examined(among=[first, other])) if one.check == "parity"]
+    assert [(one.words, one.facts["serial"]) for one in found] == [
+        ("parity.unverified", "2400-8E1"), ("parity.none", "9600-8N1")
+    ]  # fmt: skip
 
 
 def test_an_examination_takes_no_longer_than_was_said() -> None:

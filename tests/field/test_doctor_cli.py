@@ -112,6 +112,8 @@ def test_meters_of_both_families_are_named_by_their_addresses_alone() -> None:
     with serving(PtyEndpoint(wire(*meters))) as port:
         result = doctor("--port", port, "--serial", str(FAST), "--meter", METER, "--meter", "7", *QUICK, "--json")
     assert result.exit_code == 0, result.stdout
+    parities = [one["facts"] for one in objects(result) if one.get("check") == "parity"]
+    assert parities == [{"parity": "none", "serial": str(FAST)}]
     told = [(one["meter"], one["asked"], one["answered"]) for one in objects(result)[:2]]
     assert told == [(METER, 4, 4), ("7", 4, 4)]
 
