@@ -136,7 +136,8 @@ async def examine(
     def evidence(idle: Heard, asked: Sequence[Subject], **found: Any) -> Evidence:
         return Evidence(
             parity=parity or {bus.serial: asker.parity}, serial=bus.serial, tcp=bus.port.startswith("tcp://"),
-            listened_s=listen_s, idle=tuple(_overheard(idle)), subjects=tuple(asked), exchanges=tuple(exchanges), **found,
+            listened_s=listen_s, idle=tuple(_overheard(idle)), subjects=tuple(asked), exchanges=tuple(exchanges),
+            **found,
         )  # fmt: skip
 
     try:
