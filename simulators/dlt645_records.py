@@ -118,9 +118,10 @@ def _quarters(asked: bytes, load: Load, at_ms: int, which: int) -> list[int] | N
     latest."""
     last = (at_ms + load.utc_offset_ms) // QUARTER_MS
     first = last - RECORDS_KEPT + 1
-    count = asked[0] if asked else 1
-    if len(asked) not in (0, 1, 6) or (which == 1 and asked and len(asked) != 6):
+    digits = asked[:1].hex() or "1"
+    if len(asked) not in (0, 1, 6) or (which == 1 and asked and len(asked) != 6) or not digits.isdecimal():
         return None
+    count = int(digits)
     if len(asked) == 6:
         try:
             since = datetime.strptime(f"20{asked[:0:-1].hex()}+0000", "%Y%m%d%H%M%z")

@@ -37,13 +37,14 @@ def read_items(address: str, items: Sequence[ReadItem], *, preamble: int = 4) ->
 def read_load(address: str, di: str, blocks: int, *, since: str | None = None, preamble: int = 4) -> Dialogue[Frame]:
     """Read load records (06 0c 00 the earliest, 01 from a time, 02 the latest) or a curve (0610).
 
-    blocks: how many at most, 1 to 255. since: the meter's civil time, to the minute, as `2026-11-15T12:30`. Of each
-    record its moment comes first, then what it holds; of a curve as `read` gives it. A meter that has none of them says
-    so with one Value. Raises ValueError when the time or the number cannot be.
+    blocks: how many at most, 1 to 99, sent as two decimal digits (the standard's NN). since: the meter's civil time, to
+    the minute, as `2026-11-15T12:30`. Of each record its moment comes first, then what it holds; of a curve as `read`
+    gives it. A meter that has none of them says so with one Value. Raises ValueError when the time or the number cannot
+    be.
     """
-    if not 1 <= blocks <= 255:
-        raise ValueError(f"expected 1 to 255 blocks, got {blocks}")
-    which = bytes((blocks,)) + (_minute(since) if since is not None else b"")
+    if not 1 <= blocks <= 99:
+        raise ValueError(f"expected 1 to 99 blocks, got {blocks}")
+    which = bytes.fromhex(f"{blocks:02}") + (_minute(since) if since is not None else b"")
     return _read(address, ReadItem(di=di), preamble, which)
 
 

@@ -225,3 +225,15 @@ def test_a_block_of_unlike_items_may_lack_its_last() -> None:
     shape = found.items[0].shape
     assert [widths(shape, length) for length in (15, 12)] == [(4, 4, 2, 2, 3), (4, 4, 2, 2)]
     assert [shape.takes(length) for length in (15, 12, 10, 14)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "di", ["03010001", "030C0501", "03060101", "03080101", "03990001", "0301000B", "03100401", "0310010D"]
+)
+def test_a_phase_or_a_number_that_an_event_does_not_have_is_no_record(di: str) -> None:
+    assert layout(di) is None
+
+
+@pytest.mark.parametrize("di", ["03010101", "03050001", "03080001", "0301010A"])
+def test_a_phase_that_an_event_has_is_a_record(di: str) -> None:
+    assert ".start.record_" in quantities(di)[0].name

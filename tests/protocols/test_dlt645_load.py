@@ -182,6 +182,12 @@ def test_the_latest_records_come_in_follow_up_frames() -> None:
     assert frames == 5  # 824 bytes: 196, then 195 each
 
 
+def test_the_number_of_records_is_sent_as_two_digits() -> None:
+    asked = next(v2007.read_load(METER, "06000002", 12)).data
+    assert asked[-3] == 0x33 + 0x12
+    assert len([value for value in read_load("06000002", 12)[0] if value.quantity is TIME]) == 12
+
+
 def test_records_are_asked_for_from_a_time_on() -> None:
     values, _ = read_load("06010001", 2, "2027-01-14T12:20")
     assert [value.time for value in values if value.quantity is TIME] == ["2027-01-14T12:30", "2027-01-14T12:45"]
@@ -210,7 +216,7 @@ def test_silence_is_one_value_for_records_of_unknown_number() -> None:
     assert [(value.quantity, value.fault) for value in values] == [(TIME, Fault.SILENT)]
 
 
-@pytest.mark.parametrize(("blocks", "since"), [(0, None), (256, None), (1, "2026-11-15"), (1, "12:30")])
+@pytest.mark.parametrize(("blocks", "since"), [(0, None), (100, None), (1, "2026-11-15"), (1, "12:30")])
 def test_what_cannot_be_asked_is_refused_at_once(blocks: int, since: str | None) -> None:
     with pytest.raises(ValueError, match="expected"):
         v2007.read_load(METER, "06010001", blocks, since=since)
