@@ -155,6 +155,10 @@ def test_keys_are_prepared_until_they_are_in_use(tmp_path: Path) -> None:
     assert rotation.prepared(tmp_path / "c")
     rotation.rotate(tmp_path / "c", now_ms=NOW)
     assert not rotation.prepared(tmp_path / "c")
+    before = own(tmp_path / "c")
+    with pytest.raises(IdentityError, match="expected prepared keys, got none"):
+        rotation.rotate(tmp_path / "c", now_ms=NOW)
+    assert own(tmp_path / "c") == before
 
 
 def test_a_key_that_is_published_no_more_is_destroyed_without_a_new_bundle(tmp_path: Path) -> None:
