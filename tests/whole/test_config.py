@@ -285,7 +285,7 @@ def test_a_file_that_is_no_site_is_refused_with_a_reason(tmp_path: Path, site: s
 def test_files_that_are_not_there_or_not_text_are_mistakes_too(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a readable file"):
         load_site(tmp_path / "none.toml")
-    assert mistakes(tmp_path, meters=b"\xff\xfe")[0].expected .startswith("CSV in UTF-8")
+    assert mistakes(tmp_path, meters=b"\xff\xfe")[0].expected.startswith("CSV in UTF-8")
     assert "at least one meter" in [m.expected for m in mistakes(tmp_path, meters=METERS.splitlines()[0])]
 
 
