@@ -199,3 +199,29 @@ def test_a_silent_meter_is_found_while_all_that_waits_is_of_one_that_is_left_alo
         assert not site.desk.bus.silent and "left alone" not in dict(site.desk.ended)
 
     serve(site.desk, script, for_s=0)
+
+
+def test_what_a_meter_began_before_it_fell_silent_is_begun_anew_when_it_is_back() -> None:
+    dead = [False]
+
+    def answer(question: bytes, n: int) -> Said:
+        return [] if dead[0] else good(question, n)
+
+    desk, one = Desk(ScriptedLine(answer)), meter(attempts=1)
+
+    async def script() -> None:
+        desk.energy(one, "00010000", "00020000", "00030000", name="three", within_s=900)
+        await asyncio.sleep(0.36)  # the first is answered
+        dead[0] = True
+        desk.energy(one, name="now", lane=Lane.READ_NOW)
+        await asyncio.sleep(10)
+        assert desk.bus.silent == (one.id,) and desk.bus.idle()
+        desk.energy(meter(LIVE), name="other", within_s=900)
+        assert not desk.bus.idle()
+        dead[0] = False
+
+    serve(desk, script)
+    assert desk.plain("three") == ["12.34"] * 3
+    outcome = desk.outcome("three")
+    assert outcome.started_at is not None and outcome.read_at is not None
+    assert outcome.read_at - outcome.started_at < 1000
