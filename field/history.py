@@ -12,6 +12,7 @@ from config.mistake import ConfigError
 from config.model import Site
 from field import output
 from field.central.options import Moment, in_order, iso
+from field.clock import local
 from field.config import load_checked, refuse, site_option
 from field.events import event_word, facts_told
 from field.output import Exit, Output, words
@@ -96,7 +97,7 @@ def _meters(out: Output, site: Site, history: "History") -> int:
     series = history.series()
     for one in series:
         out.object({**one._asdict(), "last_slot": iso(one.last_slot)})
-        table.add_row(one.meter, one.task, str(one.records), str(one.gaps), _local(site, one.last_slot))
+        table.add_row(one.meter, one.task, str(one.records), str(one.gaps), local(one.last_slot, site.zone))
     if series:
         out.show(table)
     return len(series)
@@ -106,8 +107,8 @@ def _events(out: Output, site: Site, found: Sequence[Event]) -> int:
     table = out.table(("time", "时间"), ("meter", "电能表"), ("event", "事件"), ("detail", "说明"))
     for one in found:
         out.object({"name": one.name, "at": iso(one.at), "meter": one.meter, "detail": dict(one.detail)})
-        facts = facts_told(out, one.detail, lambda at: _local(site, at))
-        table.add_row(_local(site, one.at), one.meter or "-", event_word(out, one.name), facts)
+        facts = facts_told(out, one.detail, lambda at: local(at, site.zone))
+        table.add_row(local(one.at, site.zone), one.meter or "-", event_word(out, one.name), facts)
     if found:
         out.show(table)
     return len(found)
@@ -121,14 +122,14 @@ def _read(out: Output, site: Site, records: Iterator[Capture | Gap]) -> int:
         shown += 1
         if isinstance(record, Gap):
             out.object(_object(record, None))
-            table.add_row(_local(site, record.slot), record.task, "-", "-", "", out.fault(record.fault.value))
+            table.add_row(local(record.slot, site.zone), record.task, "-", "-", "", out.fault(record.fault.value))
             continue
         for value in record.values:
             out.object(_object(record, value))
             name = out.say(value.quantity.name, value.quantity.zh or value.quantity.name)
             unit = "" if value.quantity.unit == "1" else value.quantity.unit
             stamp = record.stamp if record.slot is None else record.slot
-            table.add_row(_local(site, stamp), record.task, name, value.plain or "-", unit, remark(out, value))
+            table.add_row(local(stamp, site.zone), record.task, name, value.plain or "-", unit, remark(out, value))
     if shown:
         out.show(table)
     return shown
@@ -152,8 +153,3 @@ def _object(record: Capture | Gap, value: Value | None) -> dict[str, object]:
         "fault": fault.value if fault else None,
         "detail": record.detail if isinstance(record, Gap) else value.detail if value else None,
     }
-
-
-def _local(site: Site, at: int | None) -> str:
-    """A moment for people, in the site's zone."""
-    return "-" if at is None else f"{datetime.fromtimestamp(at / 1000, ZoneInfo(site.zone)):%Y-%m-%d %H:%M:%S}"

@@ -7,6 +7,7 @@ import click
 
 from config.mistake import ConfigError
 from field import output
+from field.clock import local
 from field.config import load_checked, refuse, site_option
 from field.output import Exit, Output, words
 
@@ -17,7 +18,9 @@ HEADS = {
     "unsealed": "未封装", "batches": "待回执批次", "batched_records": "待回执记录", "requeued_ranges": "待重封区段",
     "voided": "作废批次", "unreadable": "无法解码", "set_aside": "隔离的损坏文件",
 }  # fmt: skip
-TEXTS = frozenset({"meter", "task", "kind", "reason"})
+TEXTS = frozenset({"meter", "task", "kind", "reason", "last_slot"})
+MOMENTS = frozenset({"last_slot"})
+"""UTC milliseconds."""
 
 
 @output.command("store")
@@ -63,7 +66,7 @@ def command(out: Output, file: Path, view: str | None) -> Exit:
         names = list(rows[0])
         table = out.table(*((name, HEADS[name]) for name in names), right=[name for name in names if name not in TEXTS])
         for row in rows:
-            table.add_row(*(_told(out, row[name]) for name in names))
+            table.add_row(*(_told(out, row[name], site.zone if name in MOMENTS else None) for name in names))
         out.show(table)
     other = (site.buffer.spare or site.store) / NAME
     if other.exists():
@@ -80,7 +83,10 @@ def _verdict(*, waits: bool) -> tuple[str, str]:
     return "the centre has all of it", "主站已收齐"
 
 
-def _told(out: Output, value: object) -> str:
+def _told(out: Output, value: object, zone: str | None = None) -> str:
+    """A fact for people. zone: it is a moment, and shown in this zone."""
+    if zone is not None and isinstance(value, int):
+        return local(value, zone)
     if isinstance(value, bool):
         return out.say("yes", "是") if value else out.say("no", "否")
     if isinstance(value, tuple):

@@ -83,6 +83,7 @@ def test_its_meters_are_shown_in_either_language(waiting: Path, lang: str) -> No
     text = run(waiting, "--show", "meters", "--lang", lang).stdout
     assert all(str(one["meter"]) in text for one in found)
     assert ("电能表" in text) is (lang == "zh")
+    assert "2026-09-21 22:19:00" in text and str(found[0]["last_slot"]) not in text, "a moment of the site for people"
 
 
 @pytest.mark.parametrize("view", ["batches", "requeued", "gone"])
