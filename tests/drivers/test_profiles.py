@@ -95,7 +95,7 @@ def parse(text: str) -> Profile:
     ("text", "where", "expected"),
     [
         ("model =", "file", "TOML"),
-        (HEAD.replace("sources", "source"), "sources", "Where each fact comes from"),
+        (HEAD.replace("sources", "source"), "sources", "where each fact comes from"),
         (HEAD.replace("sources", "source"), "source", "one of the keys model"),
         (HEAD.replace("single", "certain"), "maturity", "recorded"),
         (HEAD.replace('"modbus-rtu"', '"modbus-rtu", "dlt645-2007"'), "protocols", "one family"),
@@ -123,7 +123,7 @@ def parse(text: str) -> Profile:
         (DLT645 + '[items]\n"voltage.a" = "B611"\n', VOLTAGE, "identifier of dlt645-2007"),
         (item('register = 1, type = "uint32", unavailable = ["7F----"]'), VOLTAGE, "4 hex digits and 4 dashes"),
         (item('register = 1, type = "uint16"') + decision('items = ["current.*"]'), "decision[1].items", "patterns"),
-        (item('register = 1, type = "uint16"') + decision(""), "decision[1].items", "What it is about"),
+        (item('register = 1, type = "uint16"') + decision(""), "decision[1].items", "what it is about"),
         (HEAD.replace("model", 'ratios = "primary"\nmodel'), "ratios", "archive"),
         (DLT645 + "[modbus]\n", "modbus", "no such table in a dlt645 profile"),
     ],
