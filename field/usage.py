@@ -3,7 +3,8 @@
 import locale
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
@@ -111,7 +112,7 @@ class _Spoken(click.Command):
             if record is not None:
                 name = next(option for option in param.opts if option.startswith("--"))
                 rows.append((record[0], texts[name] + _default(param)))
-        with formatter.section("选项"):
+        with _section(formatter, "选项"):
             formatter.write_dl(rows)
 
     def get_short_help_str(self, limit: int = 45) -> str:
@@ -119,6 +120,15 @@ class _Spoken(click.Command):
         if ctx is None or spoken(ctx) != "zh":
             return super().get_short_help_str(limit=1000)  # the whole first sentence: what is too wide is folded
         return help_zh(f"{ctx.command_path} {self.name}")["help"].strip().splitlines()[0]
+
+
+@contextmanager
+def _section(formatter: click.HelpFormatter, heading: str) -> Iterator[None]:
+    """As click's own, with the colon of Chinese."""
+    formatter.write_paragraph()
+    formatter.write(f"{heading}：\n")
+    with formatter.indentation():
+        yield
 
 
 def _default(param: click.Parameter) -> str:
@@ -156,7 +166,7 @@ class SpokenGroup(_Spoken, click.Group):
             super().format_commands(ctx, formatter)
             return
         found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        with formatter.section("命令"):
+        with _section(formatter, "命令"):
             formatter.write_dl([(name, one.get_short_help_str()) for name, one in found if one is not None])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -175,6 +175,7 @@ def test_help_is_there_in_both_languages(name: str) -> None:
     assert not HAN.search(english)
     assert HAN.search(zh)
     assert not prose(zh)
+    assert "\n选项：\n" in zh and not re.search(r"[一-鿿]:", zh), "the colon of Chinese is a wide one"
 
 
 def test_the_first_line_of_chinese_help_is_a_whole_sentence_that_fits_a_terminal() -> None:
