@@ -4,7 +4,7 @@ import pytest
 
 from protocols.bcd import low_first
 from protocols.capture import Fault
-from protocols.dlt645 import v2007
+from protocols.dlt645 import v1997, v2007
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.compound import Record, widths
 from protocols.dlt645.frame import Frame
@@ -225,6 +225,12 @@ def test_a_block_of_unlike_items_may_lack_its_last() -> None:
     shape = found.items[0].shape
     assert [widths(shape, length) for length in (15, 12)] == [(4, 4, 2, 2, 3), (4, 4, 2, 2)]
     assert [shape.takes(length) for length in (15, 12, 10, 14)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(("di", "count"), [("B21F", 1), ("C02F", 3)])
+def test_a_block_of_unlike_items_is_silent_in_as_many_values_as_are_certain(di: str, count: int) -> None:
+    values, _ = converse(v1997.read(METER, [di]), lambda _: b"")
+    assert [value.fault for value in values] == [Fault.SILENT] * count
 
 
 @pytest.mark.parametrize(
