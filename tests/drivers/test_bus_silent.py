@@ -194,6 +194,7 @@ def test_a_silent_meter_is_found_while_all_that_waits_is_of_one_that_is_left_alo
         site.desk.energy(meter(LIVE), name="left alone", within_s=5000)
         await asyncio.sleep(2 * PROBE_EVERY_S)
         assert site.desk.bus.silent and site.desk.outcome("odd again").fault is Fault.INTERNAL
+        assert site.desk.bus.idle(), "nothing that waits can be served soon"
         site.dead.clear()
         await asyncio.sleep(60.0)
         assert not site.desk.bus.silent and "left alone" not in dict(site.desk.ended)

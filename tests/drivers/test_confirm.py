@@ -86,6 +86,7 @@ def test_a_register_that_rises_all_the_time_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize("readings", [
     (["1.00"], ["0.99"], ["1.01"], ["1.02"], ["1.03"]),  # it falls
     (["1.00"], ["1.01"], ["1.02"], ["9.00"], ["9.01"]),  # faster than 36 kW, which is 0.01 kWh a second
+    (["1.00"], ["1.02"], ["1.04"], ["1.06"], ["1.08"]),
     (["1.00"], ["9.00"], ["1.00"], ["9.00"], ["1.00"]),
     (["1.00"], [GARBLED], ["1.01"], ["1.02"], ["1.03"]),
 ])  # fmt: skip
