@@ -119,6 +119,13 @@ def test_a_not_available_code_is_never_a_number(kind: str, code: str) -> None:
     assert form.decode(form.encode(None)) is Quality.UNAVAILABLE
 
 
+def test_a_not_available_code_wider_than_its_place_is_refused() -> None:
+    assert Format(type=Type.INT32, unavailable=frozenset({0xFFFFFFFF}), unavailable_high=frozenset({0xFFFF}))
+    for codes_, highs in (({1 << 32}, ()), ({-1}, ()), ((), {0x10000}), ((), {-1})):
+        with pytest.raises(ValueError, match="wider than"):
+            Format(type=Type.INT32, unavailable=frozenset(codes_), unavailable_high=frozenset(highs))
+
+
 @pytest.mark.parametrize("swap", [False, True])
 def test_a_not_available_high_word_is_one_whatever_stands_behind_it(swap: bool) -> None:
     form = Format(type=Type.INT32, swap=swap, unavailable_high=high_words(Type.INT32, ["7FFF----"]))

@@ -74,6 +74,13 @@ def test_ratios_of_the_archive_for_a_meter_that_multiplies_itself_get_a_word(
     assert not mistakes and load.twice == (("m1",) if doubled else ())
 
 
+def test_a_meter_that_cannot_be_asked_hides_no_other() -> None:
+    wrong = replace(GOOD, profile="dlt645-2008"), replace(GOOD, id="m2", address="12345")
+    loads, mistakes = survey(site(*wrong, replace(GOOD, id="m3", address="000000000003")))
+    assert [mistake.where for mistake in mistakes] == ["meter m1, profile", "meter m2, address"]
+    assert [(load.meters, load.tasks[0].meters) for load in loads] == [(3, 1)]
+
+
 def test_a_mistake_that_many_meters_share_is_told_once() -> None:
     meters = [replace(GOOD, id=f"m{n}", address=f"{n:012}") for n in range(50)]
     mistakes = check(site(*meters, items=("voltage.a", "voltage.mean")))
