@@ -1,4 +1,4 @@
-"""Two meters with one address on a wire, which answer together: what they spoil is no value, and costs others nothing."""
+"""Two meters with one address that answer together: what they spoil is no value, and costs the others nothing."""
 
 import asyncio
 from typing import Any, Literal
