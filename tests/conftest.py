@@ -5,6 +5,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.broker import broker, certificates, mosquitto, tls_broker
 from tests.postgres import postgres, postgres_cluster
@@ -16,6 +17,10 @@ __all__ = [
 ]  # fmt: skip
 
 NO_SKIP = os.environ.get("MW_NO_SKIP") == "1"
+
+# A busy machine is no finding: what must be quick is held against processor time, by tests of its own.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 def pytest_configure(config: pytest.Config) -> None:

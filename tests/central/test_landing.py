@@ -224,7 +224,7 @@ def flipped(message: bytes, bit: int) -> bytes:
 
 
 @given(bit=st.integers(0, 1 << 16), seed=st.sampled_from(["batch", "key", "hello"]))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_message_with_a_flipped_bit_changes_nothing(landing: Landing, sink: SqliteSink, bit: int, seed: str) -> None:
     known, strange = Gateway(), Gateway(epoch=99, seed=2)
     receive(landing, known.key())
@@ -241,7 +241,7 @@ def test_a_message_with_a_flipped_bit_changes_nothing(landing: Landing, sink: Sq
 
 
 @given(payload=st.binary(max_size=200), on=st.sampled_from(["batch", "event", "key", "hello", "state", "health"]))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_bytes_at_random_are_counted_and_kept_aside(
     landing: Landing, sink: SqliteSink, payload: bytes, on: str
 ) -> None:
@@ -415,7 +415,7 @@ def test_numbers_are_the_set_of_what_was_added(added: list[int]) -> None:
 
 
 @given(seed=st.integers(0, 1 << 32))
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_however_batches_are_lost_repeated_and_shuffled_each_reading_is_there_once(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:

@@ -134,7 +134,7 @@ def told(row: ReadingRow) -> tuple[object, ...]:
 
 
 @given(batches=st.lists(st.lists(CAPTURES, min_size=1, max_size=4), min_size=1, max_size=3))
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_both_databases_hold_the_same(
     batches: list[list[Capture]], postgres_cluster: object, sink: PostgresSink, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -225,7 +225,7 @@ def test_a_number_that_is_closed_takes_no_batch(sink: Sink) -> None:
 
 
 @given(digits=st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=6), min_size=1, max_size=8))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_numbers_come_back_digit_for_digit(sink: Sink, digits: list[Decimal]) -> None:
     seq = 1 + max(sink.numbers(GATEWAY, 7).above, default=0)
     captures = [

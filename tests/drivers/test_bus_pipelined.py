@@ -363,7 +363,7 @@ def test_a_cancelled_bus_leaves_its_meters_in_quarantine_and_its_jobs_in_the_que
     assert len(hall.ended) == 8
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.floats(0.0, 1.5), st.sampled_from(["right", "silent", "twice", "other", "0B", "06"])),
              min_size=1, max_size=20),

@@ -42,7 +42,7 @@ RANGES = st.sampled_from([(), (), ((0, 40), (41, 93)), ((2, 93),)])
 
 
 @given(SPANS, HOLES, st.sampled_from([4, 7, 20, 100]), RANGES, st.sampled_from([0, 1000, 0x10000 - 94]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_merging_around_holes_is_as_cheap_as_the_cheapest_partition_around_them(
     spans: list[tuple[int, int, int]], holes: list[Hole], most: int, ranges: tuple[tuple[int, int], ...], base: int
 ) -> None:
@@ -71,7 +71,7 @@ def test_merging_around_holes_is_as_cheap_as_the_cheapest_partition_around_them(
     st.frozensets(st.integers(1, 30), max_size=2),
     st.sampled_from([2, 3]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_whatever_a_meter_refuses_it_is_soon_asked_for_nothing_in_vain_but_what_it_lacks(
     spans: list[tuple[int, int, int]], missing: frozenset[int], most: int, borders: frozenset[int], code: int
 ) -> None:

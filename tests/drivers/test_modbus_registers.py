@@ -39,7 +39,7 @@ def digits_of(number: Decimal) -> int:
 @example(0x00000001)
 @example(0x7F7FFFFF)
 @example(0x80000000)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_float32_is_the_shortest_decimal_that_gives_its_bits_back(raw: int) -> None:
     bits = raw.to_bytes(4, "big")
     number = shortest_float32(bits)
@@ -154,7 +154,7 @@ def test_a_not_available_code_has_the_width_of_its_type(code: str) -> None:
     st.decimals(allow_nan=False, allow_infinity=False, places=6).filter(lambda number: number != 0),
     st.binary(min_size=8, max_size=8),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_scale_is_exact(kind: Type, swap: bool, scale: Decimal, raw: bytes) -> None:
     form = Format(type=kind, swap=swap, scale=scale)
     raw = raw[: 2 * kind.words]
@@ -165,7 +165,7 @@ def test_a_scale_is_exact(kind: Type, swap: bool, scale: Decimal, raw: bytes) ->
 
 
 @given(SINGLES, st.sampled_from(["1", "0.1", "0.001", "1000"]), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_float32_written_is_read_back(raw: int, scale: str, swap: bool) -> None:
     form = Format(type=Type.FLOAT32, scale=Decimal(scale), swap=swap)
     bits = swapped(raw.to_bytes(4, "big")) if swap else raw.to_bytes(4, "big")
@@ -174,7 +174,7 @@ def test_a_float32_written_is_read_back(raw: int, scale: str, swap: bool) -> Non
 
 
 @given(st.sampled_from(Type), st.binary(max_size=12))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_bytes_are_a_number_or_a_reason_and_another_length_is_an_error(kind: Type, raw: bytes) -> None:
     if len(raw) == 2 * kind.words:
         assert isinstance(Format(type=kind).decode(raw), Decimal | Quality)

@@ -57,7 +57,7 @@ def partitions(items: list[int]) -> list[list[list[int]]]:
 
 
 @given(SPANS, st.integers(4, 100), st.sampled_from([(), ((0, 40), (41, 93)), ((0, 93),)]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_merging_is_as_cheap_as_the_cheapest_of_all_partitions(
     spans: list[tuple[int, int, int]], most: int, ranges: tuple[tuple[int, int], ...]
 ) -> None:

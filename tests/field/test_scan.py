@@ -70,7 +70,7 @@ ADDRESSES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ADDRESSES)
 def test_every_meter_of_a_crowd_is_found(addresses: list[str]) -> None:
     found, asked = searched(crowd(addresses))

@@ -64,7 +64,7 @@ def frames(pieces: Sequence[Piece]) -> list[tuple[str | None, str | None, Any]]:
     return [(piece.protocol, piece.direction, piece.frame) for piece in pieces if piece.frame is not None]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.sampled_from(SPOKEN), max_size=8), st.integers(0, 2**32), st.integers(1, 20))
 def test_every_frame_is_found_however_the_bytes_come(talk: list[tuple[str, str, Any]], seed: int, size: int) -> None:
     rng = Random(seed)
@@ -77,7 +77,7 @@ def test_every_frame_is_found_however_the_bytes_come(talk: list[tuple[str, str, 
     assert all(before.ended_at <= after.ended_at for before, after in pairwise(pieces))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=700), st.integers(1, 50))
 def test_no_byte_is_lost_and_little_is_held(noise: bytes, size: int) -> None:
     hearing, told = Overhearing(), b""

@@ -154,7 +154,7 @@ RSA = rsa.generate_private_key(65537, 2048)
 
 
 @given(st.binary(max_size=100))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_unpadding_agrees_with_the_library(message: bytes) -> None:
     wrapped = RSA.public_key().encrypt(message, OAEP)
     numbers = RSA.private_numbers()

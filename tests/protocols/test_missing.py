@@ -25,7 +25,7 @@ DEFRAMERS = {
 
 @pytest.mark.parametrize("protocol", DEFRAMERS)
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_with_less_than_what_is_missing_no_frame_comes(protocol: str, data: st.DataObject) -> None:
     make, known = DEFRAMERS[protocol]
     stream = b"".join(data.draw(st.lists(st.sampled_from(known) | st.binary(max_size=30), min_size=1, max_size=4)))

@@ -26,7 +26,7 @@ def test_a_request_stands_as_the_specification_prints_it() -> None:
 
 
 @given(st.binary(max_size=40), FRAMES, st.binary(max_size=40), CUTS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_noise_on_both_sides_hides_no_frame(before: bytes, frame: Frame, after: bytes, cuts: list[int]) -> None:
     assume(not after.startswith(b":") or b"\r\n" not in after)
     deframer = AsciiDeframer()
@@ -36,7 +36,7 @@ def test_noise_on_both_sides_hides_no_frame(before: bytes, frame: Frame, after: 
 
 
 @given(st.binary(max_size=1500), CUTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_bytes_are_taken_in_bounded_memory(noise: bytes, cuts: list[int]) -> None:
     deframer = AsciiDeframer()
     for piece in cut(b":" + noise.hex().upper().encode() + noise, cuts):

@@ -48,7 +48,7 @@ def test_questions_stand_as_the_specification_prints_them_and_answers_are_found(
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=2000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bits_come_back_from_bytes(bits: list[bool]) -> None:
     assert requests.unpack_bits(requests.pack_bits(bits), len(bits)) == tuple(bits)
 
@@ -182,7 +182,7 @@ def test_objects_that_do_not_fill_the_answer_are_none(data: str) -> None:
     ),
     st.lists(st.integers(0, 300), max_size=6),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_identification_comes_back_for_every_way_of_cutting_it(objects: dict[int, bytes], cuts: list[int]) -> None:
     frame = listed(objects)
     deframer = RtuDeframer()

@@ -121,7 +121,7 @@ def test_a_flipped_bit_of_a_tcp_header_function_or_byte_count_is_never_a_reading
 
 
 @given(st.binary(max_size=80))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_noise_is_garbled_and_nothing_is_silent(noise: bytes) -> None:
     (value,) = converse(read_blocks([Block(1, [item(0)])]), always(noise))
     assert value.fault is (Fault.GARBLED if noise else Fault.SILENT)
@@ -221,7 +221,7 @@ def test_registers_that_did_not_change_give_the_same_value_again() -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from([0, 1, 0x1234, 0xFFFF]), min_size=6, max_size=6), min_size=2, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_kept_of_the_last_reply_changes_no_value(replies: list[list[int]]) -> None:
     items = [item(0), item(1, Type.INT32), item(2, Type.UINT16), item(3, Type.FLOAT32), item(5, Type.INT16)]
     kept = Block(1, items)
@@ -255,7 +255,7 @@ def test_a_question_in_ascii_has_an_answer_in_ascii() -> None:
 
 
 @given(st.sets(st.integers(0, 40), min_size=1, max_size=20), st.sets(st.integers(0, 60), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_block_over_holes_is_halved_until_only_the_missing_items_are_absent(
     addresses: set[int], holes: set[int]
 ) -> None:

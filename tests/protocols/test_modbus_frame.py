@@ -70,7 +70,7 @@ CARRIERS: dict[str, tuple[st.SearchStrategy[Frame], Callable[[], Held]]] = {
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 @given(data=st.data(), cuts=CUTS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_frames_come_back_for_every_way_of_cutting_them(carrier: str, data: st.DataObject, cuts: list[int]) -> None:
     frames_of, deframer_of = CARRIERS[carrier]
     frames = data.draw(st.lists(frames_of, min_size=1, max_size=4))
@@ -81,7 +81,7 @@ def test_frames_come_back_for_every_way_of_cutting_them(carrier: str, data: st.D
 
 
 @given(GARBAGE, RTU, GARBAGE, CUTS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_noise_on_both_sides_hides_no_rtu_frame(before: bytes, frame: Frame, after: bytes, cuts: list[int]) -> None:
     stream = before + frame.encode() + after
     noise = [*range(len(before)), *range(len(stream) - len(after), len(stream))]
@@ -92,7 +92,7 @@ def test_noise_on_both_sides_hides_no_rtu_frame(before: bytes, frame: Frame, aft
 
 
 @given(st.binary(max_size=24).filter(lambda noise: b"\0\0\0" not in noise), TCP, CUTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_noise_in_front_hides_no_tcp_frame(before: bytes, frame: Frame, cuts: list[int]) -> None:
     # A transaction and unit without zeros, so that noise and header do not make another header together.
     whole = Frame(unit=frame.unit, function=frame.function, data=frame.data, transaction=0x1234)
@@ -101,7 +101,7 @@ def test_noise_in_front_hides_no_tcp_frame(before: bytes, frame: Frame, cuts: li
 
 @pytest.mark.parametrize("side", ["replies", "requests"])
 @given(st.binary(max_size=600), CUTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_bytes_are_taken_in_bounded_memory(side: Side, noise: bytes, cuts: list[int]) -> None:
     for deframer in (RtuDeframer(side), TcpDeframer(side)):
         for piece in cut(noise, cuts):
@@ -113,7 +113,7 @@ def test_any_bytes_are_taken_in_bounded_memory(side: Side, noise: bytes, cuts: l
 
 
 @given(st.binary(max_size=300), CUTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_found_does_not_depend_on_the_cuts(noise: bytes, cuts: list[int]) -> None:
     stream = noise + reply([1, 2]).encode() + noise
     assert deframe(RtuDeframer(), cut(stream, cuts)) == deframe(RtuDeframer(), [stream])

@@ -58,7 +58,7 @@ def ours(stream: bytes, over: Over, side: Literal["requests", "replies"]) -> lis
 
 
 @given(UNIT, FUNCTION, st.integers(0, 0xFF00), st.integers(1, 125), TRANSACTION)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_questions_agree(unit: int, function: int, address: int, count: int, over: Over) -> None:
     question = read_request(unit, function, address, count, **framing(over))
     theirs = REQUEST[function](address=address, count=count, dev_id=unit, transaction_id=number(over))
@@ -70,7 +70,7 @@ def test_questions_agree(unit: int, function: int, address: int, count: int, ove
 
 
 @given(UNIT, FUNCTION, REGISTERS, TRANSACTION)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_answers_agree(unit: int, function: int, registers: list[int], over: Over) -> None:
     answer = reply(registers, unit=unit, function=function, **framing(over))
     theirs = RESPONSE[function](registers=registers, dev_id=unit, transaction_id=number(over))
@@ -81,7 +81,7 @@ def test_answers_agree(unit: int, function: int, registers: list[int], over: Ove
 
 
 @given(UNIT, FUNCTION, st.integers(1, 255), TRANSACTION)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_refusals_agree(unit: int, function: int, code: int, over: Over) -> None:
     refusal = exception(code, unit=unit, function=function, **framing(over))
     theirs = ExceptionResponse(function, code, device_id=unit, transaction=number(over))
@@ -97,7 +97,7 @@ TYPES = {kind: getattr(ModbusClientMixin.DATATYPE, kind.name) for kind in Type}
 @example(bytes.fromhex("7FC0000000000000"), False)
 @example(bytes.fromhex("7F80000000000000"), False)
 @example(bytes.fromhex("FFF0000000000000"), False)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_numbers_agree(kind: Type, raw: bytes, swap: bool) -> None:
     raw = raw[: 2 * kind.words]
     registers = [int.from_bytes(raw[n : n + 2], "big") for n in range(0, len(raw), 2)]
@@ -152,7 +152,7 @@ def result_of(dialogue: Any, frame: Frame) -> Any:
 
 
 @given(UNIT, st.sampled_from([1, 2]), LOW, BITS, TRANSACTION)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_reads_of_bits_agree(unit: int, function: int, address: int, bits: list[bool], over: Over) -> None:
     their = {1: (bit.ReadCoilsRequest, bit.ReadCoilsResponse),
              2: (bit.ReadDiscreteInputsRequest, bit.ReadDiscreteInputsResponse)}[function]  # fmt: skip
@@ -169,7 +169,7 @@ def test_reads_of_bits_agree(unit: int, function: int, address: int, bits: list[
 
 
 @given(UNIT, LOW, WORD, st.booleans(), TRANSACTION)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_single_writes_agree(unit: int, address: int, word: int, on: bool, over: Over) -> None:
     common = {"address": address, "dev_id": unit, "transaction_id": number(over)}
     coil = requests.write_coil_request(unit, address, on, **framing(over))
@@ -186,7 +186,7 @@ def test_single_writes_agree(unit: int, address: int, word: int, on: bool, over:
 
 
 @given(UNIT, LOW, BITS, st.lists(WORD, min_size=1, max_size=123), TRANSACTION)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_writes_of_many_agree(unit: int, address: int, bits: list[bool], words: list[int], over: Over) -> None:
     common = {"address": address, "dev_id": unit, "transaction_id": number(over)}
     coils = requests.write_coils_request(unit, address, bits, **framing(over))
@@ -208,7 +208,7 @@ def test_writes_of_many_agree(unit: int, address: int, bits: list[bool], words: 
 
 
 @given(UNIT, st.dictionaries(st.integers(0, 6), st.binary(min_size=1, max_size=20), min_size=1), TRANSACTION)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_identifications_agree(unit: int, objects: dict[int, bytes], over: Over) -> None:
     objects = dict(sorted(objects.items()))
     common = {"dev_id": unit, "transaction_id": number(over)}

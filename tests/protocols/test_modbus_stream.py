@@ -45,7 +45,7 @@ def test_without_a_look_at_what_follows_a_wrong_value_would_come_of_it() -> None
 
 
 @given(st.lists(FRAMES, min_size=1, max_size=5), CUTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_whole_replies_come_back_for_every_way_of_cutting_the_stream(frames: list[Frame], cuts: list[int]) -> None:
     assert found(cut(b"".join(frame.encode() for frame in frames), cuts)) == frames
 
@@ -91,7 +91,7 @@ def test_two_replies_that_both_break_off_do_not_make_one(together: bool) -> None
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_it_ends_and_holds_little_whatever_comes(data: bytes, cuts: list[int]) -> None:
     deframer = TcpReplies()
     for piece in cut(data, cuts):

@@ -228,13 +228,13 @@ def test_a_1997_long_answer_is_followed_up_by_02() -> None:
     assert first.data[2:] + rest.data[2:] == bytes(range(250))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60))
 def test_noise_is_answered_by_silence(noise: bytes) -> None:
     assert meter().handle(noise, AT) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(control=st.integers(0, 255), data=st.binary(max_size=30), edition=st.sampled_from(Edition))
 def test_any_question_is_answered_rightly_or_by_silence(control: int, data: bytes, edition: Edition) -> None:
     reply = ask(meter(edition=edition), control, data)

@@ -26,7 +26,7 @@ def number(load: Load, name: str, at_ms: int) -> Decimal:
     return Decimal(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(load=loads, at=times)
 def test_power_is_voltage_times_current_times_power_factor(load: Load, at: int) -> None:
     for phase in "abc"[: load.phases]:
@@ -39,7 +39,7 @@ def test_power_is_voltage_times_current_times_power_factor(load: Load, at: int) 
         assert abs(s * s - p * p - q * q) <= 2 * s * Decimal("0.0012") + Decimal("0.00001")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(load=loads, at=times)
 def test_a_total_is_the_sum_of_its_phases(load: Load, at: int) -> None:
     for stem in ("power.active", "power.reactive", "power.apparent"):
@@ -50,7 +50,7 @@ def test_a_total_is_the_sum_of_its_phases(load: Load, at: int) -> None:
     assert abs(number(load, "energy.active.import.total", at) - sum(energies)) <= Decimal("0.01") * counts_lost
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(load=loads, at=times)
 def test_tariff_registers_sum_to_the_total_exactly(load: Load, at: int) -> None:
     for nature in ("active.import", "active.export", "reactive.q1", "apparent.import"):
@@ -58,7 +58,7 @@ def test_tariff_registers_sum_to_the_total_exactly(load: Load, at: int) -> None:
         assert number(load, f"energy.{nature}.total", at) == sum(tariffs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(load=loads, at=times, later=st.integers(0, 86_400_000 * 40))
 def test_no_register_ever_goes_back(load: Load, at: int, later: int) -> None:
     names = [f"energy.{n}.total" for n in ("active.import", "active.export", "active.combined", "reactive.combined_1")]
@@ -67,7 +67,7 @@ def test_no_register_ever_goes_back(load: Load, at: int, later: int) -> None:
         assert number(load, name, at) <= number(load, name, at + later)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(load=loads, at=times)
 def test_energy_is_the_integral_of_power(load: Load, at: int) -> None:
     step_ms = 60_000 if load.trace.flows["p"].step_ms == 60_000 else 900_000
@@ -80,7 +80,7 @@ def test_energy_is_the_integral_of_power(load: Load, at: int) -> None:
     assert abs(grown - power * step_ms / 3_600_000) <= lost
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(load=loads, at=times)
 def test_the_maximum_demand_is_the_highest_quarter_of_an_hour_of_the_month(load: Load, at: int) -> None:
     direction = "export" if load.reverse else "import"
@@ -100,7 +100,7 @@ def test_the_maximum_demand_is_the_highest_quarter_of_an_hour_of_the_month(load:
     assert demand * 10_000 == max(means, default=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(load=loads, at=times, again=times)
 def test_the_demand_of_the_total_is_the_highest_of_the_tariffs(load: Load, at: int, again: int) -> None:
     stem = f"demand.active.{'export' if load.reverse else 'import'}"

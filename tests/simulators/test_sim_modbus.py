@@ -120,7 +120,7 @@ def test_a_phase_that_the_meter_lacks_is_refused_never_zero() -> None:
     assert (reply.function, reply.data) == (item.function | 0x80, b"\x02")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(function=st.integers(1, 127), data=st.binary(max_size=12), unit=st.integers(0, 255))
 def test_any_question_is_answered_rightly_or_by_silence(function: int, data: bytes, unit: int) -> None:
     answer = ModbusMeter(7, load_profile("eastron-sdm120"), Load(1, phases=1)).answer(

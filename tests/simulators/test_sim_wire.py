@@ -341,7 +341,7 @@ def test_parity_is_enforced_where_there_is_parity() -> None:
     simulate(main)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.binary(min_size=1, max_size=60), seed=st.integers(0, 1000))
 def test_with_parity_a_single_flip_drops_its_byte_and_only_that(data: bytes, seed: int) -> None:
     arrived = disturb(data, Faults(ber=1e-3), Random(seed), parity=True)
