@@ -6,6 +6,7 @@ import pty
 import time
 import tty
 from collections.abc import Callable, Generator
+from itertools import pairwise
 from threading import Thread
 
 import pytest
@@ -17,12 +18,14 @@ from protocols.dialogue import Answer, Garbled, Reply
 from protocols.modbus.dialogue import read_registers
 from protocols.modbus.frame import Frame
 from tests.script import meter, registers
+from tests.standstill import TRIES, watched
 
 SERIAL = SerialSettings(baud=9600, parity="N")
 COUNT = 60
 REPLY = registers(1, *range(COUNT))
 DELIVERIES_MAX = 20
 """Of the 125 bytes of a reply, with rests of half the inter-byte limit, 25 ms."""
+APART_S = 0.02
 
 pytestmark = pytest.mark.real
 
@@ -41,6 +44,7 @@ class PacedMeter:
         """When the exchange with it ended."""
 
     def say(self, data: bytes, character_s: float = SERIAL.character_s) -> None:
+        self.said_at.clear()
         self._speaking = Thread(target=self._say, args=(data, character_s))
         self._speaking.start()
 
@@ -51,10 +55,14 @@ class PacedMeter:
             os.write(self.ours, bytes((byte,)))
             self.said_at.append(time.monotonic())
 
-    def unplug(self) -> None:
+    def finish(self) -> None:
+        """Return when all has been said."""
         if self._speaking is not None:
             self._speaking.join()
             self._speaking = None
+
+    def unplug(self) -> None:
+        self.finish()
         for fd in (self.ours, self.theirs):
             if fd >= 0:
                 os.close(fd)
@@ -106,27 +114,43 @@ async def ask(paced: PacedMeter, counted: Counted, said: bytes, *, timeout_s: fl
         port.close()
 
 
+async def replied(paced: PacedMeter, counted: Counted, said: bytes) -> bytes | None:
+    """The frame that was found, asked for again where the machine stood still so long that what was said came apart."""
+    for _ in range(TRIES):
+        counted.deliveries = 0
+        with watched() as seen:
+            answer = await ask(paced, counted, said)
+        if isinstance(answer, Reply):
+            return answer.frame.encode()
+        if max(seen.longest_s, *(after - before for before, after in pairwise(paced.said_at))) < APART_S:
+            break
+        paced.finish()
+    return None
+
+
 @pytest.mark.slow
 async def test_a_reply_of_125_bytes_wakes_the_process_a_few_times(paced: PacedMeter) -> None:
     counted = Counted()
-    answer = await ask(paced, counted, REPLY)
-    assert isinstance(answer, Reply) and answer.frame.encode() == REPLY
+    assert await replied(paced, counted, REPLY) == REPLY
     assert counted.deliveries <= DELIVERIES_MAX
 
 
 @pytest.mark.slow
 async def test_behind_the_echo_of_the_question_it_is_no_more(paced: PacedMeter) -> None:
     counted = Counted()
-    answer = await ask(paced, counted, next(read_registers(1, 4, 0, COUNT)).data + REPLY)
-    assert isinstance(answer, Reply) and answer.frame.encode() == REPLY
+    assert await replied(paced, counted, next(read_registers(1, 4, 0, COUNT)).data + REPLY) == REPLY
     assert counted.deliveries <= DELIVERIES_MAX
 
 
 @pytest.mark.slow
 async def test_who_never_rests_is_woken_far_more_often(paced: PacedMeter) -> None:
-    counted = Counted(restless=True)
-    assert isinstance(await ask(paced, counted, REPLY), Reply)
-    assert counted.deliveries > 2 * DELIVERIES_MAX  # about 120 of them; on a machine that has no time, 50 were seen
+    counted, most = Counted(restless=True), 0
+    for _ in range(TRIES):  # about 120, and fewer where the machine has no time for so many
+        assert await replied(paced, counted, REPLY) == REPLY
+        paced.finish()
+        if (most := max(most, counted.deliveries)) > 2 * DELIVERIES_MAX:
+            break
+    assert most > 2 * DELIVERIES_MAX
 
 
 @pytest.mark.slow
@@ -145,8 +169,7 @@ async def test_a_time_out_in_the_midst_of_a_reply_leaves_nothing_unread(paced: P
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [b"\x01", b"\x01\x03\xfa", b"\x05\x04\x78\x00"])
 async def test_the_reply_behind_noise_that_promises_more_is_found(paced: PacedMeter, noise: bytes) -> None:
-    answer = await ask(paced, Counted(), noise + REPLY, timeout_s=1.0)
-    assert isinstance(answer, Reply) and answer.frame.encode() == REPLY
+    assert await replied(paced, Counted(), noise + REPLY) == REPLY
 
 
 @pytest.mark.slow
