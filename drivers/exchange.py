@@ -23,8 +23,9 @@ class Exchange:
 
     def __init__(
         self, ask: Ask[Any], deframer: Deframer[Any], *, character_s: float, inter_byte_s: float,
-        loop: asyncio.AbstractEventLoop, wake: Callable[[], None],
+        loop: asyncio.AbstractEventLoop, wake: Callable[[], None], echo: bytes,
     ) -> None:  # fmt: skip
+        """echo: what is dropped in front of the answer, if it comes."""
         self.over = False
         self.frame: Any = None
         self.error: Exception | None = None
@@ -40,7 +41,7 @@ class Exchange:
         self._ask = ask
         self._character_s = character_s
         self._deframer = deframer
-        self._echo = ask.data
+        self._echo = echo
         self._inter_byte_s = inter_byte_s
         self._last_byte = 0.0
         self._loop = loop

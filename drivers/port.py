@@ -86,6 +86,9 @@ class Port:
         self._exchange: Exchange | None = None
         self._ends = 0.0
         """Loop time at which the exchange in hand ends without an answer."""
+        self._hears_itself: bool | None = None
+        """Whether the last question came back in front of its answer; None before any was answered. A copy of the
+        question that is its right answer too counts as one only where this is known not to be so."""
         self._stream: Callable[[bytes], None] | None = None
         self.overheard: Callable[[bytes, float], None] | None = None
         """Told of bytes that come while nothing is asked, and when (loop time), where somebody wants to know."""
@@ -111,6 +114,7 @@ class Port:
         self.close()
         self._loop = asyncio.get_running_loop()
         self._line, self._lost, self._settings = await self._open_line(self.bus), None, self.bus.serial
+        self._hears_itself = None
         self._last_byte = self._loop.time()
         self.counters.opened += 1
         try:
@@ -156,8 +160,9 @@ class Port:
 
         counters, now_ms, wakeup = self.counters, self._now_ms, self.wakeup
         exchange = self._exchange = Exchange(
-            ask, deframer, character_s=character_s, inter_byte_s=inter_byte_s, loop=loop, wake=wakeup.wake
-        )
+            ask, deframer, character_s=character_s, inter_byte_s=inter_byte_s, loop=loop, wake=wakeup.wake,
+            echo=b"" if ask.mirrored and self._hears_itself is False else ask.data,
+        )  # fmt: skip
         began = self.began = loop.time()
         sending_s = len(ask.data) * character_s
         sent_at = now_ms() + round(sending_s * 1000)
@@ -184,6 +189,8 @@ class Port:
             raise exchange.error
         if exchange.frame is not None:
             counters.replies += 1
+            if not ask.mirrored:
+                self._hears_itself = exchange.echoes > 0
             ended_at = now_ms()
             return make_reply(exchange.frame, min(sent_at, ended_at), ended_at)
         if exchange.seen:

@@ -22,7 +22,8 @@ class Ask(Generic[FrameT]):
     meter is to be left alone before this question (it said that it is busy); other meters may be asked. speaks_for:
     whether an accepted frame says that the meter did not answer (a gateway speaks for it): that counts as its silence.
     divisible: whether the dialogue can ask for less at a time, when told that so much would not come whole. wants: the
-    quantities that its answer gives, where that is known: their Values are of the moment at which it came.
+    quantities that its answer gives, where that is known: their Values are of the moment at which it came. mirrored:
+    the right answer is a copy of the question, as its echo is on a line that hears itself.
     """
 
     data: bytes
@@ -34,6 +35,7 @@ class Ask(Generic[FrameT]):
     speaks_for: Callable[[FrameT], bool] | None = None
     divisible: bool = False
     wants: tuple[Quantity, ...] = ()
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

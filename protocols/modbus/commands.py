@@ -59,7 +59,7 @@ def _ask(question: Frame, data_max: int, right: Callable[[bytes], bool], *, repe
         return frame.function == question.function and right(frame.data)
 
     return Ask(data=question.encode(), reply_max=length_on_wire(question, data_max), accepts=accepts,
-               repeatable=repeatable, speaks_for=speaks_for)  # fmt: skip
+               repeatable=repeatable, speaks_for=speaks_for, mirrored=not repeatable and accepts(question))  # fmt: skip
 
 
 def _asked(ask: Ask[Frame]) -> Generator[Ask[Frame], Answer[Frame], Reply[Frame] | _Unanswered]:
@@ -86,7 +86,9 @@ def read_bits(
 
 def _write(question: Frame) -> Generator[Ask[Frame], Answer[Frame], Written | _Unanswered]:
     """A device confirms a write with address and content (or count) of the question. A write is never repeated by the
-    bus: whether one that was not confirmed was carried out is for the asker to find out. Raises Refused."""
+    bus: whether one that was not confirmed was carried out is for the asker to find out. That of a single coil or
+    register is confirmed by a copy of the question: Silence on a serial line where nothing was read before, as it might
+    be an echo. Raises Refused."""
     confirmation = question.data[:4]
     ask = _ask(question, 4, lambda data: data == confirmation, repeatable=False)
     answer = yield from _asked(ask)

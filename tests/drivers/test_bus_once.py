@@ -1,16 +1,18 @@
 """What may be asked only once is asked once, whatever happens to the wire; what is one answer is of one time."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
+from config.model import ProtocolName
 from drivers.bus import Lane
 from drivers.silent import PROBE_EVERY_S
 from protocols.dialogue import Answer, Ask
 from protocols.dlt645.frame import Frame, parse
 from protocols.modbus import commands
+from protocols.modbus.frame import Frame as MbFrame
 from simulators import virtual
 from tests.desk import START_MS, TURNAROUND_S, Desk, serve
 from tests.script import Said, ScriptedLine, meter, registers
@@ -125,3 +127,50 @@ def test_an_answer_in_several_frames_is_begun_anew_when_the_port_was_lost_betwee
     outcome = desk.outcome("block")
     assert outcome.started_at is not None and outcome.read_at is not None
     assert outcome.read_at - outcome.started_at < 1000
+
+
+@pytest.mark.parametrize("as_ascii", [False, True])
+@pytest.mark.parametrize("write", [commands.write_register, commands.write_coil])
+@pytest.mark.parametrize(
+    ("read_before", "echo", "obeys", "confirmed"),
+    [
+        (True, False, True, True),
+        (True, True, True, True),
+        (True, True, False, False),  # what came back is the echo alone
+        (True, False, False, False),
+        (False, False, True, False),  # it may be: nobody knows yet whether the line hears itself
+        (False, True, False, False),
+    ],
+)
+def test_a_copy_of_the_question_confirms_a_write_where_it_is_no_echo(
+    as_ascii: bool, write: Callable[..., Any], read_before: bool, echo: bool, obeys: bool, confirmed: bool
+) -> None:
+    told: list[object] = []
+    question = next(write(1, 5, 1, as_ascii=as_ascii)).data
+
+    def read() -> Generator[Ask[Any], Answer[Any], list[Any]]:
+        yield from commands.read_bits(1, 1, 0, 8, as_ascii=as_ascii)
+        return []
+
+    def setting() -> Generator[Ask[Any], Answer[Any], list[Any]]:
+        told.append((yield from write(1, 5, 1, as_ascii=as_ascii)))
+        return []
+
+    def answer(data: bytes, n: int) -> Said:
+        right = data if data == question else MbFrame(unit=1, function=1, data=b"\x01\x55", ascii=as_ascii).encode()
+        said = [(0.0, data)] if echo else []
+        return [*said, (TURNAROUND_S, right)] if obeys or data != question else said
+
+    line = ScriptedLine(answer)
+    desk = Desk(line)
+    protocol: ProtocolName = "modbus-ascii" if as_ascii else "modbus-rtu"
+
+    async def script() -> None:
+        if read_before:
+            desk.ask(meter("1", protocol, **QUICK), read, name="read", lane=Lane.CONTROL)
+            await asyncio.sleep(3)
+        desk.ask(meter("1", protocol, **QUICK), setting, name="write", lane=Lane.CONTROL)
+
+    serve(desk, script, for_s=20)
+    assert [isinstance(one, commands.Written) for one in told] == [confirmed]
+    assert [data for _, data in line.asked].count(question) == 1
