@@ -30,9 +30,11 @@ INTERRUPTING: Final = (*URGENT, Lane.EVENT)
 """Their frames come between those of a reading that has begun: what happened is to be known before a curve is whole."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(
+    slots=True, kw_only=True, eq=False
+)  # frozen ones take three times as long to make, and each question has one
 class Job:
-    """One dialogue with one meter.
+    """One dialogue with one meter; not changed after it is made.
 
     dialogue makes a fresh one at each call (a job may have to start over). deadline is loop time in seconds: what is
     not answered by then is not asked any more. done is called exactly once; what it raises ends the bus task.

@@ -100,6 +100,8 @@ class Meter:
         self._turnaround_s_max = profile.turnaround_ms_max / 1000
         self._late_s = profile.late_max_ms / 1000
         self._slowest_s: float | None = None
+        self.turnaround_s = self._turnaround_s_max
+        """What is allowed between question and answer: the profile's maximum until something is learned."""
         self._usual_s: float | None = None
         self.habits = Habits()
         """What it refuses, and how soon it answers: its plans follow."""
@@ -120,13 +122,6 @@ class Meter:
         return (len(ask.data) + ask.reply_max) * self.character_s
 
     @property
-    def turnaround_s(self) -> float:
-        """What is allowed between question and answer: the profile's maximum until something is learned."""
-        if self._slowest_s is None:
-            return self._turnaround_s_max
-        return min(self._turnaround_s_max, max(TURNAROUND_S_MIN, SLOWEST_FACTOR * self._slowest_s))
-
-    @property
     def late_s(self) -> float:
         """How long after a time-out, or another uncertain end, the answer may still come: `late_max_ms`, or longer
         where it was seen to come later, and what a time-out that was learned to be shorter than the profile's has left
@@ -144,7 +139,7 @@ class Meter:
         if self._slowest_s is None:
             self.habits.answers_again()
         faded = 0.0 if self._slowest_s is None else self._slowest_s * SLOWEST_FADE
-        self._slowest_s = max(turnaround_s, faded)
+        self._slowest(max(faded, turnaround_s))
         usual_s = self._usual_s
         self._usual_s = turnaround_s if usual_s is None else usual_s + (turnaround_s - usual_s) / USUAL_OVER
 
@@ -157,12 +152,17 @@ class Meter:
 
     def recall(self, slowest_ms: int, usual_ms: int) -> None:
         """Begin with what was learned before a restart. If that is too little now, the first time-out forgets it."""
-        self._slowest_s, self._usual_s = slowest_ms / 1000, usual_ms / 1000
+        self._slowest(slowest_ms / 1000)
+        self._usual_s = usual_ms / 1000
         self.habits.answers_in(usual_ms)
 
     def unanswered(self) -> None:
         """The next question waits as long as the profile says: what was learned may have been too little."""
-        self._slowest_s = None
+        self._slowest_s, self.turnaround_s = None, self._turnaround_s_max
+
+    def _slowest(self, seconds: float) -> None:
+        self._slowest_s = seconds
+        self.turnaround_s = min(self._turnaround_s_max, max(TURNAROUND_S_MIN, SLOWEST_FACTOR * seconds))
 
     def capture(
         self,
