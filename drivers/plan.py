@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from itertools import cycle
 from typing import Any
 
-from config.mistake import ConfigError, Mistake
+from config.mistake import ConfigError, Mistake, near
 from config.model import MeterEntry, ProtocolName, SerialSettings
 from drivers.cost import Cost, cost_of, merge
 from drivers.habits import NOTHING, Habits, Known
@@ -112,9 +112,11 @@ def _resolve(profile: Profile, item: str) -> list[ProfileItem]:
         return [ProfileItem(quantity=register.quantity, register=register) for register in asked]
     known = profile.items.get(item)
     if known is None:
-        registers = "registers such as holding:10:uint16" if profile.family == "modbus" else ""
-        named = f"a quantity of {profile.name}" if profile.items else ""
-        raise ValueError(" or ".join(filter(None, (named, registers))))
+        registers = "registers such as holding:10:uint16"
+        if not profile.items:
+            raise ValueError(f"{registers}, as {profile.name} has no names")
+        named = f"a quantity of {profile.name}{near(item, profile.items)}"
+        raise ValueError(f"{named}, or {registers}" if profile.family == "modbus" else named)
     return [known]
 
 
@@ -224,7 +226,7 @@ def _identifier(item: str, profile: Profile, meter: MeterEntry, cost: Cost) -> R
     catalogue."""
     edition = Edition(meter.protocol)
     if len(item) != 2 * edition.di_length or not set(item) <= set("0123456789abcdefABCDEF"):
-        found = profile.items.get(item) or _from_catalogue(item, edition)
+        found = profile.items.get(item) or _from_catalogue(item, profile, edition)
         return _single(profile, meter, [found], cost, item)
     di = item.upper()
     (step,) = steps_for([(di, opaque(di))], profile, edition, cost)
@@ -235,12 +237,13 @@ def _identifier(item: str, profile: Profile, meter: MeterEntry, cost: Cost) -> R
     )  # fmt: skip
 
 
-def _from_catalogue(name: str, edition: Edition) -> ProfileItem:
+def _from_catalogue(name: str, profile: Profile, edition: Edition) -> ProfileItem:
     try:
         quantity = by_name(name)
     except KeyError:
         quantity = None
     if quantity is None or quantity.di is None or edition is not Edition.E2007 or not layout(quantity.di):
         digits = 2 * edition.di_length
-        raise ValueError(f"the name of a quantity that {edition.value} has, or an identifier of {digits} hex digits")
+        named = f"the name of a quantity that {edition.value} has{near(name, profile.items)}"
+        raise ValueError(f"{named}, or an identifier of {digits} hex digits")
     return ProfileItem(quantity=quantity, di=quantity.di)

@@ -4,14 +4,13 @@ import sys
 from contextlib import ExitStack, closing, suppress
 from dataclasses import fields
 from datetime import UTC, date, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import click
 
 from central.sinks.base import SinkAway, SinkUnfit
-from config.mistake import ConfigError
+from config.mistake import ConfigError, near
 from field import output
 from field.central.options import Day, Moment, config_option, in_order, instant, load_site
 from field.output import Exit, Output
@@ -186,9 +185,8 @@ def export(
 
 def _unknown(name: str) -> str:
     """A quantity that the catalogue does not have and of which there is no reading, and what may be meant."""
-    like = get_close_matches(name, [quantity.name for quantity in BASES], 3, 0.7)
-    meant = f"; is one of these meant: {', '.join(like)}" if like else ""
-    return f"--quantity: expected the name of a quantity of which there are readings, got {name}{meant}"
+    like = near(name, [quantity.name for quantity in BASES])
+    return f"--quantity: expected the name of a quantity of which there are readings{like}, got {name}"
 
 
 COMMANDS = (kpi, export)

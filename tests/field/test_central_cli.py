@@ -293,7 +293,7 @@ def test_an_export_of_a_quantity_that_there_is_not_is_refused_with_what_may_be_m
     assert own
     good = [word for name in sorted(own) for word in ("--quantity", name)]
     assert len(invoke("export", "-c", holed, *span, *good).output.splitlines()) > 1
-    for lang, said in (("en", "is one of these meant: voltage.a"), ("zh", "是否指下列之一：voltage.a")):
+    for lang, said in (("en", ", such as voltage.a, "), ("zh", "（如 voltage.a, ")):
         refused = invoke("export", "-c", holed, *span, *good, "--quantity", "voltag.a", "--lang", lang)
         assert (refused.exit_code, refused.stdout) == (2, "")
         assert said in refused.stderr

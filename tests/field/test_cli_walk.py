@@ -171,7 +171,7 @@ CONFIG = [
     ("twice.toml", "Cannot declare ('gateway',) twice (at line 2"),
     ("latin1.toml", "got byte E9, which is not UTF-8, in line 3"),
     ("no-meters.toml", "nowhere.csv: file: expected a readable file, got No such file or directory"),
-    ("unknown-item.toml", "task curve, items: expected a quantity of dlt645-2007-3p, got voltage.q"),
+    ("unknown-item.toml", "task curve, items: expected a quantity of dlt645-2007-3p, such as voltage.a, "),
     ("long-socket.toml", "status.socket: expected a path of at most 107 bytes for a socket, got "),
     ("ten.toml", "uplink.profile: expected one of prompt, metered, got 'fast'"),
 ]
@@ -283,7 +283,26 @@ USAGE = [
         "read --port /dev/x --protocol modbus-rtu --meter 1 --profile dlt645-1997 holding:0",
         "--profile: expected one that",
     ),
-    ("read --port /dev/x --protocol dlt645-2007 --meter 000000000001 voltage.z", "voltage.z: expected the name of a"),
+    (
+        "read --port /dev/x --protocol dlt645-2007 --meter 000000000001 voltage.z",
+        "has, such as voltage.a, voltage.b, voltage.c, or an identifier of 8 hex digits, got 'voltage.z'",
+    ),
+    (
+        "read --port /dev/x --protocol modbus-rtu --meter 1 --profile eastron-sdm630 Power.activ.a",
+        "such as power.active.a, ",
+    ),
+    (
+        "read --port /dev/x --protocol modbus-rtu --meter 1 --profile eastron-sdm630 energy",
+        "a quantity of eastron-sdm630, such as energy.",
+    ),
+    (
+        "read --port /dev/x --protocol modbus-rtu --meter 1 --profile eastron-sdm630 0x10",
+        "expected a quantity of eastron-sdm630, or registers such as holding:10:uint16, got '0x10'",
+    ),
+    (
+        "read --port /dev/x --protocol modbus-rtu --meter 1 voltage.a",
+        "expected registers such as holding:10:uint16, as modbus-generic has no names, got 'voltage.a'",
+    ),
     (
         "read --port /dev/x --protocol modbus-rtu --meter 1 holding:70000",
         "holding:70000: expected 1 to 125 numbers within",
