@@ -35,7 +35,7 @@ def command(
     Example: meterwire sim -c sim.toml --served served.jsonl --site gateway/
 
     Exit codes: 0 stopped as asked; 2 sim.toml has mistakes (all are listed); 3 a port or file cannot be opened;
-    4 a port is in use.
+    4 a port or link is in use.
     """
     try:
         plan = load_plan(plan_file)

@@ -4,6 +4,8 @@ A pty drops parity, and neither it nor TCP is slow by itself: the wire behind it
 """
 
 import asyncio
+import errno
+import fcntl
 import os
 import termios
 import tty
@@ -28,7 +30,8 @@ _BAUDS = {getattr(termios, f"B{baud}"): baud
 
 
 class PtyEndpoint:
-    """A wire behind a pty. `path` is what a program opens; `link` a lasting name for it, replaced when it exists.
+    """A wire behind a pty. `path` is what a program opens; `link` a lasting name for it. One that a simulator left
+    behind is replaced; one that a simulator serves is not, and neither is what is no link: an OSError.
 
     The wire runs at the speed that the program sets on its tty, as a UART does; parity and stop bits stay those that
     the wire was described with, because a pty does not keep them.
@@ -38,6 +41,7 @@ class PtyEndpoint:
         self.wire = wire
         self.dropped_bytes = 0
         """Bytes of answers that nobody read and that the pty had no room for."""
+        self._claim = _Claim(link) if link is not None else None
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
@@ -64,8 +68,9 @@ class PtyEndpoint:
         self.wire.deliver = None
         os.close(self._master)
         os.close(self._slave)
-        if self._link is not None:
+        if self._link is not None and self._claim is not None:
             self._link.unlink(missing_ok=True)
+            self._claim.release()
 
     def _set_speed(self, baud: int) -> None:
         code = getattr(termios, f"B{baud}", None)
@@ -92,6 +97,30 @@ class PtyEndpoint:
         except BlockingIOError:
             written = 0
         self.dropped_bytes += len(data) - written
+
+
+class _Claim:
+    """The right to a link, for as long as its holder runs: a lock on a hidden file beside it. Where the link points
+    says nothing, as the kernel gives the number of a pty again as soon as it is free. Raises OSError."""
+
+    def __init__(self, link: Path) -> None:
+        self._path = link.with_name(f".{link.name}.lock")
+        self._file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.lexists(link) and not link.is_symlink():
+                raise FileExistsError(errno.EEXIST, "there already, and no link", str(link))
+        except BlockingIOError:
+            os.close(self._file)
+            raise OSError(errno.EADDRINUSE, "in use by another simulator", str(link)) from None
+        except OSError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let it go."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
 
 
 class TcpEndpoint:

@@ -1,6 +1,7 @@
 """A simulated site: one plan, served from memory, from ptys and from TCP, and known to the gateway as it is."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import termios
 import tty
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,47 @@ def test_the_wire_of_a_pty_runs_at_the_speed_its_opener_sets(tmp_path: Path) -> 
         assert not link.is_symlink()
 
     asyncio.run(main())
+
+
+def test_a_link_that_a_simulator_serves_is_not_taken_over_and_one_that_was_left_behind_is(tmp_path: Path) -> None:
+    link = tmp_path / "ttyRoof"
+    roof = BusPlan(
+        name="roof", serial=FAST, link=link, meters=(MeterGroup(profile="dlt645-1997", address="000000000001"),)
+    )
+    twice = SitePlan(buses=(roof, replace(roof, name="hall")))
+
+    link.symlink_to("/dev/null")  # left by one that was killed
+
+    async def main() -> None:
+        async with RealSite(SitePlan(buses=(roof,)), now_ms=wall_ms):
+            served = link.readlink()
+            assert served.is_char_device() and served != Path("/dev/null")
+            with pytest.raises(OSError, match="in use by another simulator") as refused:
+                await RealSite(SitePlan(buses=(roof,)), now_ms=wall_ms).__aenter__()
+            assert refused.value.errno == errno.EADDRINUSE and refused.value.filename == str(link)
+            assert link.readlink() == served
+        with pytest.raises(OSError, match="in use by another simulator"):
+            await RealSite(twice, now_ms=wall_ms).__aenter__()
+        async with RealSite(SitePlan(buses=(roof,)), now_ms=wall_ms):
+            assert link.is_symlink()
+
+    asyncio.run(main())
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_link_is_not_replaced_by_one(tmp_path: Path) -> None:
+    file = tmp_path / "ttyRoof"
+    file.write_text("mine")
+    roof = BusPlan(
+        name="roof", serial=FAST, link=file, meters=(MeterGroup(profile="dlt645-1997", address="000000000001"),)
+    )
+
+    async def main() -> None:
+        with pytest.raises(FileExistsError, match="no link"):
+            await RealSite(SitePlan(buses=(roof,)), now_ms=wall_ms).__aenter__()
+
+    asyncio.run(main())
+    assert file.read_text() == "mine" and list(tmp_path.iterdir()) == [file]
 
 
 def test_the_gateways_files_are_the_site(tmp_path: Path) -> None:
