@@ -78,6 +78,8 @@ class Port:
         """Loop time at which the last exchange ended."""
         self._open_line = open_line
         self._now_ms = now_ms
+        self.parities: dict[SerialSettings, ParityCheck] = {}
+        """What Line.parity was with each setting of the line since it was opened: `parity` is that of the last."""
         self._line: Line | None = None
         self._lost: Exception | None = None
         self._settings = bus.serial
@@ -114,6 +116,7 @@ class Port:
         self.close()
         self._loop = asyncio.get_running_loop()
         self._line, self._lost, self._settings = await self._open_line(self.bus), None, self.bus.serial
+        self.parities = {self._settings: self._line.parity}
         self._hears_itself = None
         self._last_byte = self._loop.time()
         self.counters.opened += 1
@@ -154,6 +157,7 @@ class Port:
             await line.drained()
             line.apply(settings)
             self._settings = settings
+            self.parities[settings] = line.parity
         if self._last_byte + gap_s - loop.time() > 1e-9:
             await self.quiet(gap_s)
             line, loop = self._checked()

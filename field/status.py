@@ -17,7 +17,7 @@ from field.output import Exit, Output, words
 
 WATCH_S = 2.0
 """Between two looks with --watch."""
-_PARITY_ZH = {"enforced": "内核强制", "unverified": "未强制", "none": "无"}
+_PARITY_ZH = {"enforced": "内核校验", "unverified": "无法确认", "none": "无校验"}
 METERS_SHOWN = 32
 """Meters listed for people, those in trouble first; --json lists all."""
 
@@ -113,8 +113,7 @@ def _show(out: Output, status: dict[str, Any], zone: ZoneInfo, *, clear: bool) -
                       right=("busy", "queued", "silent"))  # fmt: skip
     for bus in status["buses"]:
         buses.add_row(
-            bus["name"], bus["port"], out.say(bus["parity"], _PARITY_ZH.get(bus["parity"], bus["parity"])),
-            _percent(_busy(bus["account_ms"])),
+            bus["name"], bus["port"], _parity(out, bus.get("parities", {})), _percent(_busy(bus["account_ms"])),
             str(bus["queued"]), str(len(bus["silent"])),
             out.told(bus["trouble"] or ""),
         )  # fmt: skip
@@ -129,6 +128,14 @@ def _show(out: Output, status: dict[str, Any], zone: ZoneInfo, *, clear: bool) -
         out.line(f"and {left} more, no worse", f"另有 {left} 块，状况不更差")
     for text in trouble(out, status):
         out.line(f"! {text}", f"！{text}")
+
+
+def _parity(out: Output, parities: Mapping[str, str | None]) -> str:
+    """Whether parity is checked: a word where that is so for all meters of a bus, else with the settings of each."""
+    told = {serial: out.say(parity, _PARITY_ZH[parity]) if parity else "-" for serial, parity in parities.items()}
+    if len(set(told.values())) < 2:
+        return next(iter(told.values()), "-")
+    return ", ".join(f"{serial} {word}" for serial, word in told.items())
 
 
 def _worst(meters: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,10 @@ from functools import partial
 from typing import Any
 
 from drivers.bus import Bus
+from drivers.line import ParityCheck
 from gateway.parts import Parts
+
+_WEAKEST_FIRST: tuple[ParityCheck, ...] = ("none", "unverified", "enforced")
 
 
 class Snapshot:
@@ -79,19 +82,29 @@ class Snapshot:
         """What the health message says besides counters. No meter data."""
         parts = self._parts
         facts = {f"bus.{name}.trouble": bus.trouble for name, bus in parts.buses.items() if bus.trouble}
-        facts |= {f"bus.{name}.parity": bus.port.parity for name, bus in parts.buses.items()}
+        facts |= {f"bus.{name}.parity": weakest for name, bus in parts.buses.items() if (weakest := self._weakest(bus))}
         if parts.schedule.waiting:
             facts["clock"] = parts.schedule.waiting
         if parts.progress.reason:
             facts["stalled"] = parts.progress.reason
         return facts
 
+    def _parities(self, bus: Bus) -> dict[str, ParityCheck | None]:
+        """Whether parity is checked, by the settings of the meters on a bus; None where none of them was asked yet."""
+        settings = dict.fromkeys(one.settings for one in self._parts.meters.values() if one.entry.bus == bus.entry.name)
+        return {str(one): bus.port.parities.get(one) for one in settings}
+
+    def _weakest(self, bus: Bus) -> ParityCheck | None:
+        known = set(self._parities(bus).values())
+        return next((parity for parity in _WEAKEST_FIRST if parity in known), None)
+
     def _bus(self, bus: Bus) -> dict[str, object]:
         return {
             "name": bus.entry.name,
             "port": bus.entry.port,
             "open": bus.port.is_open,
-            "parity": bus.port.parity,
+            "parity": self._weakest(bus),
+            "parities": self._parities(bus),
             "trouble": bus.trouble,
             "queued": bus.queued,
             "silent": list(bus.silent),
@@ -102,11 +115,13 @@ class Snapshot:
         }
 
     def _meters(self) -> list[dict[str, object]]:
-        silent = {meter for bus in self._parts.buses.values() for meter in bus.silent}
+        parts = self._parts
+        silent = {meter for bus in parts.buses.values() for meter in bus.silent}
         return [
             {
                 "meter": meter,
-                "bus": self._parts.meters[meter].entry.bus,
+                "bus": (one := parts.meters[meter]).entry.bus,
+                "parity": parts.buses[one.entry.bus].port.parities.get(one.settings),
                 "silent": meter in silent,
                 "captured": day.captured,
                 "gaps": day.gaps,
@@ -114,5 +129,5 @@ class Snapshot:
                 "last_at": day.last_at or None,
                 "fault": day.fault.value if day.fault else None,
             }
-            for meter, day in self._parts.today.meters.items()
+            for meter, day in parts.today.meters.items()
         ]

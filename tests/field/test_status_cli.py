@@ -4,14 +4,16 @@ import asyncio
 import configparser
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from config.model import TaskEntry
+from config.model import BusEntry, SerialSettings, TaskEntry
+from drivers.line import Line, PortLost
 from field.main import main
 from gateway.notify import notify, watchdog_s
 from gateway.snapshot import Snapshot
@@ -150,40 +152,79 @@ def served(path: Path, snapshot: Callable[[], dict[str, object]]) -> Iterator[No
         loop.close()
 
 
-def snapshot_of(directory: Path, *, dead: bool) -> dict[str, object]:
-    """What a gateway says after some minutes, with or without a meter that does not answer."""
-    groups = [MeterGroup(profile="dlt645-2007-3p", address="000000000001", count=2)]
-    if dead:
-        groups.append(MeterGroup(profile="dlt645-2007-3p", address="000000000009", present=False))
-    plan = SitePlan(buses=(BusPlan(name="b1", meters=tuple(groups)),))
+def snapshot_of(directory: Path, *groups: MeterGroup, broken: bool = False) -> dict[str, Any]:
+    """What a gateway of these meters on one pair says after some minutes, as it comes out of its socket. broken: there
+    is no such port."""
 
-    async def scenario() -> dict[str, object]:
+    async def no_line(bus: BusEntry) -> Line:
+        raise PortLost(f"{bus.port}: no such device")
+
+    plan = SitePlan(buses=(BusPlan(name="b1", meters=groups),))
+
+    async def scenario() -> dict[str, Any]:
         chain = Chain(directory, plan, [TaskEntry(name="minute", every_s=60, items=("voltage.a",))])
+        if broken:
+            chain.simulated.open_line = no_line  # type: ignore[method-assign]
         async with chain.running() as daemon:
             await asyncio.sleep(200)
             assert daemon.parts is not None
-            said = Snapshot(daemon.parts, now_ms=now_ms)()
+            said: dict[str, Any] = json.loads(json.dumps(Snapshot(daemon.parts, now_ms=now_ms)()))
         chain.close()
         return said
 
+    directory.mkdir()
     return virtual.run(scenario(), start_ms=START)
+
+
+TWO = MeterGroup(profile="dlt645-2007-3p", address="000000000001", count=2)
 
 
 @pytest.mark.parametrize(("dead", "code"), [(False, 0), (True, 1)])
 def test_status_shows_what_the_gateway_says_and_its_exit_code_says_whether_all_is_good(
     site: Path, tmp_path: Path, dead: bool, code: int
 ) -> None:
-    (tmp_path / "chain").mkdir()
-    said = snapshot_of(tmp_path / "chain", dead=dead)
+    missing = MeterGroup(profile="dlt645-2007-3p", address="000000000009", present=False)
+    said = snapshot_of(tmp_path / "chain", TWO, *[missing] * dead)
     with served(site.parent / "s.sock", lambda: said):
         result = meterwire("status", "-c", site, "--json")
         shown = {lang: meterwire("status", "-c", site, "--lang", lang) for lang in ("zh", "en")}
     assert result.exit_code == code, result.output
-    assert objects(result) == [json.loads(json.dumps(said))]
+    assert objects(result) == [said]
     assert said["today"] == {"captured": 8, "gaps": 3 * dead, "rate": 8 / (8 + 3 * dead)}
     assert "今日采集成功率" in shown["zh"].stdout
     assert shown["en"].exit_code == code
     assert ("silent: b1-000000000009" in shown["en"].stdout) is dead
+
+
+OWN = MeterGroup(profile="eastron-sdm120", address="7", serial=SerialSettings.parse("9600-8N1"))
+ENFORCED, MIXED = {"2400-8E1": "enforced"}, {"2400-8E1": "enforced", "9600-8N1": "none"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "parities", "weakest", "english", "chinese"),
+    [
+        ((TWO,), ENFORCED, "enforced", " enforced ", " 内核校验 "),
+        ((TWO, OWN), MIXED, "none", "2400-8E1 enforced, 9600-8N1 none", "2400-8E1 内核校验, 9600-8N1 无校验"),
+        ((OWN, TWO), MIXED, "none", "9600-8N1 none, 2400-8E1 enforced", "9600-8N1 无校验, 2400-8E1 内核校验"),
+    ],
+)
+def test_parity_is_told_of_every_setting_on_a_pair_whoever_was_asked_last(
+    site: Path, groups: Sequence[MeterGroup], parities: dict[str, str], weakest: str, english: str, chinese: str
+) -> None:
+    said = snapshot_of(site.parent / "chain", *groups)
+    (bus,) = said["buses"]
+    assert (bus["parities"], bus["parity"]) == (parities, weakest)
+    for meter in said["meters"]:
+        assert meter["parity"] == ("none" if meter["meter"] == "b1-7" else "enforced")
+    with served(site.parent / "s.sock", lambda: said):
+        for lang, words in (("en", english), ("zh", chinese)):
+            assert words in meterwire("status", "-c", site, "--lang", lang).stdout
+
+
+def test_parity_of_a_port_that_was_never_open_is_not_told(site: Path) -> None:
+    said = snapshot_of(site.parent / "chain", TWO, broken=True)
+    (bus,) = said["buses"]
+    assert (bus["parities"], bus["parity"], bus["open"]) == ({"2400-8E1": None}, None, False)
 
 
 def test_the_supervisor_is_told_where_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
