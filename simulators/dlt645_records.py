@@ -32,8 +32,11 @@ _SECTIONS: tuple[tuple[tuple[str, int], ...], ...] = (
 )
 _MEASURED = (("voltage", 2, 1), ("current", 3, 3), ("power.active", 3, 4), ("power.reactive", 3, 4),
              ("power_factor", 2, 3))  # fmt: skip
-_CURVES = {1: ("voltage", 2), 2: ("current", 3), 3: ("power.active", 3), 4: ("power.reactive", 3),
-           5: ("power_factor", 2)}  # fmt: skip
+_CURVES: dict[int, tuple[int, tuple[tuple[str, int], ...]]] = {
+    1: (1, _SECTIONS[0][:3]), 2: (1, _SECTIONS[0][3:6]), 3: (0, _SECTIONS[1][:4]), 4: (0, _SECTIONS[1][4:]),
+    5: (0, _SECTIONS[2]), 6: (1, _SECTIONS[3]), 7: (1, _SECTIONS[4]), 8: (1, _SECTIONS[5]),
+}  # fmt: skip
+"""The lowest last byte of a curve's identifier, and which registers are behind it and those after it."""
 _HAPPENED = {"0311": 3, "0304": 2, "033004": 4, "03300D": 1}
 """How often things happened at the most."""
 
@@ -87,6 +90,11 @@ def _freeze(di: str, load: Load, at_ms: int, frozen: Sequence[int]) -> Written |
         names = [(f"power.{nature}.{phase}", 3) for nature in _POWERS for phase in _PHASES]
         payload = b"".join(_register(name, width, load, moment, values, ending) for name, width in names)
         return Written(payload, values)
+    if content == 0xFF and store == "hourly":
+        iso = values[f"record.time{ending}"] = _local_iso(load, moment)
+        both = (f"energy.active.{way}.total" for way in ("import", "export"))
+        registers = b"".join(_register(name, 4, load, moment, values, ending) for name in both)
+        return Written(when(iso, "YYMMDDhhmm") + registers, values)
     tariffs = ("total", *(f"t{n}" for n in range(1, load.tariffs + 1)))
     if content in _ENERGIES:
         names = [(f"energy.{_ENERGIES[content]}.{tariff}", 4) for tariff in tariffs]
@@ -154,16 +162,20 @@ def _load(di: str, asked: bytes, load: Load, at_ms: int) -> Written | None:
 
 
 def _curve(di: str, asked: bytes, load: Load, at_ms: int) -> Written | None:
-    stem, width = _CURVES.get(int(di[4:6], 16), ("", 0))
-    phase = int(di[6:], 16)
+    """The moment of the first point, then one point after the other. What is told of it are the first one's values."""
+    first, registers = _CURVES.get(int(di[4:6], 16), (0, ()))
+    which = int(di[6:], 16)
     moments = _quarters(asked, load, at_ms, 2 if len(asked) < 6 else 1)
-    with_total = stem.startswith("power")
-    if not stem or (phase > 3 and phase != 0xFF) or (not phase and not with_total) or not moments:
+    if which != 0xFF:
+        registers = registers[which - first :][:1] if which >= first else ()
+    if not registers or not moments:
         return None
-    phases = _PHASES[not with_total :] if phase == 0xFF else (_PHASES[phase],)
     values = {"record.time.load": _local_iso(load, moments[0])}
-    registers = b"".join(_register(f"{stem}.{p}", width, load, moments[0], values, ".load") for p in phases)
-    return Written(when(values["record.time.load"], "YYMMDDhhmm") + registers, values)
+    payload = when(values["record.time.load"], "YYMMDDhhmm")
+    for moment in moments:
+        told = values if moment == moments[0] else {}
+        payload += b"".join(_register(name, width, load, moment, told, ".load") for name, width in registers)
+    return Written(payload, values)
 
 
 def _event(di: str, load: Load, at_ms: int) -> Written | None:

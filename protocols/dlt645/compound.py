@@ -4,7 +4,7 @@ What is known of a record is its first fields; the rest stays text, its bytes as
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal
 
@@ -233,23 +233,43 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """A moment and what was measured then: the moment comes first on the wire, and last among the values."""
+    """A moment and what was measured then: the moment comes first on the wire, and last among the values. Without a
+    moment, nothing was: what stands behind it is no value either.
+
+    series: what was measured an interval later may follow, and so on. The meter gives these no moment, and how long the
+    interval is stands in its settings: their moment is unavailable, its detail says how many intervals later it was.
+    """
 
     when: Shape
     parts: tuple[Shape, ...]
+    series: bool = False
 
     @property
     def length(self) -> int:
-        return self.when.length + sum(part.length for part in self.parts)
+        return self.when.length + self._width
+
+    @property
+    def _width(self) -> int:
+        return sum(part.length for part in self.parts)
 
     def takes(self, length: int) -> bool:
-        return length == self.length
+        behind = length - self.length
+        return behind == 0 or (self.series and behind > 0 and behind % self._width == 0)
 
     def decode(self, quantities: Sequence[Quantity], data: bytes) -> list[Value]:
-        values = Fields(parts=(self.when, *self.parts)).decode((quantities[-1], *quantities[:-1]), data)
-        return [*values[1:], values[0]]
+        head = self.when.length
+        (moment,) = self.when.decode(quantities[-1:], data[:head])
+        if moment.time is None:
+            return [replace(moment, quantity=quantity) for quantity in quantities]
+        values: list[Value] = []
+        for nth, at in enumerate(range(head, len(data), self._width)):
+            values += Fields(parts=self.parts).decode(quantities[:-1], data[at : at + self._width])
+            later = f"{nth} interval{'s' if nth > 1 else ''} after {moment.time}"
+            values.append(unavailable(moment.quantity, later) if nth else moment)
+        return values
 
     def encode(self, quantities: Sequence[Quantity], plain: Sequence[Plain]) -> bytes:
+        """One of them."""
         ordered = (quantities[-1], *quantities[:-1])
         return Fields(parts=(self.when, *self.parts)).encode(ordered, (plain[-1], *plain[:-1]))
 

@@ -3,9 +3,12 @@
 kk: 00 timed, 01 instantaneous, 02 and 03 switch of the zone and slot tables; from 04 on extensions of the grid, 06 the
 daily freeze. tt: 00 the moment, 01 to 08 energies with their tariffs, 09 and 0A demands, 10 (hex) powers, FF all of
 them. The text prints timed forward energy as 0500 0001, which is the moment: a misprint for 0500 0101.
-Not decoded: FF, whose separators no source gives; 08, a prepayment layout of its own; F0xx, of one maker.
+Of the blocks FF only the hourly one has a form that sources tell: the moment and both totals, 13 bytes (two
+concentrators, a program for stations). Not decoded: the others, whose separators no source gives; 08, a prepayment
+layout of its own; F0xx, of one maker.
 """
 
+from protocols.dlt645.compound import Timed
 from protocols.dlt645.item import ENERGY, ENERGY_SIGNED, MINUTE, POWER, POWER_SIGNED, Item, Stand, single
 from protocols.dlt645.shapes import Demand, Shape
 from protocols.quantity import STORES, TARIFF_MAX, by_name, variant
@@ -25,6 +28,7 @@ _CONTENTS: dict[str, tuple[str, Shape]] = {
     "09": ("demand.active.import.total", _DEMAND),
     "0A": ("demand.active.export.total", _DEMAND),
 }
+_HOURLY = 0x04
 _POWERS = [f"power.{nature}.{phase}" for nature in ("active", "reactive") for phase in ("total", "a", "b", "c")]
 
 
@@ -41,6 +45,9 @@ def find(di: str) -> Stand | None:
             Item(di=di, quantities=(by_name(f"{name}.{store}_{nth}"),), shape=POWER_SIGNED) for name in _POWERS
         )  # fmt: skip
         return Stand(items=tuple(items), block=True, by_phase=True)
+    if content == "FF" and kind == _HOURLY:
+        names = (f"energy.active.{way}.total.{store}_{nth}" for way in ("import", "export"))
+        return single(di, [*names, f"record.time.{store}_{nth}"], Timed(when=MINUTE, parts=(ENERGY, ENERGY)))
     if content not in _CONTENTS:
         return None
     name, shape = _CONTENTS[content]

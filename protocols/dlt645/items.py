@@ -11,7 +11,7 @@ from functools import lru_cache
 from protocols.capture import Value
 from protocols.dlt645 import table_1997, table_2007
 from protocols.dlt645.codes import Edition
-from protocols.dlt645.compound import Fields, Opaque, Record, Secret
+from protocols.dlt645.compound import Fields, Opaque, Record, Secret, Timed
 from protocols.dlt645.frame import OVERHEAD
 from protocols.dlt645.item import Item
 from protocols.dlt645.load_record import Records
@@ -174,7 +174,7 @@ def _longest(shape: Shape) -> int | None:
     match shape:
         case Number(long=(longer, _)):
             return longer
-        case Records() | Record() | Secret() | Opaque(fixed=False) | Fields(elastic=True):
+        case Records() | Record() | Secret() | Opaque(fixed=False) | Fields(elastic=True) | Timed(series=True):
             return None
     return shape.length
 

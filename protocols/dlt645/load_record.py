@@ -4,10 +4,15 @@
 
 c is the class that was asked for: 1 to 6 in the order of the sections, 0 all. Sections that the meter does not record
 are empty, and only their AA is there; some meters leave that out too. E0 E0 marks a record as invalid. The sum is over
-all bytes before it. AA is no digit, so it is in no section. The curves, 06 10 cc pp, are a moment and a value each.
-Source: DL/T 645-2007 Appendix B; separators left out, E0 E0 and 0610 from firmware and one capture. What the length
-counts is not the same in all sources: to the last AA, to the end, or with its own head; each is taken, if sum and end
-are right.
+all bytes before it. AA is no digit, so it is in no section. What the length counts is not the same in all sources: to
+the last AA, to the end, or with its own head; each is taken, if sum and end are right.
+
+    06 10 cc pp   mm hh DD MM YY | value | value an interval later | ...      follow-up frames: values alone
+
+Curves: cc 01 voltage, 02 current, 03 and 04 power, 05 its factor, 06 energy, 07 quadrants, 08 present demand; pp one of
+them, FF all: those of one moment, then those of the next. A meter of one phase fills the others (seen with zeros).
+Source: DL/T 645-2007 Appendix B; separators left out and E0 E0 from firmware; curves from one capture, a list of the
+grid's fourth supplement, a meter tester, two concentrators and what stands between one and its meters.
 """
 
 import re
@@ -61,14 +66,17 @@ SECTIONS: tuple[tuple[tuple[Quantity, Shape], ...], ...] = tuple(
 """The quantities of each section, with their forms, in the order of the wire."""
 SIZES = tuple(sum(shape.length for _, shape in section) for section in SECTIONS)
 
-_CURVES: dict[str, tuple[str, Shape, bool]] = {
-    "01": ("voltage", XXX, False),
-    "02": ("current", AMPERE, False),
-    "03": ("power.active", POWER_SIGNED, True),
-    "04": ("power.reactive", POWER_SIGNED, True),
-    "05": ("power_factor", FACTOR, True),
+_CURVES: dict[str, tuple[int, tuple[tuple[str, Shape], ...]]] = {
+    "01": (1, _ROWS[0][:3]),
+    "02": (1, _ROWS[0][3:6]),
+    "03": (0, _ROWS[1][:4]),
+    "04": (0, _ROWS[1][4:]),
+    "05": (0, _ROWS[2]),
+    "06": (1, _ROWS[3]),
+    "07": (1, _ROWS[4]),
+    "08": (1, _ROWS[5]),
 }
-"""0610 cc: what the curve is of, and whether phase 00 is a total. 06 to 08, energies and demands: no known form."""
+"""0610 cc: the first pp, and what it and those behind it are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +206,11 @@ def find(di: str) -> Stand | None:
         return Stand(items=(Item(di=di, quantities=quantities, shape=Records(kind)),), open_ended=True)
     if kind != 0x10 or what not in _CURVES:
         return None
-    stem, shape, total = _CURVES[what]
-    phases = _PHASED if total else ("", *_PHASED[1:])
-    if di[6:] == "FF":
-        names = [f"{stem}.{phase}.load" for phase in phases if phase]
-    elif int(di[6:], 16) < 4 and (phase := phases[int(di[6:], 16)]):
-        names = [f"{stem}.{phase}.load"]
-    else:
+    first, rows = _CURVES[what]
+    nth = int(di[6:], 16) - first
+    if di[6:] != "FF":
+        rows = rows[nth : nth + 1] if nth >= 0 else ()
+    if not rows:
         return None
-    return single(di, [*names, TIME.name], Timed(when=MINUTE, parts=(shape,) * len(names)))
+    names = (*(f"{name}.load" for name, _ in rows), TIME.name)
+    return single(di, names, Timed(when=MINUTE, parts=tuple(shape for _, shape in rows), series=True))

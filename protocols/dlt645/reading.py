@@ -71,7 +71,7 @@ def values_of(item: ReadItem, edition: Edition, payload: bytes) -> list[Value]:
     if wrong is not None:
         return [invalid(quantity, wrong) for quantity in _wanted(item, edition)]
     values = found.decode(payload)
-    if not item.wants and found.open_ended and values:
+    if not item.wants and values and (found.open_ended or not found.block):
         return values
     by_quantity = {value.quantity.name: value for value in values}
     return [

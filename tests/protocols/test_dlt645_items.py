@@ -41,7 +41,10 @@ EVENTS = [
     *(f"{n}00FF01" for n in (14, 15, 16, 17, "1D", "1E", "1F")), *(f"03{n}000{i}" for n in (35, 37) for i in (0, 9)),
 ]  # fmt: skip
 FREEZES = [f"05{kind:02X}00{nth:02X}" for kind in (0, 1, 2, 3, 4, 5, 6, 7, 9, 10) for nth in (1, 62, 254)]
-CURVES = [f"0610{what:02X}{phase}" for what in range(1, 6) for phase in ("01", "03", "FF")] + ["06100300"]
+CURVES = [f"0610{what:02X}{phase}" for what in range(1, 8) for phase in ("01", "03", "FF")] + [
+    "06100300", "06100604", "06100704", "06100801", "06100802", "061008FF",
+]  # fmt: skip
+HOURS = ["0504FF01", "0504FFFE"]
 TABLES = [
     "04050101",
     "04060205",
@@ -57,7 +60,7 @@ TABLES = [
 USED = ["000B0001", "000C000C", "000D0001"]
 SINGLES_2007 = [
     *(quantity.di for quantity in BASES if quantity.di), "00010203", "00013F0C", "01010C01",
-    *EVENTS, *FREEZES, *CURVES, *TABLES, *USED,
+    *EVENTS, *FREEZES, *HOURS, *CURVES, *TABLES, *USED,
 ]  # fmt: skip
 SINGLES_1997 = [
     di for di in (f"{number:04X}" for number in range(0x9000, 0xC600))
@@ -201,7 +204,29 @@ def test_a_recorded_frame_has_its_edition_identifier_sequence_and_refusal(vector
         ("06100100", "00132508223022", []),
         ("06100104", "00132508223022", []),
         ("06100304", "001325082200000080", []),
-        ("06100601", "001325082278563412", []),
+        ("06100601", "001325082278563412", ["123456.78", "2022-08-25T13:00"]),
+        ("06100603", "001325082278563492", ["-123456.78", "2022-08-25T13:00"]),
+        ("06100601", "001325082278563492", ["923456.78", "2022-08-25T13:00"]),
+        ("06100605", "001325082278563412", []),
+        ("06100600", "001325082278563412", []),
+        ("061007FF", "0013250822" + "78563412" * 4, ["123456.78"] * 4 + ["2022-08-25T13:00"]),
+        ("06100802", "0013250822563482", ["-2.3456", "2022-08-25T13:00"]),
+        ("06100803", "0013250822563482", []),
+        ("06100901", "001325082278563412", []),
+        (
+            "06100101",
+            "0013250822" + "3022" + "FFFF" + "3122",
+            ["223.0", "2022-08-25T13:00", "unavailable", "unavailable", "223.1", "unavailable"],
+        ),
+        ("06100101", "0013250822" + "3022" + "30", ["invalid"] * 2),
+        ("06100101", "FFFFFFFFFF" + "3022", ["unavailable"] * 2),
+        ("061002FF", "0000000000" + "000000" * 3, ["unavailable"] * 4),
+        ("06100101", "0024250822" + "3022", ["invalid"] * 2),
+        ("0504FF01", "0013250822" + "56341200" + "78000000", ["1234.56", "0.78", "2022-08-25T13:00"]),
+        ("0504FF01", "0013250822" + "56341200", ["invalid"] * 3),
+        ("0504FF01", "0013250822" + "56341200" * 3, ["invalid"] * 3),
+        ("0504FF01", "00" * 13, ["unavailable"] * 3),
+        ("0504FF00", "00" * 13, []),
         ("06070001", "00", []),
         ("0400010F", "00", []),
         ("00FF0000", "00000000", []),
@@ -211,7 +236,7 @@ def test_a_recorded_frame_has_its_edition_identifier_sequence_and_refusal(vector
 def test_an_item_becomes_these_values_2007(di: str, wire: str, expected: list[str]) -> None:
     values = decode_item(di, bytes.fromhex(wire))
     assert [value.plain or value.quality.value for value in values] == expected
-    assert [value.quantity.name for value in values] == [q.name for q in quantities(di)][: len(values)]
+    assert [value.quantity for value in values] == (list(quantities(di)) * 3)[: len(values)], "of each point"
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,21 @@ def test_a_curve_gives_its_value_and_its_moment() -> None:
     assert values[-1].time == "2027-01-14T12:30"
 
 
+@pytest.mark.parametrize(("di", "frames"), [("06100101", 2), ("061002FF", 5), ("06100604", 2), ("061007FF", 8)])
+def test_a_curve_of_many_points_has_the_moment_of_the_first_and_counts_the_others(di: str, frames: int) -> None:
+    values, asked = read_load(di, 96, "2027-01-14T12:20")
+    each = len(quantities(di))
+    points = [values[at : at + each] for at in range(0, len(values), each)]
+    assert (len(points), asked) == (96, frames)
+    assert [[value.quantity for value in point] for point in points] == [list(quantities(di))] * 96
+    assert [point[-1].time for point in points] == ["2027-01-14T12:30"] + [None] * 95
+    assert [point[-1].detail for point in points[1:3]] == [
+        "1 interval after 2027-01-14T12:30", "2 intervals after 2027-01-14T12:30",
+    ]  # fmt: skip
+    assert {point[-1].quality for point in points[1:]} == {Quality.UNAVAILABLE}
+    assert {value.quality for point in points for value in point[:-1]} == {Quality.GOOD}
+
+
 def test_silence_is_one_value_for_records_of_unknown_number() -> None:
     values, _ = converse(v2007.read_load(METER, "06000002", 3), lambda _: b"")
     assert [(value.quantity, value.fault) for value in values] == [(TIME, Fault.SILENT)]
