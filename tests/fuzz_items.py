@@ -198,6 +198,7 @@ _COMMANDS: tuple[Callable[[], Command], ...] = (
     lambda: commands_2007.clear_demand(_METER, _WHO), lambda: commands_2007.set_output(_METER, Output.CLOCK_SECOND),
     lambda: commands_2007.pass_security(_METER, "070000FF", "00000001", b"\1\2"),
     lambda: commands_1997.write(_METER, "C032", b"\1", "00000000"), lambda: commands_1997.write_address(_METER),
+    lambda: commands_1997.change_password(_METER, "00000000", "00000001"),
 )  # fmt: skip
 
 

@@ -44,6 +44,8 @@ _REQUESTS: dict[tuple[Edition, int], Sequence[tuple[int, str, str]]] = {
     ),
     (Edition.E1997, 0x04): ((2, "identifier", "数据标识"), (4, "password", "密码")),
     (Edition.E1997, 0x0A): ((6, "new address", "新设备地址"),),
+    (Edition.E1997, 0x0F): ((4, "old password", "原密码"), (4, "new password", "新密码")),
+    (Edition.E1997, 0x10): ((4, "password", "密码"),),
 }  # fmt: skip
 """What the data of a request hold, field by field; any more bytes are its data."""
 

@@ -60,6 +60,8 @@ ANSWERED: list[tuple[Callable[[], Command], int, bytes, str]] = [
     (lambda: commands_1997.write(METER, "C010", b"\x06\x06\x07\x19", "00000000"), 0x84, b"", METER),
     (lambda: commands_1997.write_address("202411110003", address=METER), 0x8A, b"", "202411110003"),
     (lambda: commands_1997.change_baud(METER, 4), 0x8C, b"", METER),
+    (lambda: commands_1997.change_password(METER, "12345600", "65432101"), 0x8F, b"\x01\x21\x43\x65", METER),
+    (lambda: commands_1997.clear_demand(METER, "12345600"), 0x90, b"", METER),
 ]  # fmt: skip
 """Each command, the control byte of its confirmation, the confirmation's data, and whose address it bears."""
 SILENT_WHEN_REFUSING = {0x95, 0x9D}
@@ -118,6 +120,23 @@ def test_a_refusal_is_raised_with_its_reason(
     assert not raised.value.absent
 
 
+def test_passwords_of_1997_begin_with_their_level_on_the_wire() -> None:
+    """As a meter's firmware takes them apart: PA P0 P1 P2, twice to change one, once to clear."""
+    (frame,) = Deframer().feed(next(commands_1997.change_password(METER, "12345600", "65432101")).data)
+    assert (frame.control, frame.data.hex()) == (0x0F, "0056341201214365")
+    (frame,) = Deframer().feed(next(commands_1997.clear_demand(METER, "12345602")).data)
+    assert (frame.control, frame.data.hex()) == (0x10, "02563412")
+
+
+def test_a_meter_of_1997_confirms_its_new_address_under_the_old_one() -> None:
+    """Asked as the only one on the line, it answers with the address that it had (a meter's firmware)."""
+    for old in ("000000000001", METER):
+        confirmed = Frame(address=old, control=0x8A).encode()
+        assert isinstance(answer_to(commands_1997.write_address(METER), confirmed), Confirmed)
+        named = answer_to(commands_1997.write_address(METER, address="000000000002"), confirmed)
+        assert isinstance(named, Confirmed) == (old == METER)
+
+
 def test_a_switch_may_be_refused_with_two_bytes() -> None:
     refused = Frame(address=METER, control=0xDC, data=b"\x01\x04").encode()
     with pytest.raises(Refused, match="0401"):
@@ -148,6 +167,8 @@ def test_nothing_is_changed_in_more_than_one_meter(address: str) -> None:
         lambda: commands_1997.write(address, "C010", b"", "00000000"),
         lambda: commands_1997.change_baud(address, 4),
         lambda: commands_1997.write_address(address),
+        lambda: commands_1997.change_password(address, "00000000", "00000000"),
+        lambda: commands_1997.clear_demand(address, "00000000"),
     ]
     for make in makers:
         with pytest.raises(ValueError, match="address of one meter"):
@@ -162,6 +183,8 @@ def test_nothing_is_changed_in_more_than_one_meter(address: str) -> None:
         lambda: commands_1997.set_time("2026-11-21T15:08"),
         lambda: commands_1997.write(METER, "C010", b"", "000000"),
         lambda: commands_1997.write(METER, "C010", bytes(45), "00000000"),
+        lambda: commands_1997.change_password(METER, "00000000", "000000"),
+        lambda: commands_1997.clear_demand(METER, "0000000g"),
         lambda: commands.freeze(METER, hour=1),
         lambda: commands.freeze(METER, minute=60),
         lambda: commands.freeze(METER, minute=0, hour=0, day=0),
