@@ -121,7 +121,7 @@ _TEXTS = (
     (1642, "status.c022", None, "周休日状态字"),
     (1643, "device.number", None, "设备码"),
     (1644, "read.day", None, "自动抄表日期"),
-    (1645, "meter.edition", None, "通信规约版本"),
+    # 1645 is withdrawn: no meter says which edition it speaks.
     (1647, "display.cycle", None, "循显时间"),
     (1648, "display.pause", None, "停显时间"),
     (1649, "display.energy.decimals", None, "显示电能小数位数（1997）"),
@@ -139,7 +139,7 @@ def _settings() -> Iterator[Quantity]:
     for row, name, di, zh in _TIMES:
         yield Quantity(number=number_of(row), name=name, unit="", kind=Kind.STATUS, form=Form.TIME, di=di, zh=zh)
     for row, name, di, zh in _TEXTS:
-        kind = Kind.IDENTITY if name.endswith(("number", "software", "hardware", "edition")) else Kind.STATUS
+        kind = Kind.IDENTITY if name.endswith(("number", "software", "hardware")) else Kind.STATUS
         yield Quantity(number=number_of(row), name=name, unit="", kind=kind, form=Form.TEXT, di=di, zh=zh)
     yield Quantity(number=number_of(1646), name="record.time", unit="", kind=Kind.CLOCK, form=Form.TIME, zh="记录时间")
 

@@ -16,7 +16,6 @@ from protocols.dlt645 import frame as dlt645
 from protocols.dlt645.authority import Authority
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.commands import Command, Confirmed, Output
-from protocols.dlt645.probe import probe
 from protocols.modbus import commands
 from protocols.modbus import frame as modbus
 from protocols.modbus.registers import Format, Type
@@ -189,8 +188,6 @@ _TALKS: tuple[Callable[[], Generator[Ask[Any], Answer[Any], list[Value]]], ...] 
     lambda: v2007.read_load(_METER, "06000001", 3, since="2026-11-15T12:30"),
     v2007.read_address,
     *(lambda di=di: v1997.read(_METER, [di]) for di in ("9010", "901F", "B611", "C010")),
-    probe,
-    lambda: probe(_METER),
 )
 _WHO = Authority(level=2, password="000000", operator="00000001")
 _COMMANDS: tuple[Callable[[], Command], ...] = (

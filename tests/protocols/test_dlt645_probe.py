@@ -2,91 +2,62 @@
 
 import pytest
 
-from protocols.capture import Fault
-from protocols.dialogue import Ask
 from protocols.dlt645.codes import Edition
-from protocols.dlt645.frame import ANY_METER, BROADCAST, Deframer, Frame
-from protocols.dlt645.probe import probe
+from protocols.dlt645.frame import ANY_METER, BROADCAST, OVERHEAD, Frame, parse
+from protocols.dlt645.probe import ANSWER_MAX, QUESTIONS, question, says_who, tells
 from simulators.dlt645 import Dlt645Meter
 from simulators.load import Load
-from tests.dlt645 import converse
+from tests.dlt645 import VECTORS
 
 METER = "202411110002"
 AT = 1_800_000_000_000
 
 
-def functions(asks: list[Ask[Frame]]) -> list[tuple[int, str]]:
-    frames = [frame for ask in asks for frame in Deframer().feed(ask.data)]
-    return [(frame.control, frame.address) for frame in frames]
+@pytest.mark.parametrize("edition", Edition)
+@pytest.mark.parametrize("address", [METER, ANY_METER])
+def test_a_meter_of_an_edition_answers_its_question_and_says_who_it_is(edition: Edition, address: str) -> None:
+    meter = Dlt645Meter(METER, Load(1), edition=edition, preamble=0)
+    reply = meter.handle(question(edition, address).encode(), AT)
+    assert reply is not None and len(reply) <= OVERHEAD + ANSWER_MAX
+    frame = parse(reply)
+    assert says_who(frame)
+    assert [each for each in Edition if tells(frame, each)] == [edition]
 
 
-def asked(meter: Dlt645Meter | None, address: str | None) -> tuple[list[str | None], list[tuple[int, str]]]:
-    """The two texts of a probe, and what was asked."""
-
-    def answers(question: bytes) -> bytes:
-        # a live meter of 1997 took the address of all nines for its own
-        (frame,) = Deframer().feed(question)
-        if meter is not None and meter.edition is Edition.E1997 and frame.address == BROADCAST:
-            question = Frame(address=meter.address, control=frame.control, data=frame.data).encode()
-        return (meter.handle(question, AT) if meter else None) or b""
-
-    values, asks = converse(probe(address), answers)
-    assert [value.quantity.name for value in values] == ["meter.edition", "address"]
-    return [value.text for value in values], functions(asks)
+def test_the_questions_are_those_that_were_recorded() -> None:
+    recorded = {vector["id"]: vector["hex"] for vector in VECTORS}
+    assert question(Edition.E1997, "000003430163").encode(0).hex() == recorded["V134"]
+    assert [QUESTIONS[edition] for edition in Edition] == [(0x11, "00010000"), (0x01, "9010")]
 
 
 @pytest.mark.parametrize(
-    ("edition", "address", "questions"),
+    ("control", "data", "told"),
     [
-        (Edition.E2007, METER, [(0x11, METER)]),
-        (Edition.E2007, None, [(0x13, ANY_METER)]),
-        (Edition.E1997, METER, [(0x11, METER), (0x01, METER)]),
-        (Edition.E1997, None, [(0x13, ANY_METER), (0x11, ANY_METER), (0x01, BROADCAST)]),
+        (0x91, "0000010078563412", Edition.E2007),
+        (0xB1, "0000010078563412", Edition.E2007),
+        (0x93, "020011112420", Edition.E2007),
+        (0xD1, "02", Edition.E2007),
+        (0xD1, "03", Edition.E2007),
+        (0xD1, "04", Edition.E2007),
+        (0x81, "109078563412", Edition.E1997),
+        (0xC1, "02", Edition.E1997),
+        (0xC1, "04", Edition.E1997),
+        # what a meter of 1997 says to 11, and one of 2007 to 01: both have this bit for what they do not know
+        (0xD1, "01", None),
+        (0xC1, "01", None),
+        (0xD1, "00", None),
+        (0xD1, "", None),
+        (0x11, "00000100", None),
     ],
 )
-def test_the_edition_of_a_meter_is_found(
-    edition: Edition, address: str | None, questions: list[tuple[int, str]]
+def test_an_answer_tells_the_edition_if_it_shows_that_the_question_was_understood(
+    control: int, data: str, told: Edition | None
 ) -> None:
-    meter = Dlt645Meter(METER, Load(1), edition=edition)
-    assert asked(meter, address) == ([edition.value, METER], questions)
+    frame = Frame(address=METER, control=control, data=bytes.fromhex(data))
+    assert [each for each in Edition if tells(frame, each)] == ([told] if told else [])
 
 
-def test_where_nobody_is_both_are_silent() -> None:
-    texts, questions = asked(None, None)
-    assert texts == [None, None]
-    assert len(questions) == 3
-
-
-@pytest.mark.parametrize(
-    ("control", "data", "edition"),
-    [
-        (0xD1, b"\x02", "dlt645-2007"),
-        (0xD1, b"\x04", "dlt645-2007"),
-        (0x91, bytes.fromhex("0000010078563412"), "dlt645-2007"),
-        (0xC1, b"\x02", "dlt645-1997"),
-        (0x81, bytes.fromhex("109078563412"), "dlt645-1997"),
-        (0x91, bytes.fromhex("0000020078563412"), None),
-        (0x91, b"", None),
-        (0xD1, b"", None),
-        (0x94, b"", None),
-    ],
-)
-def test_any_answer_tells_also_a_refusal(control: int, data: bytes, edition: str | None) -> None:
-    reply = Frame(address=METER, control=control, data=data).encode()
-    values, _ = converse(probe(METER), lambda _: reply)
-    assert values[0].text == edition
-    assert edition or {value.fault for value in values} == {Fault.GARBLED}
-
-
-@pytest.mark.parametrize("says", [ANY_METER, BROADCAST, "202411110003"])
-def test_an_answer_without_a_real_address_tells_nothing(says: str) -> None:
-    reply = Frame(address=says, control=0x91, data=bytes.fromhex("0000010078563412")).encode()
-    values, _ = converse(probe(METER), lambda _: reply)
-    assert {value.fault for value in values} == {Fault.GARBLED}
-
-
-def test_a_meter_that_says_another_address_than_its_own_is_not_believed() -> None:
-    reply = Frame(address="202411110003", control=0x93, data=bytes.fromhex(METER)[::-1]).encode()
-    values, asks = converse(probe(), lambda _: reply)
-    assert len(asks) == 3
-    assert {value.fault for value in values} == {Fault.GARBLED}
+@pytest.mark.parametrize("says", [ANY_METER, BROADCAST, "AA2411110002", "20241111000B"])
+def test_an_answer_without_a_real_address_does_not_say_who_it_is(says: str) -> None:
+    assert not says_who(Frame(address=says, control=0x91))
+    assert says_who(Frame(address=METER, control=0x91)) and not says_who(Frame(address=METER, control=0x11))
