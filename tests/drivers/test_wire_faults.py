@@ -123,6 +123,31 @@ def test_a_follow_up_with_another_sequence_number_or_identifier_is_never_joined(
     assert desk.plain("block") == ["1000.00", "2000.00"]
 
 
+@pytest.mark.parametrize("more", [False, True])
+def test_a_status_word_that_a_meter_reports_instead_of_a_part_is_no_part(more: bool) -> None:
+    """Meters of the grid answer 12 with 04001501 when something has happened, once (a meter's firmware)."""
+
+    def answer(question: bytes, n: int) -> Said:
+        asked = parse(question.lstrip(b"\xfe"))
+        if asked.function == 0x11:
+            said = Frame(address=ADDRESS, control=0xB1, data=asked.data + bytes.fromhex("00001000"))
+        elif n == 1:
+            status = bytes.fromhex("04001501")[::-1] + bytes(12) + asked.data[4:]
+            said = Frame(address=ADDRESS, control=0xB2 if more else 0x92, data=status)
+        else:
+            part = asked.data[:4] + bytes.fromhex("00002000") + asked.data[4:]
+            said = Frame(address=ADDRESS, control=0x92, data=part)
+        return [(TURNAROUND_S, said.encode())]
+
+    desk = Desk(ScriptedLine(answer))
+
+    async def script() -> None:
+        desk.energy(meter(), "0001FF00", name="block")
+
+    serve(desk, script)
+    assert desk.plain("block") == ["1000.00", "2000.00"]
+
+
 @pytest.mark.parametrize("late_ms", range(900, 1700, 50))
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_reply_to_a_question_of_before_the_port_was_lost_answers_nothing_after(
