@@ -81,16 +81,18 @@ class Asker:
         return Heard(sent=b"", sent_at=began, chunks=self._taken(), ended_at=self._loop.time())
 
     async def ask(
-        self, data: bytes, until: Until, *, settings: SerialSettings, gap_s: float, character_s: float
-    ) -> Heard:
-        """Ask once the line has been quiet for gap_s, and keep what comes for as long as `until` says.
+        self, data: bytes, until: Until, *, settings: SerialSettings, gap_s: float, character_s: float,
+        quiet_s_max: float = QUIET_S_MAX,
+    ) -> Heard:  # fmt: skip
+        """Ask once the line has been quiet for gap_s, or after quiet_s_max, and keep what comes for as long as `until`
+        says.
 
         character_s: seconds that a character takes on the wire, 0 where there is none to speak of."""
         if settings != self._settings:
             await self._line.drained()
             self._line.apply(settings)
             self._settings = settings
-        await self._quiet(gap_s)
+        await self._quiet(gap_s, quiet_s_max)
         before = self._taken()
         self._check()
         self._line.write(data)
@@ -98,12 +100,12 @@ class Asker:
         await self._until(sent_at, until)
         return Heard(sent=data, sent_at=sent_at, chunks=self._taken(), ended_at=self._loop.time(), before=before)
 
-    async def _quiet(self, gap_s: float) -> None:
-        give_up = self._loop.time() + QUIET_S_MAX
+    async def _quiet(self, gap_s: float, quiet_s_max: float) -> None:
+        give_up = self._loop.time() + quiet_s_max
         while (left := self._last_byte + gap_s - self._loop.time()) > 1e-9:
             if self._loop.time() >= give_up:
                 return
-            await asyncio.sleep(min(left, QUIET_S_MAX))
+            await asyncio.sleep(min(left, quiet_s_max))
 
     async def _until(self, began: float, until: Until) -> None:
         while True:

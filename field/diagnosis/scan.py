@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 import click
 
@@ -15,11 +16,12 @@ from field import output
 from field import port as ports
 from field.diagnosis.asking import Asker
 from field.diagnosis.progress import Progress
-from field.diagnosis.scanning import LAST_S, Scan, Seen, identity_of, question_s, scan_dlt645, scan_modbus
-from field.diagnosis.search import CHILDREN
+from field.diagnosis.scanning import Scan, Seen, duration_s, identity_of, scan_dlt645, scan_modbus, step_s
 from field.output import Exit, Output
 
 UNITS = (1, 247)
+DOUBTFUL_SHOWN = 8
+"""Doubtful addresses told to people, a sentence each; --json has all."""
 _RANGE = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
 _USUAL: tuple[ProtocolName, ...] = ("dlt645-2007", "dlt645-1997", "modbus-rtu")
 Way = tuple[ProtocolName, SerialSettings]
@@ -53,15 +55,6 @@ def ways(port: str, protocols: Sequence[ProtocolName], serials: Sequence[str]) -
 
 def _is_modbus_tcp(port: str) -> bool:
     return port.startswith("tcp://") and port.endswith(":502")
-
-
-def duration_s(bus: BusEntry, chosen: Sequence[Way], units: Sequence[int], turnaround_s: float | None) -> float:
-    """How long a scan takes that finds nobody, about."""
-    seconds = 0.0
-    for protocol, settings in chosen:
-        one_s = question_s(bus, protocol, settings, turnaround_s)
-        seconds += 2 * one_s if protocol.startswith("dlt645") else len(units) * one_s + LAST_S
-    return seconds
 
 
 @dataclass(slots=True)
@@ -119,6 +112,21 @@ async def scan(
         asker.close()
 
 
+def foretell(
+    out: Output, bus: BusEntry, chosen: Sequence[Way], units: Sequence[int], turnaround_s: float | None
+) -> None:
+    """Say how long it will take."""
+    durations = (duration_s(bus, *way, units, turnaround_s) for way in chosen)
+    usual, most = (ceil(sum(each)) for each in zip(*durations, strict=True))
+    en, zh = f"takes about {usual} s, at most {most} s", f"约需 {usual} 秒，最多 {most} 秒"
+    if any(way[0].startswith("dlt645") for way in chosen):
+        steps = (step_s(bus, *way, turnaround_s) for way in chosen if way[0].startswith("dlt645"))
+        usual, most = (ceil(max(each)) for each in zip(*steps, strict=True))
+        en += f"; and {usual} s, at most {most} s, for each byte by which DL/T 645 meters are told apart"
+        zh += f"；每用一个字节区分 DL/T 645 表另需约 {usual} 秒，最多 {most} 秒"
+    out.error(f"{bus.port}: {en}", f"{bus.port}：{zh}")
+
+
 def show(out: Output, roll: Roll) -> None:
     """A table of the meters, and a sentence for what is doubtful; or an object for each."""
     seen, doubtful = roll.meters, roll.doubtful
@@ -136,7 +144,7 @@ def show(out: Output, roll: Roll) -> None:
             serial = "-" if one.protocol == "modbus-tcp" else str(one.serial)
             table.add_row(one.protocol, serial, one.address, delay, one.identity)
         out.show(table)
-    for protocol, settings, address in doubtful:
+    for protocol, settings, address in doubtful[:DOUBTFUL_SHOWN]:
         if "A" in address:
             out.error(
                 f"{protocol} at {settings}: several meters answer to {address}, and not all were told apart: some know "
@@ -150,6 +158,9 @@ def show(out: Output, roll: Roll) -> None:
                 f"doctor --meter {address} tells",
                 f"{protocol}（{settings}）：{address} 有两块表应答，或应答总是损坏；请用 doctor --meter {address} 诊断",
             )
+    if len(doubtful) > DOUBTFUL_SHOWN:
+        left = len(doubtful) - DOUBTFUL_SHOWN
+        out.error(f"and {left} more such addresses (--json lists them)", f"另有 {left} 个这样的地址（--json 全部列出）")
 
 
 @output.command("scan")
@@ -194,11 +205,7 @@ def command(
     if ports.owned(port):
         return ports.refuse(out, port)
     bus = BusEntry(name="bus", port=port, serial=chosen[0][1])
-    seconds = duration_s(bus, chosen, wanted, timeout_s)
-    steps = [CHILDREN * question_s(bus, *way, timeout_s) for way in chosen if way[0].startswith("dlt645")]
-    more = (f"; {max(steps):.0f} s for each byte by which DL/T 645 meters are told apart",
-            f"；每用一个字节区分 DL/T 645 表另需 {max(steps):.0f} 秒") if steps else ("", "")  # fmt: skip
-    out.error(f"{port}: takes about {seconds:.0f} s{more[0]}", f"{port}：约需 {seconds:.0f} 秒{more[1]}")
+    foretell(out, bus, chosen, wanted, timeout_s)
     roll = Roll()
     try:
         with Progress(out) as progress:

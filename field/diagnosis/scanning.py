@@ -10,7 +10,7 @@ from drivers.plan import TRANSACTIONS
 from drivers.profile import load_profile
 from field.diagnosis.asking import Asker, Chunk, Heard
 from field.diagnosis.hearing import Role, Taken, take_apart
-from field.diagnosis.search import Came, Found, search
+from field.diagnosis.search import CHILDREN, SURE, Came, Found, search
 from field.port import meter_of
 from protocols.bcd import low_first
 from protocols.dialogue import Ask, Reply, Silence
@@ -32,6 +32,10 @@ QUESTIONS_MAX = 5000
 """Of one search by abbreviated addresses: fifty bytes that had to be tried."""
 TAIL_S = 0.05
 """Quiet behind the last byte, after which nothing more belongs to it."""
+TAIL_S_MAX = 0.2
+"""How long is listened on for that, where a line does not fall quiet."""
+QUIET_S_MAX = 0.5
+"""How long a question waits for a line that does not fall quiet."""
 _READ = {"dlt645-2007": (0x11, "00010000"), "dlt645-1997": (0x01, "9010")}
 _SIZES: Mapping[str, tuple[int, int]] = {
     "dlt645-2007": (PREAMBLE + OVERHEAD + 4, PREAMBLE + OVERHEAD + 8),
@@ -41,6 +45,8 @@ _SIZES: Mapping[str, tuple[int, int]] = {
     "modbus-tcp": (12, 11),
 }
 """Bytes of a question and of its answer."""
+IDENTITY_MAX = 256
+"""Bytes of an answer that says who made a meter: the longest of Modbus."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +101,12 @@ class Scan:
             heard = Heard(sent=data, sent_at=sent_at, chunks=tuple(chunks), ended_at=chunks[-1].at)
             if enough(self._apart(heard)):
                 return chunks[-1].at
-            return max(sent_at + wait_s, chunks[-1].at + TAIL_S)
+            return min(max(sent_at + wait_s, chunks[-1].at + TAIL_S), sent_at + wait_s + TAIL_S_MAX)
 
         heard = await self._asker.ask(
-            data, until, settings=self.settings, gap_s=meter.gap_s, character_s=meter.character_s
-        )
+            data, until, settings=self.settings, gap_s=meter.gap_s, character_s=meter.character_s,
+            quiet_s_max=QUIET_S_MAX,
+        )  # fmt: skip
         return self._taken(heard, address)
 
     async def listen(self, for_s: float) -> None:
@@ -139,10 +146,36 @@ def wait_s(bus: BusEntry, protocol: ProtocolName, turnaround_s: float | None) ->
     return allowed_s + (MARGIN_S_TCP if bus.port.startswith("tcp://") else MARGIN_S)
 
 
-def question_s(bus: BusEntry, protocol: ProtocolName, settings: SerialSettings, turnaround_s: float | None) -> float:
-    """How long one question takes that is not answered."""
-    characters = 0 if protocol == "modbus-tcp" else sum(_SIZES.get(protocol, _SIZES["dlt645-2007"]))
-    return characters * settings.character_s + wait_s(bus, protocol, turnaround_s)
+def duration_s(
+    bus: BusEntry, protocol: ProtocolName, settings: SerialSettings, units: Sequence[int], turnaround_s: float | None
+) -> tuple[float, float]:
+    """How long a scan takes, where nobody answers and at most: where all do, or there is noise, questions wait for the
+    line, are listened to for longer, and are asked again. DL/T 645: until it is known whether there are several."""
+    usual_s, most_s = _question_s(bus, protocol, settings, turnaround_s)
+    if protocol.startswith("dlt645"):
+        return 2 * usual_s, 2 * most_s
+    # Whoever answers is not asked again, but for its maker.
+    longest = {"modbus-tcp": 0, "modbus-ascii": 2 * IDENTITY_MAX}.get(protocol, IDENTITY_MAX)
+    again_s = most_s + longest * settings.character_s
+    return len(units) * usual_s + LAST_S, len(units) * (most_s + again_s) + LAST_S
+
+
+def step_s(
+    bus: BusEntry, protocol: ProtocolName, settings: SerialSettings, turnaround_s: float | None
+) -> tuple[float, float]:  # fmt: skip
+    """How long one byte of the address takes by which DL/T 645 meters are told apart, and at most, about: where noise
+    has them asked again, those that sound like several and those that are silent."""
+    usual_s, most_s = _question_s(bus, protocol, settings, turnaround_s)
+    return (CHILDREN + SURE) * usual_s, 3 * CHILDREN * most_s
+
+
+def _question_s(
+    bus: BusEntry, protocol: ProtocolName, settings: SerialSettings, turnaround_s: float | None
+) -> tuple[float, float]:  # fmt: skip
+    """How long one question takes that is not answered, and any at most."""
+    characters = 0 if protocol == "modbus-tcp" else sum(_SIZES[protocol])
+    usual_s = characters * settings.character_s + wait_s(bus, protocol, turnaround_s)
+    return usual_s, QUIET_S_MAX + usual_s + TAIL_S_MAX
 
 
 def _role(frame: Dlt645Frame | ModbusFrame) -> Role:
