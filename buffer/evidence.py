@@ -2,16 +2,19 @@
 
 Each file is gzip of one JSON object a line (`zcat` reads it; of the newest it says that the end is missing), synced to
 the reader after each line and to the disk never: evidence is not part of the promise. Trouble with its disk is counted,
-and never reaches the bus that gave the frames.
+and never reaches the bus that gave the frames; nor does a disk that hangs, as a thread of its own waits for it.
 """
 
 import errno
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
+
+from buffer.writer import make_writer
 
 SEGMENTS_MIN: Final = 8
 SEGMENT_BYTES_MAX: Final = 1024 * 1024
@@ -20,6 +23,8 @@ GZIP: Final = 31
 """zlib's window bits for a gzip header and trailer around a 32 KiB window."""
 RETRY_AFTER: Final = 64
 """After a failure so many notes are dropped before the disk is tried again."""
+WAITING_BYTES_MAX: Final = 256 * 1024
+"""Notes that may wait for a disk that hangs: some 400 exchanges. Further ones are counted and dropped."""
 
 _PREFIX, _SUFFIX = "evidence-", ".jsonl.gz"
 
@@ -39,39 +44,78 @@ class Note:
 class Evidence:
     """The ring in `directory`, of at most `megabytes` (10^6 bytes)."""
 
-    def __init__(self, directory: Path, *, megabytes: int) -> None:
+    def __init__(self, directory: Path, *, megabytes: int, writer: Literal["thread", "inline"] = "thread") -> None:
         if megabytes < 1:
             raise ValueError(f"expected at least 1 MB, got {megabytes}")
         self._directory = directory
         self._bytes_max = megabytes * 1_000_000
         self._segment_bytes = min(SEGMENT_BYTES_MAX, self._bytes_max // SEGMENTS_MIN)
+        self._writer = make_writer(writer)
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        """Of these, and of what the writer has."""
+        self._writing = False
         self._file: BinaryIO | None = None
         self._packer = zlib.compressobj(wbits=GZIP)
         self._sizes: dict[Path, int] | None = None
         self._rest = 0
         self.last_error = ""
-        self.counters = {"noted": 0, "dropped": 0, "disk_errors": 0, "segments_forgotten": 0}
+        # The first is the event loop's, the others are the writer's: none is counted by two threads.
+        self.counters = {"overflowed": 0, "noted": 0, "dropped": 0, "disk_errors": 0, "segments_forgotten": 0}
 
     def note(self, *, bus: str, meter: str, at: int, reason: str, sent: bytes, seen: bytes) -> None:
-        """Keep an exchange (at: UTC ms). Never raises for trouble with the disk: that is counted in `counters`."""
-        if self._rest:
-            self._rest -= 1
-            self.counters["dropped"] += 1
-            return
-        line = json.dumps({"at": at, "bus": bus, "meter": meter, "reason": reason, "sent": sent.hex().upper(),
+        """Keep an exchange (at: UTC ms), soon. Never raises for trouble with the disk: `counters` tell of that."""
+        text = json.dumps({"at": at, "bus": bus, "meter": meter, "reason": reason, "sent": sent.hex().upper(),
                            "seen": seen.hex().upper()}, ensure_ascii=False)  # fmt: skip
-        try:
-            self._write(line.encode() + b"\n")
-        except OSError as error:
-            self.counters["disk_errors"] += 1
-            self.counters["dropped"] += 1
-            self.last_error = str(error)
-            self._rest = RETRY_AFTER
-            self._abandon()
-        else:
-            self.counters["noted"] += 1
+        line = text.encode() + b"\n"
+        if self._waiting_bytes + len(line) > WAITING_BYTES_MAX:
+            self.counters["overflowed"] += 1
+            return
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+        if not self._writing:
+            self._hand_over()
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Write what waits, and end the file that is being written."""
+        if self._waiting:
+            self._hand_over()
+        self._writer.submit(self._end, lambda _, __: None)
+        await self._writer.stop()
+
+    def _hand_over(self) -> None:
+        lines, self._waiting = self._waiting, []
+        self._writing = True
+        self._writer.submit(partial(self._keep, lines), partial(self._kept, sum(map(len, lines))))
+
+    def _kept(self, size: int, _: object, error: BaseException | None) -> None:
+        self._writing = False
+        self._waiting_bytes -= size
+        if error is not None:
+            raise error
+        if self._waiting:
+            self._hand_over()
+
+    # The writer's.
+
+    def _keep(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            if self._rest:
+                self._rest -= 1
+                self.counters["dropped"] += 1
+                continue
+            try:
+                self._write(line)
+            except OSError as error:
+                self.counters["disk_errors"] += 1
+                self.counters["dropped"] += 1
+                self.last_error = str(error)
+                self._rest = RETRY_AFTER
+                self._abandon()
+            else:
+                self.counters["noted"] += 1
+
+    def _end(self) -> None:
         """End the file that is being written."""
         if self._file is None:
             return
@@ -93,7 +137,7 @@ class Evidence:
         path = next(reversed(self._sizes))
         self._sizes[path] += len(data)
         if self._sizes[path] >= self._segment_bytes:
-            self.close()
+            self._end()
 
     def _begin(self) -> None:
         """A new file; a restart never goes on with an old one, whose end may be torn."""

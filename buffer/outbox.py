@@ -57,8 +57,6 @@ class Outbox:
         self._reader = Reader(store)
         self._beside = make_writer(writer)
         """Looks into the store beside the event loop."""
-        self._glance = Reader(store)
-        """For the slots that are looked up on the event loop, which must not wait for the other's connection."""
         self._groups = Groups(
             store, self._writer, now_ms=now_ms, committed=self._committed, refuse_closed=self._refuse_closed
         )
@@ -107,9 +105,8 @@ class Outbox:
                 await self.flush()
             finally:
                 # Before the writer's connection: the last one to close takes the WAL home.
+                await self._run(self._reader.close, by=self._beside)
                 await self._beside.stop()
-                self._reader.close()
-                self._glance.close()
                 await self._run(self._store.stop)
         finally:
             self._closed = True
@@ -275,20 +272,20 @@ class Outbox:
         """Whether a capture of this slot was accepted; a gap alone does not count, as a capture may still close it."""
         return self._has(meter, task, slot, (PLANNED, PLANNED))
 
+    async def captured(self, slots: Sequence[tuple[str, str, int]]) -> frozenset[tuple[str, str, int]]:
+        """Those of (meter, task, slot) of which a capture was accepted. Waits for the disk beside the event loop."""
+        wanted = [one for one in slots if one[-1] <= (self.last_slot(*one[:-1]) or -1)]
+        if not wanted:
+            return frozenset()
+        return await self.beside(lambda: frozenset(one for one in wanted if self.has_capture(*one)))
+
     def _has(self, meter: str, task: str, slot: int, kinds: tuple[int, int]) -> bool:
         series = self._store.series.get((meter, task))
         if series is None or series.last_slot is None or slot > series.last_slot:
             return False
-        return self._look(
-            self._glance,
-            lambda connection: (
-                connection.execute(
-                    "SELECT 1 FROM record WHERE moment = ? AND series = ? AND kind IN (?, ?) LIMIT 1",
-                    (slot, series.number, *kinds),
-                ).fetchone()
-                is not None
-            ),
-        )
+        sql = "SELECT 1 FROM record WHERE moment = ? AND series = ? AND kind IN (?, ?) LIMIT 1"
+        found = self.look(lambda connection: connection.execute(sql, (slot, series.number, *kinds)).fetchone())
+        return found is not None
 
     def last_slot(self, meter: str, task: str) -> int | None:
         """The latest slot with a capture or a gap; known also when its records are purged. None when there was none."""
@@ -385,13 +382,8 @@ class Outbox:
 
     def look(self, work: Callable[[apsw.Connection], T]) -> T:
         """Read beside the writer (see `account`). Inline there is none beside, so its connection serves."""
-        return self._look(self._reader, work)
-
-    def _look(self, reader: Reader, work: Callable[[apsw.Connection], T]) -> T:
         self._refuse_closed()
-        if self._inline:
-            return self._store.run(work)
-        return reader.look(work)
+        return self._store.run(work) if self._inline else self._reader.look(work)
 
     def _refuse_closed(self) -> None:
         if self._closed:

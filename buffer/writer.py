@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, Protocol, TypeVar
 
-from buffer.errors import OutboxError
+from buffer.errors import StoreFailed
 
 T = TypeVar("T")
 Done = Callable[[Any, BaseException | None], None]
@@ -52,9 +52,9 @@ class ThreadWriter:
         self._jobs = 0
 
     def submit(self, work: Callable[[], T], done: Done) -> None:
-        """As the protocol says. Raises OutboxError when JOBS_MAX jobs wait already."""
+        """As the protocol says. Raises StoreFailed when JOBS_MAX jobs wait already."""
         if self._jobs >= JOBS_MAX:
-            raise OutboxError(f"{self._jobs} jobs wait for the disk; nothing more is taken until it answers")
+            raise StoreFailed(f"{self._jobs} jobs wait for the disk; nothing more is taken until it answers")
         self._jobs += 1
         loop = asyncio.get_running_loop()
 

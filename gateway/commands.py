@@ -115,7 +115,8 @@ class Commands:
 
     async def take(self, payload: bytes) -> None:
         """Obey one request and answer it. Raises Malformed."""
-        request = verified(Request, payload, gateway=self._identity.gateway, verify=self._trust.verify)
+        trust = await self._outbox.beside(self._trust.now)
+        request = verified(Request, payload, gateway=self._identity.gateway, verify=trust.verify)
         if request.request in self._taken:
             self.counters.repeated += 1
             return

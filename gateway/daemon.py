@@ -58,9 +58,8 @@ class Daemon:
         self.site = site
         self.world = World(
             sessions=sessions, identity=identity, trust=trust, now_ms=now_ms, open_line=open_line, random=random,
-            jitter=jitter or Random(), observer=observer,
+            jitter=jitter or Random(), observer=observer, writer=writer,
         )  # fmt: skip
-        self._writer: Literal["thread", "inline"] = writer
         self.parts: Parts | None = None
         """What it is made of, while it runs."""
         self.ready = asyncio.Event()
@@ -80,7 +79,7 @@ class Daemon:
             gateway=site.gateway,
             random=self.world.random,
             now_ms=self.world.now_ms,
-            writer=self._writer,
+            writer=self.world.writer,
             limits=limits_of(site),
             spare=site.buffer.spare,
             classes={task.name: RecordClass[task.kept_as.upper()] for task in site.tasks},
@@ -100,7 +99,7 @@ class Daemon:
                 self.parts = None
                 await socket.close()
                 if parts.evidence is not None:
-                    parts.evidence.close()
+                    await parts.evidence.close()
 
     async def _run(self, parts: Parts, snapshot: Snapshot) -> None:
         for damage in parts.outbox.damage:

@@ -44,6 +44,8 @@ class Intake:
         self._outbox = outbox
         self._observer = observer
         self._gathered: list[Record] = []
+        self._giving = 0
+        """How many the store is being given."""
         self._urgent = True  # what comes first after a start is committed at once: it shows that the whole way works
         self._more = asyncio.Event()
         self._appending = asyncio.Lock()
@@ -54,6 +56,11 @@ class Intake:
     def full(self) -> bool:
         """Whether so much waits for the store that nothing new should be asked."""
         return len(self._gathered) >= GATHERED_MAX
+
+    @property
+    def waiting(self) -> int:
+        """Records in memory alone: the store is busy with those before, or away."""
+        return self._giving + len(self._gathered)
 
     @property
     def idle(self) -> bool:
@@ -102,5 +109,7 @@ class Intake:
             while self._gathered:
                 records, self._gathered = self._gathered, []
                 urgent, self._urgent = self._urgent, False
+                self._giving = len(records)
                 await self.accept(records, urgent=urgent)
+                self._giving = 0
             self._idle.set()

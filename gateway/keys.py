@@ -73,20 +73,24 @@ class DataKeys:
             day = self._slots.day(self._now_ms())
             if self._key is None or self._key.day != day:
                 key = new_data_key(self._outbox.epoch, day, self._random, self._algorithm)
-                record = key_record(self._identity, self._trust, key)
+                record = key_record(self._identity, await self._believed(), key)
                 await self._outbox.add_key_record(key.kid, key.epoch, record)
                 self._key = key
                 self.counters.made += 1
             return self._key
 
+    async def _believed(self) -> CentreTrust:
+        return await self._outbox.beside(self._trust.now)
+
     async def renew(self, kids: frozenset[bytes]) -> Renewal:
         """Make what the centre lacks such that it can open it, if it is not. Raises OutboxError and IdentityError."""
         records, resealed = dict[bytes, bytes](), 0
         async with self._changing:
+            trust = await self._believed()
             for entry in await self._outbox.beside(self._outbox.key_records):
                 if entry.kid not in kids:
                     continue
-                record = renewed(self._identity, self._trust, entry.message, self._key)
+                record = renewed(self._identity, trust, entry.message, self._key)
                 if record is None:
                     resealed += await self._outbox.reseal(entry.kid, REASON)
                     continue

@@ -3,11 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from buffer.errors import StoreAway
 from protocols import transfer
 from protocols.errors import Malformed
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -17,23 +21,32 @@ ROUND_S = 10.0
 """Between two looks into the directory."""
 
 
+class Beside(Protocol):
+    """`Outbox.beside`: has what may wait for the disk done beside the event loop."""
+
+    async def __call__(self, work: Callable[[], T]) -> T: ...
+
+
 class CarriedReceipts:
     """Settles what lies in the directory and takes it away."""
 
-    def __init__(self, store: Path, *, gateway: str, settle: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(
+        self, store: Path, *, gateway: str, settle: Callable[[bytes], Awaitable[None]], beside: Beside
+    ) -> None:
         """settle: takes a signed receipt as it is; raises Malformed where it is not truly one for us, OutboxError."""
         self.settled = 0
         """Receipts since the start."""
         self._directory = store / DIRECTORY
         self._gateway = gateway
         self._settle = settle
+        self._beside = beside
         self._put_off = ""
         """Why a file was left for later, as it was said last: it is said once."""
 
     async def run(self) -> None:
         """For ever. Raises OutboxError."""
         while True:
-            for path in self._found():
+            for path in await self._beside(self._found):
                 await self._take(path)
             await asyncio.sleep(ROUND_S)
 
@@ -46,7 +59,8 @@ class CarriedReceipts:
 
     async def _take(self, path: Path) -> None:
         try:
-            for payload in self._receipts(path):
+            receipts = self._receipts(path)
+            while (payload := await self._beside(partial(next, receipts, None))) is not None:
                 await self._settle(payload)
                 self.settled += 1
             log.info("carried receipts settled file=%s", path.name)
@@ -58,7 +72,7 @@ class CarriedReceipts:
                 self._put_off = why
                 log.error("carried receipts put off %s", why)  # noqa: TRY400
             return
-        _remove(path)
+        await self._beside(partial(_remove, path))
 
     def _receipts(self, path: Path) -> Iterator[bytes]:
         with path.open("rb") as file:

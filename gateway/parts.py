@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from buffer.evidence import Evidence
 from buffer.outbox import Outbox
@@ -47,6 +48,8 @@ class World:
     random: Callable[[int], bytes]
     jitter: Random
     observer: Observer | None
+    writer: Literal["thread", "inline"]
+    """Who waits for a disk: threads, or the event loop itself (virtual time)."""
 
 
 class Parts:
@@ -62,7 +65,11 @@ class Parts:
             floor=int(outbox.fact(CLOCK_FLOOR) or 0),
         )
         now_ms = self.clock.now_ms
-        self.evidence = Evidence(site.store / "evidence", megabytes=site.evidence_mb) if site.evidence_mb else None
+        self.evidence = (
+            Evidence(site.store / "evidence", megabytes=site.evidence_mb, writer=world.writer)
+            if site.evidence_mb
+            else None
+        )
         self.buses = {
             entry.name: bus_for(
                 entry,
@@ -145,7 +152,9 @@ class Parts:
             clock=self.clock,
             now_ms=now_ms,
         )
-        self.carried = CarriedReceipts(site.store, gateway=site.gateway, settle=self.uplink.settle_carried)
+        self.carried = CarriedReceipts(
+            site.store, gateway=site.gateway, settle=self.uplink.settle_carried, beside=outbox.beside
+        )
         self.progress = Progress(self.buses, self.intake)
 
 

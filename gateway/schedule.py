@@ -1,14 +1,15 @@
 """What is due when: each slot of each task becomes a job on its bus, and ends as a capture or as a gap with its reason.
 
 The clock is looked at again at least every WAKE_S, so a clock that jumps is noticed: slots that it jumped over become
-gaps, and slots that come a second time are looked up before they are read again.
+gaps, and slots that come a second time are looked up before they are read again. Both are the catch-up's: it waits for
+the store, and the ticks of the other series do not.
 """
 
 import asyncio
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Protocol
 
@@ -45,8 +46,8 @@ CATCH_UP_STEP = 256
 class SlotBook(FactBook, Protocol):
     """What the outbox knows of earlier slots."""
 
-    def has_capture(self, meter: str, task: str, slot: int) -> bool: ...
     def last_slot(self, meter: str, task: str) -> int | None: ...
+    async def captured(self, slots: Sequence[tuple[str, str, int]]) -> Set[tuple[str, str, int]]: ...
 
 
 class Schedule:
@@ -136,7 +137,7 @@ class Schedule:
         """Keep where the series begin that the store has nothing of: from the slot in force at the start."""
         await self._beginnings.note(
             {
-                (series.meter.id, name): self._slots.current(task.every_s, start - task.offset_s * 1000)
+                (series.meter.id, name): self._current(task, start)
                 for name, task in self._tasks.items()
                 for series in self._series[name]
                 if self._book.last_slot(series.meter.id, name) is None
@@ -157,9 +158,12 @@ class Schedule:
             if not self._paused:
                 self.tick()
 
+    def _current(self, task: TaskEntry, now: int) -> int:
+        """The slot whose time it is."""
+        return self._slots.current(task.every_s, now - task.offset_s * 1000)
+
     def _next_due(self, task: TaskEntry, now: int) -> int:
-        slot = self._slots.current(task.every_s, now - task.offset_s * 1000)
-        return self._slots.following(task.every_s, slot) + task.offset_s * 1000
+        return self._slots.following(task.every_s, self._current(task, now)) + task.offset_s * 1000
 
     def _jumped(self, jump: int) -> None:
         self.counters.clock_jumps += 1
@@ -175,7 +179,7 @@ class Schedule:
             return
         due: dict[tuple[str, int], list[Series]] = defaultdict(list)
         for name, task in self._tasks.items():
-            slot = self._slots.current(task.every_s, now - task.offset_s * 1000)
+            slot = self._current(task, now)
             if self._ticked.get(name) == slot:
                 continue
             self._ticked[name] = slot
@@ -183,21 +187,13 @@ class Schedule:
             for series in self._series[name]:
                 if slot == series.asked or not series.ready:
                     continue
-                if series.asked < before:  # slots were passed over: they are filed first
+                if before <= series.asked < slot:
+                    due[series.meter.id, slot].append(series)
+                else:  # slots were passed over, which are filed first, or this one was asked before the clock was set
                     series.ready = False
                     self._catch_up_wanted.set()
-                elif slot > series.asked or not self._known(series, slot):
-                    due[series.meter.id, slot].append(series)
         for (_, slot), together in due.items():
             self._submit(together, slot, now)
-
-    def _known(self, series: Series, slot: int) -> bool:
-        """Whether a slot that comes a second time (a restart, a clock set back) has its values: those are kept."""
-        try:
-            return slot == series.running or self._book.has_capture(series.meter.id, series.task.name, slot)
-        except StoreAway as error:  # reading it again costs a question, and the centre holds it once
-            log.error("slot not looked up detail=%r", str(error))  # noqa: TRY400
-            return False
 
     def _submit(self, together: list[Series], slot: int, now: int) -> None:
         """One job for the tasks of a meter that share a slot: what they have in common is read once."""
@@ -281,10 +277,10 @@ class Schedule:
             if not gaps or len(gaps) >= CATCH_UP_STEP:
                 await self._accept_gaps(gaps)
                 gaps = []
-                self._read_current(behind)
+                await self._read_current(behind)
                 behind = []
         await self._accept_gaps(gaps)
-        self._read_current(behind)
+        await self._read_current(behind)
 
     async def _accept_gaps(self, gaps: Sequence[Record]) -> None:
         """Gaps are committed before the slot after them is asked: a kill in between must not hide them."""
@@ -295,7 +291,7 @@ class Schedule:
         """The slots between the last one known and the current one, as gaps."""
         task, now = series.task, self._now_ms()
         known = series.asked or self._book.last_slot(series.meter.id, task.name)
-        current = self._slots.current(task.every_s, now - task.offset_s * 1000)
+        current = self._current(task, now)
         if series.running is not None and series.running < current:
             slots = [series.running]
             series.running = None
@@ -325,19 +321,29 @@ class Schedule:
         self.counters.missed += len(slots)
         return records
 
-    def _read_current(self, behind: Iterable[Series]) -> None:
+    async def _read_current(self, behind: Sequence[Series]) -> None:
         """Read the slot that is current, late, unless the store has it; from here on the ticks go on."""
         now = self._now_ms()
+        looked_up = [(series.meter.id, series.task.name, self._current(series.task, now)) for series in behind]
+        captured = await self._captured(looked_up)
+        now = self._now_ms()
         due: dict[tuple[str, int], list[Series]] = defaultdict(list)
-        for series in behind:
-            slot = self._slots.current(series.task.every_s, now - series.task.offset_s * 1000)
-            if series.asked < self._slots.current(series.task.every_s, slot - 1):  # others passed during the commit
-                self._catch_up_wanted.set()
+        for series, key in zip(behind, looked_up, strict=True):
+            slot = self._current(series.task, now)
+            if key in captured:  # in an earlier life, or before the clock was set back: that is kept
+                series.asked = max(key[-1], series.asked)
+            if slot != key[-1] or series.asked < self._slots.current(series.task.every_s, slot - 1):
+                self._catch_up_wanted.set()  # others passed during the commit, or the look
                 continue
             series.ready = True
-            if self._known(series, slot):
-                series.asked = max(slot, series.asked)
-            elif slot > series.asked:
+            if key not in captured and slot not in (series.asked, series.running):
                 due[series.meter.id, slot].append(series)
         for (_, slot), together in due.items():
             self._submit(together, slot, now)
+
+    async def _captured(self, slots: Sequence[tuple[str, str, int]]) -> Set[tuple[str, str, int]]:
+        try:
+            return await self._book.captured(slots)
+        except StoreAway as error:  # reading it again costs a question, and the centre holds it once
+            log.error("slots not looked up count=%d detail=%r", len(slots), str(error))  # noqa: TRY400
+            return frozenset()

@@ -30,6 +30,7 @@ class Snapshot:
             "uplink": lambda: parts.uplink.counters,
             "commands": lambda: parts.commands.counters,
             "manifests": lambda: parts.manifests.counters,
+            "evidence": lambda: parts.evidence.counters if parts.evidence is not None else {},
         }
         for name, bus in parts.buses.items():
             self.counters[f"bus.{name}"] = partial(getattr, bus, "counters")
@@ -61,6 +62,7 @@ class Snapshot:
             "buses": [self._bus(bus) for bus in parts.buses.values()],
             "meters": self._meters(),
             "buffer": {
+                "waiting": parts.intake.waiting,
                 "unsealed": waiting.records,
                 "oldest_at": waiting.oldest_at,
                 "batches": parts.outbox.unsettled,
@@ -76,6 +78,7 @@ class Snapshot:
             "schedule": asdict(parts.schedule.counters),
             "checks": asdict(parts.checks.counters),
             "commands": asdict(parts.commands.counters),
+            "evidence": parts.evidence.counters if parts.evidence is not None else {},
         }
 
     def facts(self) -> Mapping[str, str]:

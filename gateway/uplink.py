@@ -423,7 +423,7 @@ class Uplink:
                 self.counters.requests += 1
                 self.requests.put_nowait(payload)
             return
-        receipt = self._receipt(payload)
+        receipt = await self._receipt(payload)
         self._fruitful = True
         self._keys_wanted = frozenset(receipt.need_key)
         if self._hello_at is not None:
@@ -441,10 +441,11 @@ class Uplink:
 
     async def settle_carried(self, payload: bytes) -> None:
         """A receipt that came by another way than a session. Raises Malformed, OutboxError."""
-        await self._settle(self._receipt(payload))
+        await self._settle(await self._receipt(payload))
 
-    def _receipt(self, payload: bytes) -> Receipt:
-        receipt = verified(Receipt, payload, gateway=self._identity.gateway, verify=self._trust.verify)
+    async def _receipt(self, payload: bytes) -> Receipt:
+        trust = await self._outbox.beside(self._trust.now)
+        receipt = verified(Receipt, payload, gateway=self._identity.gateway, verify=trust.verify)
         self.counters.receipts += 1
         return receipt
 

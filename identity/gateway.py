@@ -144,6 +144,10 @@ class CentreTrust:
                 self._read()
         return self._centres
 
+    def now(self) -> "CentreTrust":
+        """What is believed at this moment, in memory: it waits for no disk any more."""
+        return CentreTrust(self.centres)
+
     def verify(self, kid: bytes, data: bytes, signature: bytes) -> bool:
         """Whether one of the centres made the raw signature with its key of that id."""
         return any(centre.verify(kid, data, signature) for centre in self.centres)

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from click.testing import CliRunner, Result
@@ -35,6 +36,7 @@ from tests.chain import GATEWAY, START, Chain
 from tests.crash.trouble import Trouble
 from tests.gateway.test_pace import old
 
+T = TypeVar("T")
 MINUTE = TaskEntry(name="minute", every_s=60, items=("energy.active.import.total", "voltage.a"))
 ENTRIES = st.lists(st.tuples(st.sampled_from(sorted(UP)), st.binary(max_size=300)), max_size=5)
 HEAD = Transfer(gateway=GATEWAY, direction="up")
@@ -307,7 +309,11 @@ async def test_receipts_that_cannot_be_looked_for_just_now_are_looked_for_later(
     async def settle(payload: bytes) -> None:
         raise AssertionError(payload)
 
-    taking = asyncio.create_task(CarriedReceipts(tmp_path / ("x" * 300), gateway=GATEWAY, settle=settle).run())
+    async def beside(work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(work)
+
+    nowhere = CarriedReceipts(tmp_path / ("x" * 300), gateway=GATEWAY, settle=settle, beside=beside)
+    taking = asyncio.create_task(nowhere.run())
     await asyncio.sleep(0.05)
     assert not taking.done()
     assert "carried receipts not looked for" in caplog.text
