@@ -13,7 +13,7 @@ from config.load import load_site
 from simulators.describe import load_plan
 from tests import house
 from tests.examples import PAGES, alike, blocks, examples, run, simulated
-from tests.field.test_status_cli import snapshot_of
+from tests.field.test_status_cli import TWO, snapshot_of
 
 ROOT = house.ROOT
 CLI = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
@@ -96,7 +96,7 @@ def section(command: str) -> str:
 
 def test_the_keys_of_status_are_the_documented_ones(tmp_path: Path) -> None:
     told = section("meterwire status").split("JSON:")[1]
-    keys = list(snapshot_of(tmp_path, dead=False))
+    keys = list(snapshot_of(tmp_path / "chain", TWO))
     assert [f"`{key}`" for key in keys if f"`{key}`" not in told] == []
 
 
