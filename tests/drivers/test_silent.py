@@ -12,11 +12,11 @@ PROBE_S = 2.0
 class Row:
     """Silent meters, the first of which fell silent at 0, each next one a second later."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, probe_s: float = PROBE_S) -> None:
         self.silent = Silent()
         self.all = [Standing(meter(f"{n:012d}")) for n in range(count)]
         for n, one in enumerate(self.all):
-            self.silent.add(one, now=float(n), probe_s=PROBE_S)
+            self.silent.add(one, now=float(n), probe_s=probe_s)
 
     def probed(self, standing: Standing, began: float, *, live_work: bool, took_s: float = PROBE_S) -> None:
         self.silent.probed(standing, began=began, ended=began + took_s, live_work=live_work)
@@ -87,3 +87,71 @@ def test_what_a_sweep_cost_is_paid_back_before_the_next_begins() -> None:
     assert fourth.probe_at > paid
     row.silent.remove(third, now=paid)
     assert row.due(paid) is fourth
+
+
+def test_nobody_is_asked_where_nobody_is_silent() -> None:
+    assert Row(0).due(1000.0) is None and Row(0).silent.next_due(1000.0, live_work=True) == float("inf")
+
+
+def test_one_that_came_back_makes_the_round_of_the_others_no_longer() -> None:
+    row = Row(10)
+    for one in row.all[:9]:
+        row.silent.remove(one, now=1000.0)
+    row.probed(row.all[9], 1000.0, live_work=False)
+    assert row.all[9].probe_at == 1000.0 + PROBE_EVERY_S
+
+
+def test_one_that_was_asked_in_vain_in_a_sweep_is_not_asked_again_as_another_comes_back_in_it() -> None:
+    row = Row(4)
+    first, second, third, fourth = row.all
+    row.silent.remove(first, now=1000.0)
+    assert row.due(1000.0) is second
+    row.probed(second, 1000.0, live_work=False)
+    assert row.due(1002.0) is third
+    row.silent.remove(third, now=1002.0)
+    assert row.due(1002.0) is fourth
+    row.probed(fourth, 1002.0, live_work=False)
+    assert row.due(1004.0) is None
+
+
+def test_in_a_sweep_one_is_asked_as_soon_as_its_late_window_is_over_though_its_own_time_is_far() -> None:
+    row = Row(2)
+    back, other = row.all
+    row.probed(other, 1000.0, live_work=False)
+    other.quiet_until = 1003.0
+    row.silent.remove(back, now=1002.0)
+    assert row.silent.next_due(1002.0, live_work=False) == 1003.0 and row.due(1003.0) is other
+
+
+def test_idle_time_is_free() -> None:
+    row = Row(1)
+    for _ in range(2):  # all that is saved is spent
+        row.probed(row.all[0], 1000.0, live_work=True)
+    row.all[0].probe_at = 1002.0
+    assert row.silent.next_due(1002.0, live_work=False) == 1002.0 and row.due(1002.0) is row.all[0]
+
+
+def test_what_was_saved_since_anybody_looked_counts_for_whoever_asks_when() -> None:
+    row = Row(1)
+    for _ in range(2):
+        row.probed(row.all[0], 1000.0, live_work=True)
+    row.all[0].probe_at = 0.0
+    due_at = row.silent.next_due(1002.0, live_work=True)
+    assert row.silent.next_due((1002.0 + due_at) / 2, live_work=True) == pytest.approx(due_at, abs=0.01)
+
+
+def test_one_whose_probe_takes_long_is_asked_beside_live_meters_and_others_that_take_a_moment() -> None:
+    row = Row(2, probe_s=0.1)
+    slow, quick = row.all
+    row.probed(quick, 1000.0, live_work=False, took_s=0.1)
+    row.probed(slow, 1000.1, live_work=False, took_s=5.0)
+    now, asked = 1005.1, []
+    for _ in range(4):
+        now = row.silent.next_due(now, live_work=True)
+        one = row.due(now, live_work=True)
+        assert one is not None
+        took_s = 5.0 if one is slow else 0.1
+        row.probed(one, now, live_work=True, took_s=took_s)
+        now += took_s
+        asked.append(one)
+    assert asked == [quick, slow, quick, slow] and now < 1005.1 + 3 * PROBE_EVERY_S

@@ -1,0 +1,83 @@
+"""Which of the jobs that wait goes next: each rule by itself."""
+
+from itertools import count, pairwise
+
+import pytest
+
+from drivers.job import URGENT, Job, Lane
+from drivers.lanes import PASSED_OVER_MAX, Lanes
+from drivers.run import Run, Standing
+from protocols.dialogue import Ask
+from protocols.dlt645 import v2007
+from tests.script import meter
+
+PATIENT = tuple(lane for lane in Lane if lane not in URGENT)
+
+
+class Row:
+    """Jobs of one bus, each of a meter of its own, named by who waits."""
+
+    def __init__(self) -> None:
+        self.lanes = Lanes()
+        self.away: set[str] = set()
+        """Who cannot be asked now."""
+        self._order = count()
+
+    def put(self, name: str, lane: Lane, *, deadline: float = 1000.0) -> Run:
+        one = meter(name=name)
+        job = Job(meter=one, dialogue=lambda: v2007.read(one.entry.address, ["00010000"]), lane=lane,
+                  deadline=deadline, done=print, name=name)  # fmt: skip
+        run = Run(job, Standing(one), next(self._order))
+        self.lanes.put(run)
+        return run
+
+    def take(self) -> Run | None:
+        return self.lanes.take(lambda run: run.job.name not in self.away)
+
+    def order(self, turns: int) -> list[str]:
+        """Who goes in so many turns."""
+        taken = [self.take() for _ in range(turns)]
+        return [run.job.name for run in taken if run is not None]
+
+    def expired(self, now: float) -> list[str]:
+        return [run.job.name for run in self.lanes.expired(now)]
+
+
+@pytest.mark.parametrize(("higher", "lower"), [*pairwise(PATIENT), (PATIENT[0], PATIENT[-1])])
+def test_no_lane_waits_for_more_than_so_many_turns_of_a_higher_one(higher: Lane, lower: Lane) -> None:
+    row = Row()
+    for _ in range(3 * PASSED_OVER_MAX):
+        row.put("higher", higher)
+    for _ in range(2):
+        row.put("lower", lower)
+    assert row.order(2 * PASSED_OVER_MAX + 2) == [*["higher"] * PASSED_OVER_MAX, "lower"] * 2
+
+
+def test_a_job_that_cannot_be_asked_brings_no_other_forward() -> None:
+    row = Row()
+    row.put("away", Lane.EVENT)
+    row.away.add("away")
+    for _ in range(2 * PASSED_OVER_MAX):
+        row.put("priority", Lane.PRIORITY)
+    row.put("backfill", Lane.BACKFILL)
+    assert row.order(PASSED_OVER_MAX + 1) == [*["priority"] * PASSED_OVER_MAX, "backfill"]
+
+
+def test_events_go_between_the_frames_of_a_reading_and_a_reading_goes_on_between_events() -> None:
+    row = Row()
+    for _ in range(5 * PASSED_OVER_MAX):
+        row.put("event", Lane.EVENT)
+    reading = row.put("reading", Lane.CURVE)
+    row.lanes.remove(lambda run: run is reading)
+    reading.replies, reading.ask = 1, Ask(data=b"?", reply_max=1, accepts=lambda frame: True)
+    for _ in range(3):
+        row.lanes.put(reading)
+        assert row.order(PASSED_OVER_MAX + 1) == [*["event"] * PASSED_OVER_MAX, "reading"]
+
+
+def test_each_job_ends_at_its_own_deadline() -> None:
+    row = Row()
+    for name, lane, deadline in (("c", Lane.EVENT, 30.0), ("a", Lane.CURVE, 10.0), ("b", Lane.CURVE, 20.0)):
+        row.put(name, lane, deadline=deadline)
+    assert [row.expired(now) for now in (9.9, 10.0, 19.9, 20.0, 30.0)] == [[], ["a"], [], ["b"], ["c"]]
+    assert row.lanes.waiting == 0 and row.lanes.soonest == float("inf")
