@@ -1,11 +1,13 @@
-"""A site whose gateway's disk is full, then gone, then read-only, for seconds drawn from a seed; and then the truth.
+"""A site whose gateway's disk is full, hangs, is gone, or read-only, for a while; and then the truth.
 
 The disk is a real one, with store and keys on it; meters, broker and subscriber stand elsewhere and go on. `campaign`
 is one run of it, for the suite and for long soaks.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -17,6 +19,7 @@ from central.sinks.base import GapRow
 from field.chain import Chain
 from field.clock import wall_ms
 from field.truth import Truth
+from gateway.status import ask
 from tests.broker import Broker
 from tests.real_disk import RealDisk, mounted
 from tests.stage import AGREE_S_MAX, staged, told, until, wait_for_slot_after
@@ -25,7 +28,11 @@ EVERY_S: Final = 4
 AWAY_S: Final = (1.0, 10.0)
 """For how long it goes on after the gateway was refused: the shortest and the longest. One that is refused for half a
 minute on a full disk gives records up, which is another promise (decision 030)."""
-Trouble = Literal["full", "gone", "moved"]
+Trouble = Literal["full", "gone", "hanging", "moved"]
+HANGS_S: Final = 3 * EVERY_S
+"""So long that slots come and go; below the two minutes after which a supervisor would start the gateway anew."""
+ASK_S: Final = 0.25
+"""Between two questions how the gateway is."""
 REFUSED_S_MAX: Final = 30.0
 RELIEF_S_MAX: Final = 60.0
 """From relief to the first record that is committed."""
@@ -42,6 +49,10 @@ class Troubles:
     """Appends that were refused in each trouble."""
     recovered_s: list[float] = field(default_factory=list)
     """From each relief to the first record that was committed."""
+    answered_s: list[float] = field(default_factory=list)
+    """What the gateway took to say how it is, while its disk hung."""
+    waiting: int = 0
+    """Records in memory that it told of at last."""
     ballast: list[bool] = field(default_factory=list)
     """Whether it stood at the beginning, while the disk was full, and at the end."""
     gaps: list[GapRow] = field(default_factory=list)
@@ -94,6 +105,17 @@ class _Trial:
             self._refused()
         self._relieved()
 
+    def hanging(self) -> None:
+        """No write and no sync comes to an end, and polling goes on."""
+        with self._disk.hanging():
+            end = time.monotonic() + HANGS_S
+            while (began := time.monotonic()) < end:
+                with suppress(TimeoutError):
+                    self._done.waiting = _waiting(self._chain)
+                self._done.answered_s.append(time.monotonic() - began)
+                time.sleep(ASK_S)
+        self._relieved()
+
     def gone(self) -> None:
         """The medium fails, is found again and mounted read-only, and then made writable."""
         self._disk.fail()
@@ -138,6 +160,13 @@ class _Trial:
         self._done.recovered_s.append(
             until("a record", lambda: self._chain.accepted.stat().st_size > before, within_s=RELIEF_S_MAX)
         )
+
+
+def _waiting(chain: Chain) -> int:
+    """Records that the gateway has in memory alone. Raises TimeoutError where it does not say."""
+    buffer = asyncio.run(ask(chain.site.socket))["buffer"]
+    assert isinstance(buffer, dict)
+    return int(buffer["waiting"])
 
 
 def _gaps(chain: Chain) -> list[GapRow]:

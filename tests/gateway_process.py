@@ -13,6 +13,7 @@ import buffer.sqlite
 from buffer.words import Sealed
 from field.main import main
 from gateway.commands import Commands, _Answer
+from gateway.daemon import Daemon
 from gateway.intake import AWAY_PAUSE_S, Intake
 from gateway.pace import Shipment
 from gateway.session import Session
@@ -61,7 +62,14 @@ def forget_refused() -> None:
     cast(Any, Intake).accept = once
 
 
-CHANGES = {change.__name__: change for change in (settle_on_puback, sync_normal, forget_refused)}
+def wait_for_disk() -> None:
+    """The event loop itself writes, and waits until the disk has it."""
+    defaults = Daemon.__init__.__kwdefaults__
+    assert defaults is not None and defaults["writer"] == "thread"
+    defaults["writer"] = "inline"
+
+
+CHANGES = {change.__name__: change for change in (settle_on_puback, sync_normal, forget_refused, wait_for_disk)}
 
 if __name__ == "__main__":
     CHANGES[sys.argv.pop(1)]()

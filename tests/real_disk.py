@@ -1,7 +1,7 @@
 """A disk to be harmed: an ext4 file system in a file, mounted over a loop device. Needs root; see `available`.
 
 The harm is real, and the kernel's own: the file system is shut down, without flushing its log (the power is cut) or
-after it (the medium is gone), found again, read-only at first, and filled to its last byte.
+after it (the medium is gone), found again, read-only at first, filled to its last byte, and frozen: who writes waits.
 """
 
 import errno
@@ -25,6 +25,8 @@ from tests.substitution import Substituted
 SHUTDOWN: Final = 0x8004587D
 """EXT4_IOC_SHUTDOWN, _IOR('X', 125, u32)."""
 FLUSH_ALL, NO_LOG_FLUSH = 0, 2
+FREEZE, THAW = 0xC0045877, 0xC0045878
+"""FIFREEZE and FITHAW, _IOWR('X', 119 and 120, int)."""
 COMMAND_S_MAX: Final = 30.0
 AGAIN_S: Final = 0.02
 """Between two looks of the one who fills the disk."""
@@ -92,14 +94,26 @@ class RealDisk:
                     thread.join()
         path.unlink()
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """While the block lasts, whoever writes or syncs waits; what is in memory can be read."""
+        self._control(FREEZE, 0)
+        try:
+            yield
+        finally:
+            self._control(THAW, 0)
+
     def remove(self) -> None:
         """Unmount it; what is on it is there until the directory is removed."""
         _command("umount", str(self.path))
 
     def _shut_down(self, how: int) -> None:
+        self._control(SHUTDOWN, how)
+
+    def _control(self, what: int, argument: int) -> None:
         handle = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.ioctl(handle, SHUTDOWN, struct.pack("I", how))
+            fcntl.ioctl(handle, what, struct.pack("I", argument))
         finally:
             os.close(handle)
 
