@@ -6,8 +6,9 @@ from protocols.bcd import high_first
 from protocols.capture import Value
 from protocols.dlt645.codes import Edition, Refusal, edition_of, identifier_of, refusal_of, sequence_of
 from protocols.dlt645.frame import OVERHEAD, START, Frame, parse, unchecked
-from protocols.dlt645.items import layout
+from protocols.dlt645.items import decode_item, layout
 from protocols.dlt645.shapes import When
+from protocols.dlt645.v2007 import ADDRESS
 from protocols.errors import Malformed
 from protocols.quantity import by_name
 
@@ -94,7 +95,7 @@ def _values(frame: Frame, edition: Edition, di: str | None) -> list[Value]:
     if frame.from_meter and frame.function == read and di is not None:
         return _read_values(frame, edition, di)
     if frame.from_meter and frame.function == 0x13 and edition is Edition.E2007 and len(frame.data) == 6:
-        return [Value(quantity=by_name("address"), text=high_first(frame.data))]
+        return decode_item(ADDRESS, frame.data)
     if not frame.from_meter and frame.function == 0x08 and len(frame.data) == _BROADCAST_TIME.length:
         return _BROADCAST_TIME.decode([by_name("clock")], frame.data)
     return []

@@ -8,11 +8,13 @@ from protocols.dialogue import Ask, Dialogue, Garbled, Reply
 from protocols.dlt645 import moment
 from protocols.dlt645.codes import Edition, refusal_of
 from protocols.dlt645.frame import ANY_METER, OVERHEAD, Frame
-from protocols.dlt645.items import PAYLOAD_MAX, reply_max
+from protocols.dlt645.items import PAYLOAD_MAX, decode_item, reply_max
 from protocols.dlt645.reading import FOLLOW_UPS_MAX, ReadItem, answers_for, failed, speaker, values_of
 from protocols.quantity import by_name
 
 READ, FOLLOW_UP, READ_ADDRESS = 0x11, 0x12, 0x13
+ADDRESS = "04000401"
+"""Its identifier; 13 gives the same six bytes without one."""
 NORMAL, MORE, ABNORMAL = 0x80, 0xA0, 0xC0
 _FOLLOW_UP_REPLY_MAX = OVERHEAD + PAYLOAD_MAX
 
@@ -118,7 +120,8 @@ def _follow_up(address: str, di: bytes, sequence: int) -> Callable[[Frame], bool
 
 
 def read_address(*, preamble: int = 4) -> Dialogue[Frame]:
-    """Ask the only meter on the line for its address: one Value, `address`, of 12 digits."""
+    """Ask the only meter on the line for its address: one Value, `address`, of 12 digits. It is unavailable where the
+    meter says all F, and invalid where it says other digits that are none."""
 
     def accepts(frame: Frame) -> bool:
         return (
@@ -135,4 +138,4 @@ def read_address(*, preamble: int = 4) -> Dialogue[Frame]:
     if not isinstance(answer, Reply):
         fault = Fault.GARBLED if isinstance(answer, Garbled) else Fault.SILENT
         return [faulty(by_name("address"), fault)]
-    return [Value(quantity=by_name("address"), text=high_first(answer.frame.data))]
+    return decode_item(ADDRESS, answer.frame.data)

@@ -288,6 +288,8 @@ def test_items_are_read_in_the_order_asked_and_fail_one_by_one() -> None:
     [
         (Frame(address=METER, control=0x93, data=low_first(METER)), METER, None),
         (Frame(address=ANY_METER, control=0x93, data=low_first(METER)), METER, None),
+        (Frame(address="F" * 12, control=0x93, data=b"\xff" * 6), None, None),
+        (Frame(address="20241111000B", control=0x93, data=low_first("20241111000B")), None, None),
         (Frame(address="202411110003", control=0x93, data=low_first(METER)), None, Fault.GARBLED),
         (Frame(address=METER, control=0x93, data=low_first(METER)[:5]), None, Fault.GARBLED),
         (None, None, Fault.SILENT),
