@@ -104,11 +104,11 @@ def _meters(out: Output, site: Site, history: "History") -> int:
 
 
 def _events(out: Output, site: Site, found: Sequence[Event]) -> int:
-    table = out.table(("time", "时间"), ("meter", "电能表"), ("event", "事件"), ("detail", "说明"))
+    table = out.table(("happened", "发生时间"), ("event", "事件"), ("of meter", "涉及电能表"), ("facts", "具体情况"))
     for one in found:
         out.object({"name": one.name, "at": iso(one.at), "meter": one.meter, "detail": dict(one.detail)})
         facts = facts_told(out, one.detail, lambda at: local(at, site.zone))
-        table.add_row(local(one.at, site.zone), one.meter or "-", event_word(out, one.name), facts)
+        table.add_row(local(one.at, site.zone), event_word(out, one.name), one.meter or "-", facts)
     if found:
         out.show(table)
     return len(found)

@@ -4,7 +4,6 @@ import logging
 import signal
 import threading
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,8 @@ import click
 from central.config import worker as read_worker
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
-from field.central import carried, events, reports, upkeep
-from field.central.options import Moment, config_option, in_order, instant, iso, load_site
+from field.central import carried, listing, reports, upkeep
+from field.central.options import config_option, load_site
 from field.clock import wall_ms
 from field.output import Exit, Output, words
 from field.usage import SpokenGroup
@@ -122,64 +121,6 @@ def _open(database: str, stopping: threading.Event) -> "Sink | None":
     return None
 
 
-@output.command("gaps")
-@config_option
-@click.option("--meter", help="Only of this meter.")
-@click.option("--since", type=Moment(), help="Slots from this time on; of report.zone, or with offset.")
-@click.option("--until", type=Moment(), help="Slots before this time.")
-@click.option("--all", "closed", is_flag=True, help="Also gaps that a later reading has closed.")
-def gaps(
-    out: Output, file: Path, meter: str | None, since: datetime | None, until: datetime | None, closed: bool
-) -> Exit:
-    """List the slots for which there is no reading, each with its reason.
-
-    Example: meterwire central gaps -c central.toml --since 2026-05-03 --json
-
-    With --json one line a gap: meter, task, slot, fault, detail, opened_at, closed_at; times in UTC.
-    Exit codes: 0 listed, whether there are any or not; 2 a mistake in the configuration; 3 no database.
-    """
-    from central.gaps import gaps as find
-
-    site = load_site(out, file)
-    if site is None:
-        return Exit.USAGE
-    if not in_order(out, since, until, site.zone):
-        return Exit.USAGE
-    first, last = instant(since, site) if since else 0, instant(until, site) if until else None
-    try:
-        found = [
-            {
-                **row._asdict(),
-                "slot": iso(row.slot),
-                "opened_at": iso(row.opened_at),
-                "closed_at": iso(row.closed_at),
-            }
-            for row in find(site.database, meter=meter, since=first, until=last, closed=closed)
-        ]
-    except (SinkAway, SinkUnfit) as error:
-        out.wrong(str(error))
-        return Exit.NOTHING
-    for row in found:
-        out.object(row)
-    if not out.as_json:
-        _table(out, found)
-    return Exit.GOOD
-
-
-def _table(out: Output, found: list[dict[str, object]]) -> None:
-    table = out.table(
-        ("meter", "电能表"), ("task", "任务"), ("slot", "采集时刻"), ("fault", "故障"), ("detail", "说明"),
-        ("opened", "发现于"), ("closed", "补齐于"),
-    )  # fmt: skip
-    for row in found:
-        cells = {key: "" if cell is None else str(cell) for key, cell in row.items()}
-        cells["fault"], cells["detail"] = out.fault(cells["fault"]), out.told(cells["detail"])
-        table.add_row(*cells.values())
-    if found:
-        out.show(table)
-    out.line(f"{len(found)} {'gap' if len(found) == 1 else 'gaps'}", f"{len(found)} 个漏点")
-
-
 @click.group("central", cls=SpokenGroup)
 def command(lang: str | None) -> None:
     """The centre's side: land readings from the broker, look at what is missing, report, export, ask gateways.
@@ -189,6 +130,5 @@ def command(lang: str | None) -> None:
 
 
 command.add_command(run)
-command.add_command(gaps)
-for each in (*events.COMMANDS, *reports.COMMANDS, *upkeep.COMMANDS, *carried.COMMANDS):
+for each in (*listing.COMMANDS, *reports.COMMANDS, *upkeep.COMMANDS, *carried.COMMANDS):
     command.add_command(each)

@@ -1,14 +1,20 @@
 """What the commands of the centre share: their configuration, times and days on the command line, times told."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 import click
 
 from central.config import CentralSite, load_central
+from central.sinks.base import SinkAway, SinkUnfit
 from config.mistake import ConfigError
-from field.output import Output
+from field.output import Exit, Output
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 config_option = click.option(
     "-c", "--config", "file", type=click.Path(path_type=Path), default=Path("/etc/meterwire/central.toml"),
@@ -41,10 +47,24 @@ class Moment(click.ParamType[datetime]):
             )
 
 
+class Span(NamedTuple):
+    """UTC milliseconds: from the one on, before the other."""
+
+    since: int
+    until: int | None
+
+
 def instant(moment: datetime, site: CentralSite) -> int:
     """UTC milliseconds; a time without an offset is of `report.zone`, as the days of reports are."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(site.zone))
     return int(aware.timestamp() * 1000)
+
+
+def span_of(out: Output, site: CentralSite, since: datetime | None, until: datetime | None) -> Span | None:
+    """From 0 and without an end where none is named; None when it was told that the span has no length."""
+    if not in_order(out, since, until, site.zone):
+        return None
+    return Span(instant(since, site) if since else 0, instant(until, site) if until else None)
 
 
 def in_order(out: Output, since: datetime | None, until: datetime | None, zone: str) -> bool:
@@ -55,6 +75,27 @@ def in_order(out: Output, since: datetime | None, until: datetime | None, zone: 
     if not right:
         out.error("--since must be before --until", "--since 须早于 --until")
     return right
+
+
+def listed(
+    out: Output, table: "Table", rows: Iterable[tuple[Mapping[str, object], Sequence[str]]],
+    count: Callable[[int], tuple[str, str]],
+) -> Exit:  # fmt: skip
+    """List what a table of the database has: each row as an object for machines, and as cells for people, and how many
+    there were."""
+    number = 0
+    try:
+        for told, cells in rows:
+            number += 1
+            out.object(told)
+            table.add_row(*cells)
+    except (SinkAway, SinkUnfit) as error:
+        out.wrong(str(error))
+        return Exit.NOTHING
+    if number:
+        out.show(table)
+    out.line(*count(number))
+    return Exit.GOOD
 
 
 class Day(click.ParamType[date]):

@@ -1,7 +1,7 @@
 """`meterwire central request`, `central letters` and `central drop`: what people do at the centre now and then."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from central.connection import BrokerAway
 from central.sinks import open_sink
 from central.sinks.base import SinkAway, SinkUnfit
 from field import output
-from field.central.options import Day, Moment, config_option, instant, iso, load_site
+from field.central.options import Day, Moment, config_option, instant, iso, listed, load_site
 from field.clock import wall_ms
 from field.output import Exit, Output, words
 from identity.centre import Centre, GatewayTrust
@@ -137,26 +137,23 @@ def letters(out: Output, file: Path, gateway: str | None, reason: str | None) ->
         ("gateway", "网关"), ("reason", "原因"), ("detail", "说明"), ("bytes", "字节"), ("times", "次数"),
         ("first", "首次"), ("last", "最近"), right=("bytes", "times"),
     )  # fmt: skip
-    count = 0
-    try:
+
+    def rows() -> Iterator[tuple[dict[str, object], tuple[str, ...]]]:
         with looking(site.database) as look:
             for name, why, detail, topic, size, times, first, last in look.rows(
                 "SELECT gateway, reason, detail, topic, length(payload), times, first_at, last_at FROM dead_letter"
                 f"{where} ORDER BY last_at, id",
                 tuple(chosen.values()),
             ):
-                count += 1
                 first_at, last_at = iso(look.ms(first)) or "", iso(look.ms(last)) or ""
-                out.object({"gateway": name, "reason": why, "detail": detail, "topic": topic, "bytes": size,
-                            "times": times, "first_at": first_at, "last_at": last_at})  # fmt: skip
-                table.add_row(name, why, out.told(detail), str(size), str(times), first_at, last_at)
-    except (SinkAway, SinkUnfit) as error:
-        out.wrong(str(error))
-        return Exit.NOTHING
-    if count:
-        out.show(table)
-    out.line(f"{count} {'message' if count == 1 else 'messages'} set aside", f"搁置 {count} 条报文")
-    return Exit.GOOD
+                yield (
+                    {"gateway": name, "reason": why, "detail": detail, "topic": topic, "bytes": size, "times": times,
+                     "first_at": first_at, "last_at": last_at},
+                    (name, why, out.told(detail), str(size), str(times), first_at, last_at),
+                )  # fmt: skip
+
+    return listed(out, table, rows(), lambda count: (
+        f"{count} {'message' if count == 1 else 'messages'} set aside", f"搁置 {count} 条报文"))  # fmt: skip
 
 
 @output.command("drop")

@@ -240,7 +240,8 @@ def test_gaps_are_chosen_by_meter_and_time(holed: Path, options: list[str], slot
 
 
 def test_gaps_are_shown_to_people_in_their_language(holed: Path) -> None:
-    assert "silent" in invoke("gaps", "-c", holed, "--lang", "en").output
+    shown = invoke("gaps", "-c", holed, "--lang", "en").output
+    assert "missing slot" in shown.splitlines()[0] and "silent" in shown
     assert "2 个漏点" in invoke("gaps", "-c", holed, "--lang", "zh").output
 
 
@@ -279,6 +280,7 @@ def test_events_are_listed_as_gateways_told_them(eventful: Path, options: list[s
 
 def test_events_are_shown_to_people_in_their_language(eventful: Path) -> None:
     english = invoke("events", "-c", eventful, "--lang", "en").output
+    assert english.splitlines()[0].split() == ["happened", "gateway", "event", "of", "meter", "facts"]
     assert "clock_jumped" in english and "ms -5000" in english and "3 events" in english
     assert "first 2026-05-28T20:15:00Z" in english
     zh = invoke("events", "-c", eventful, "--lang", "zh").output
