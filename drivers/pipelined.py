@@ -71,7 +71,11 @@ class PipelinedBus(Bus):
         try:
             await super().run()
         finally:
-            self._ground(asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            try:
+                self._land(now)
+            finally:
+                self._ground(now)
 
     def _take(self, now: float) -> Run | None:
         self._land(now)
