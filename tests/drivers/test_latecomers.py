@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from drivers.habits import LATE_MS_MAX
 from drivers.late import Latecomers
 from drivers.meter import Meter
 from drivers.run import Standing
@@ -134,6 +135,14 @@ def test_of_several_questions_that_it_fits_it_answers_the_oldest_and_those_befor
     assert case.window_ms == pytest.approx(window_ms(case, ask, BEGAN + 3.0 - began), abs=1)
 
 
+def test_an_answer_within_the_window_of_the_profile_teaches_nothing_though_more_is_owed_from_before() -> None:
+    case = Case()
+    case.owes(size=4)
+    ask = case.owes(size=2, began=BEGAN + 1.0)
+    case.overheard(registers(1, 0, 1), BEGAN + 1.0 + case.meter.longest_s(ask) + 0.5)
+    assert case.window_ms is None
+
+
 def test_a_question_counts_as_the_first_that_is_owed_only_until_nothing_is() -> None:
     case = Case()
     case.owes()
@@ -154,3 +163,81 @@ def test_bytes_with_a_pause_between_them_are_not_joined_to_a_frame() -> None:
     case.overheard(frame[:4], BEGAN + 3.0)
     case.overheard(frame[4:], BEGAN + 3.0 + case.meter.inter_byte_s - 0.01)
     assert case.window_ms is not None
+
+
+def taken_for_another(case: Case, *, took_s: float = 3.0) -> tuple[Ask[Frame], Ask[Frame]]:
+    """The meter owes an answer, and is asked the like; the answer of before is taken for the one to that."""
+    first, second = case.owes(), case.ask()
+    case.exchanged(case.one, second, registers(1, 0, 7), began=BEGAN + took_s - 0.2, ended=BEGAN + took_s)
+    return first, second
+
+
+def test_an_answer_that_was_taken_for_another_shows_how_late_it_was_as_soon_as_the_other_one_comes() -> None:
+    case = Case()
+    first, _ = taken_for_another(case)
+    assert case.window_ms is None and case.late.any
+    case.overheard(registers(1, 0, 8), BEGAN + 3.1)
+    assert case.window_ms == pytest.approx(window_ms(case, first, 3.0), abs=1)
+
+
+def test_where_the_same_comes_once_more_nothing_was_taken_for_another() -> None:
+    case = Case()
+    taken_for_another(case)
+    case.overheard(registers(1, 0, 7), BEGAN + 3.1)
+    assert case.window_ms is None
+
+
+def test_an_answer_of_another_meter_or_of_another_size_leaves_what_is_owed_as_it_is() -> None:
+    case = Case()
+    ask, other, longer = case.owes(), case.ask(unit=2), case.ask(size=4)
+    case.exchanged(case.two, other, registers(2, 0, 1), began=BEGAN + 1.0, ended=BEGAN + 1.1)
+    case.exchanged(case.one, longer, registers(1, 0, 1, 0, 1), began=BEGAN + 1.2, ended=BEGAN + 1.3)
+    case.overheard(registers(1, 0, 8), BEGAN + 2.0)
+    assert case.window_ms == pytest.approx(window_ms(case, ask, 2.0), abs=1)
+
+
+@pytest.mark.parametrize("while_asked", [False, True])
+def test_what_is_older_than_any_late_answer_can_be_is_forgotten(while_asked: bool) -> None:
+    case = Case()
+    case.owes()
+    again = BEGAN + LATE_MS_MAX / 1000 + 1.0
+    ask = case.owes(began=again)
+    answer, at = registers(1, 0, 1), again + 2.0
+    if while_asked:
+        case.exchanged(case.two, case.ask(unit=2), None, began=at - 0.5, ended=at, seen=answer)
+    else:
+        case.overheard(answer, at)
+    at_least, at_most = (window_ms(case, ask, late_s) for late_s in (2.0, 2.0 + case.meter.longest_s(ask) + 0.6))
+    assert case.window_ms is not None and at_least - 1 <= case.window_ms <= at_most + 1
+
+
+def test_once_nobody_owes_anything_nobody_listens() -> None:
+    case = Case()
+    case.owes()
+    case.exchanged(case.two, case.ask(unit=2), None, began=BEGAN + 10.5, ended=BEGAN + 11.0)
+    assert not case.late.any and case.wire.overheard is None
+
+
+def test_a_meter_whose_answers_are_numbered_owes_nothing() -> None:
+    case = Case()
+    case.one = Standing(meter("1", "modbus-tcp", **TIMES))
+    case.owes()
+    assert not case.late.any and case.wire.overheard is None
+
+
+NOISE = b"\x01\x04\x40"
+"""Like the begin of an answer of 32 registers, the rest of which never comes."""
+
+
+@pytest.mark.parametrize("while_asked", [False, True])
+def test_an_answer_behind_noise_that_promises_more_is_found_and_of_the_time_at_which_it_came(while_asked: bool) -> None:
+    case = Case()
+    ask, other = case.owes(), case.ask(unit=2)
+    late = NOISE + registers(1, 0, 1)
+    if while_asked:
+        case.exchanged(case.two, other, None, began=BEGAN + 1.5, ended=BEGAN + 2.0, seen=late)
+    else:
+        case.overheard(late, BEGAN + 2.0)
+        assert case.window_ms is None
+        case.exchanged(case.two, other, None, began=BEGAN + 2.5, ended=BEGAN + 3.0)
+    assert case.window_ms == pytest.approx(window_ms(case, ask, 2.0), abs=1)
