@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from protocols.capture import Fault, Quality, Value
-from protocols.dialogue import Answer, Ask, Dialogue, Reply
+from protocols.dialogue import MUTE, Answer, Ask, Dialogue, Reply
 from protocols.quantity import Kind
 
 READINGS_MAX = 5
@@ -91,7 +91,7 @@ def _timed(
 
 
 def _silent(values: Sequence[Value]) -> bool:
-    return any(value.fault is Fault.SILENT for value in values)
+    return any(value.fault is Fault.SILENT and value.detail != MUTE for value in values)
 
 
 def _same(one: Value, other: Value) -> bool:

@@ -1,7 +1,9 @@
-"""How a meter has shown that it wants to be asked: what it refuses in one piece, how soon it answers, and how late.
+"""How a meter has shown that it wants to be asked: what it refuses in one piece or is mute to, how soon it answers, and
+how late.
 
 Plans are made with it and made anew when it changes. It is kept over restarts (`gateway.learned`), and nothing of it
-for ever: a hole is forgotten after a month and tried again, an item that was absent as soon as it is there.
+for ever: a hole is forgotten after a month and tried again, an item that was absent as soon as it is there. An item to
+which the meter is mute is asked once a day, as each question costs a time-out.
 """
 
 from collections.abc import Iterable
@@ -51,7 +53,7 @@ NOTHING = Known()
 class Habits:
     """Of one meter. `known` is another object after each change."""
 
-    __slots__ = ("_in_time", "blocks", "holes", "known", "late", "longest", "today")
+    __slots__ = ("_in_time", "blocks", "down", "holes", "known", "late", "longest", "mute", "today")
 
     def __init__(self) -> None:
         self.known = NOTHING
@@ -66,6 +68,10 @@ class Habits:
         self.late: tuple[int, int] | None = None
         """How long after its time-out an answer may come (milliseconds), where that is longer than its profile says,
         and when it last was so late."""
+        self.down = False
+        """Whether it did not answer the last question that was put to find out if it answers at all."""
+        self.mute: dict[Hole | str, int] = {}
+        """Single items, of the holes and blocks, to which it was silent while it answered others: on which day."""
         self._in_time = 0
 
     def refuses(
@@ -84,14 +90,17 @@ class Habits:
             del self.blocks[next(iter(self.blocks))]
         self._changed()
 
-    def gives(self, hole: Hole) -> None:
+    def gives(self, item: Hole | str) -> None:
         """An item that it did not have is there."""
-        if self.holes.pop(hole, None) is not None:
+        self.mute.pop(item, None)
+        gone = self.blocks.pop(item, None) if isinstance(item, str) else self.holes.pop(item, None)
+        if gone is not None:
             self._changed()
 
     def forget(self) -> None:
         """Let go of what is too old, or from a future that a clock once showed."""
         old = range(self.today - DAYS_MAX, self.today + 1)
+        self.mute = {item: day for item, day in self.mute.items() if day == self.today}
         holes = {hole: day for hole, day in self.holes.items() if day in old}
         blocks = {block: day for block, day in self.blocks.items() if day in old}
         longest = self.longest if self.longest is not None and self.longest[1] in old else None

@@ -149,13 +149,18 @@ def _addressed(
     reads: IdentifierReads | RegisterReads
     if profile.family == "dlt645":
         reads = IdentifierReads(
-            meter.address, Edition(meter.protocol), lambda known: make(known).steps, habits, profile.preamble
+            meter.address,
+            Edition(meter.protocol),
+            lambda known: make(known).steps,
+            habits,
+            profile.preamble,
+            meter=meter.id,
         )
     else:
         transactions = TRANSACTIONS if meter.protocol == "modbus-tcp" else None
         unit = int(meter.address)
         reads = RegisterReads(
-            lambda known: [block.of_unit(unit) for block in make(known).blocks], habits, transactions
+            lambda known: [block.of_unit(unit) for block in make(known).blocks], habits, transactions, meter=meter.id
         )  # fmt: skip
     return ReadPlan(items=items, quantities=recipe.quantities, wire_ms=recipe.wire_ms, cost_ms=recipe.cost_ms,
                     exchanges=len(recipe.steps) + len(recipe.blocks), dialogue=reads.dialogue)  # fmt: skip

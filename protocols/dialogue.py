@@ -10,6 +10,9 @@ from protocols.quantity import Quantity
 
 FrameT = TypeVar("FrameT")
 
+MUTE = "no answer to this, while others are answered"
+"""The detail of an item to which alone a meter is silent."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask(Generic[FrameT]):

@@ -10,6 +10,7 @@ from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings
 from config.toml import REQUIRED, Key, load_toml, read_table, show, tables
 from config.values import choice, integer, name, path, serial, text
 from drivers.profile import load_profile, profile_names
+from simulators.answer import Holes
 from simulators.meter import SimulatedMeter, build_meter
 from simulators.noise import QUIET, Faults
 from simulators.trace import TraceName
@@ -35,6 +36,7 @@ class MeterGroup:
     reverse: bool = False
     turnaround_ms: tuple[float, float] = (20.0, 20.0)
     present: bool = True
+    holes: Holes = "zero"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,7 @@ class SitePlan:
             build_meter(
                 load_profile(entry.profile), meter_id=entry.id, address=entry.address, protocol=entry.protocol,
                 seed=self.seed, tariffs=group.tariffs, trace=group.trace, reverse=group.reverse, serial=group.serial,
-                turnaround_ms=group.turnaround_ms, present=group.present,
+                turnaround_ms=group.turnaround_ms, present=group.present, holes=group.holes,
             )
             for group, entry in bus.entries()
         ]  # fmt: skip
@@ -176,6 +178,7 @@ METERS = (
     Key("reverse", _switch, False, "Energy flows back into the grid."),
     Key("turnaround_ms", _pair, [20, 20], "Between question and answer: milliseconds, or the shortest and longest."),
     Key("present", _switch, True, "false: they are in the archive but do not answer."),
+    Key("holes", choice(*get_args(Holes)), "zero", "Reads over what they lack: zeros, refused, or no answer (mute)."),
 )
 FAULTS = (
     Key("ber", _number(0, 1), 0.0, "How often a bit arrives turned over."),

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.frame import ANY_METER, BROADCAST, Frame, parse
+from protocols.dlt645.items import members
 from protocols.errors import Malformed
-from simulators.answer import Answer
+from simulators.answer import Answer, Holes
 from simulators.dlt645_items import Written, write
 from simulators.dlt645_records import records
 from simulators.load import Load
@@ -48,11 +49,12 @@ class Dlt645Meter:
     def __init__(
         self, address: str, load: Load, *, edition: Edition = Edition.E2007, preamble: int = 4,
         fill_absent: bool = True, identity: Mapping[str, str] | None = None, extra: Mapping[str, bytes] | None = None,
+        holes: Holes = "zero",
     ) -> None:  # fmt: skip
         if not (len(address) == 12 and address.isdecimal()):
             raise ValueError(f"expected 12 digits, got {address!r}")
         self.address, self.load, self.edition = address, load, edition
-        self.preamble, self.fill_absent = preamble, fill_absent
+        self.preamble, self.fill_absent, self.holes = preamble, fill_absent, holes
         self.identity = {**_IDENTITY, "meter.number": address, **(identity or {}), "address": address}
         self.extra = dict(extra or {})
         self._long: Written | None = None
@@ -116,11 +118,14 @@ class Dlt645Meter:
         reply = Frame(address=self.address, control=frame.control | bits, data=data)
         return Answer(reply.encode(self.preamble), values or {})
 
-    def _read(self, frame: Frame, now_ms: int) -> Answer:
+    def _read(self, frame: Frame, now_ms: int) -> Answer | None:
         size = self.edition.di_length
         wire_di = frame.data[:size]
         di = wire_di[::-1].hex().upper()
-        written = self._written(di, frame.data[size:], now_ms)
+        whole = self.holes == "zero" or not members(di, self.edition)
+        written = self._written(di, frame.data[size:], now_ms) if whole else None
+        if written is None and self.holes == "mute":
+            return None
         if written is None:
             return self._reply(frame, 0xC0, bytes((_ABSENT,)))
         if len(written.payload) <= FIRST_MAX:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from config.model import ProtocolName, SerialSettings
 from drivers.profile import Profile
 from protocols.dlt645.codes import Edition
+from simulators.answer import Holes
 from simulators.dlt645 import Dlt645Meter
 from simulators.load import Load
 from simulators.modbus import ModbusMeter
@@ -34,7 +35,7 @@ class SimulatedMeter:
 def build_meter(
     profile: Profile, *, meter_id: str, address: str, protocol: ProtocolName, seed: int = 0, tariffs: int | None = None,
     trace: TraceName = "household", reverse: bool = False, serial: SerialSettings | None = None,
-    turnaround_ms: tuple[float, float] = (20.0, 20.0), present: bool = True,
+    turnaround_ms: tuple[float, float] = (20.0, 20.0), present: bool = True, holes: Holes = "zero",
 ) -> SimulatedMeter:  # fmt: skip
     """A meter of this model: as many phases and tariffs as its profile has. Its load follows from seed and meter_id."""
     load = Load(
@@ -46,7 +47,7 @@ def build_meter(
     )
     meter: Meter
     if protocol.startswith("dlt645"):
-        meter = Dlt645Meter(address, load, edition=Edition(protocol))
+        meter = Dlt645Meter(address, load, edition=Edition(protocol), holes=holes)
     else:
-        meter = ModbusMeter(int(address), profile, load)
+        meter = ModbusMeter(int(address), profile, load, holes=holes)
     return SimulatedMeter(id=meter_id, meter=meter, serial=serial, turnaround_ms=turnaround_ms, present=present)

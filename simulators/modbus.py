@@ -6,13 +6,12 @@ Pure: a request in, a reply or silence out. Sources: "MODBUS Application Protoco
 from decimal import Decimal
 from functools import lru_cache
 from struct import Struct
-from typing import Literal
 
 from drivers.profile import Profile
 from protocols.modbus.dialogue import Item
 from protocols.modbus.frame import ERROR_BIT, Frame
 from protocols.modbus.registers import Type, swapped
-from simulators.answer import Answer
+from simulators.answer import Answer, Holes
 from simulators.load import Load, decimals
 
 _ILLEGAL_FUNCTION, _ILLEGAL_ADDRESS, _ILLEGAL_VALUE, _FAILURE = 1, 2, 3, 4
@@ -21,11 +20,11 @@ _FLOATS = {Type.FLOAT32: (Struct(">f"), range(6, 10)), Type.FLOAT64: (Struct(">d
 
 
 class ModbusMeter:
-    """One meter. holes: what a read over registers between the items gives, zeros or exception 02; registers of
-    items that this meter lacks (a phase, say) and for which the model has no code are always refused.
+    """One meter. Registers of items that this meter lacks (a phase, say) and for which the model has no code are
+    refused, unless it is mute.
     """
 
-    def __init__(self, unit: int, profile: Profile, load: Load, *, holes: Literal["zero", "refuse"] = "zero") -> None:
+    def __init__(self, unit: int, profile: Profile, load: Load, *, holes: Holes = "zero") -> None:
         if profile.family != "modbus":
             raise ValueError(f"profile {profile.name} is of the family {profile.family}, expected modbus")
         self.unit, self.profile, self.load, self.holes = unit, profile, load, holes
@@ -58,11 +57,12 @@ class ModbusMeter:
         if len(frame.data) != 4:
             return self._exception(frame, _ILLEGAL_VALUE)
         address, count = int.from_bytes(frame.data[:2], "big"), int.from_bytes(frame.data[2:], "big")
+        mute = self.holes == "mute"
         if not 1 <= count <= min(_REGISTERS_MAX, self.profile.max_registers):
-            return self._exception(frame, _ILLEGAL_VALUE)
+            return None if mute else self._exception(frame, _ILLEGAL_VALUE)
         items = self._among(frame.function, address, address + count)
         if items is None:
-            return self._exception(frame, _ILLEGAL_ADDRESS)
+            return None if mute else self._exception(frame, _ILLEGAL_ADDRESS)
         try:
             registers, values = self._registers(items, address, address + count, now_ms)
         except ValueError:  # a register that cannot hold its number: the meter is too small for its load
@@ -90,7 +90,7 @@ class ModbusMeter:
             return False
         if any((function, address) in self._lacks for address in range(first, end)):
             return False
-        if self.holes == "refuse":
+        if self.holes != "zero":
             known = {address for item in items for address in range(item.address, item.end)}
             return known.issuperset(range(first, end))
         ranges = self.profile.readable

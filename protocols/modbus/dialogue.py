@@ -7,7 +7,7 @@ from decimal import Decimal
 from struct import Struct
 
 from protocols.capture import Fault, Quality, Value, faulty, measured
-from protocols.dialogue import Answer, Ask, Dialogue, Garbled, Reply, Silence, make_ask
+from protocols.dialogue import MUTE, Answer, Ask, Dialogue, Garbled, Reply, Silence, make_ask
 from protocols.errors import Refused
 from protocols.modbus.frame import ERROR_BIT, EXCEPTIONS, Frame, read_request
 from protocols.modbus.registers import Format
@@ -28,6 +28,10 @@ _FAILURE = "04"
 BUSY_PAUSES_S = (0.1, 0.3, 1.0)
 """How long a busy meter is left alone before each further question; one that is still busy then has refused. The
 specification only says "later" ([APP] §7)."""
+
+HALVED_MAX = 12
+"""Silent blocks that are halved in one reading: the whole way to two single items among 125 registers. Each costs a
+time-out and a late window; what is not found out is at the next reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,10 @@ class Block:
         other = copy(self)
         other._aim(unit)
         return other
+
+    def alone(self, item: Item) -> "Block":
+        """The block of one of its items."""
+        return Block(self.unit, [item], as_ascii=self._ascii)
 
     def _aim(self, unit: int) -> None:
         self.unit = unit
@@ -226,23 +234,30 @@ def read_blocks(
     *,
     transactions: Iterator[int] | None = None,
     split: Callable[[Block, tuple[Block, Block]], None] | None = None,
+    heard: Callable[[Block], Generator[Ask[Frame], Answer[Frame], bool]] | None = None,
 ) -> Dialogue[Frame]:
     """Reads blocks one after the other and returns the Values of all their items, in the order of their places.
 
     transactions: where transaction numbers come from, over TCP; None on a serial line.
     split: told of each block that the meter refused whole, and its halves, so that the next plan can begin with them.
+    heard: told of a block that was met with silence; finds out whether the meter answers anything else.
 
     What is refused for good (exceptions 01, 02, 03) is not asked again: a block is halved until the items are found
     that the meter does not have (02) or does not give so many of at once (03); an item is never split. After a failure
     (04) it is asked once more, a busy meter (05, 06) three times, with pauses. Silence ends the dialogue: what was not
-    asked yet is silent too; a gateway that cannot reach the meter (0A, 0B) says just that. After Garbled the next block
-    is asked, because noise passes; one that is too long for the noise is halved, this time.
+    asked yet is silent too; a gateway that cannot reach the meter (0A, 0B) says just that. Where the meter is heard,
+    the silence was of that block, which is as good as refused: it is halved, and its parts are asked once each. After
+    Garbled the next block is asked, because noise passes; one that is too long for the noise is halved, this time.
     """
     found: dict[int, Value] = {}
     waiting = list(reversed(blocks))
+    parts: set[Block] = set()
+    """Of silent blocks. That they are silent as well is likely, and the next reading makes sure of it."""
+    halved = 0
     while waiting:
         block = waiting.pop()
-        answer = yield block.ask(next(transactions) if transactions is not None else None)
+        ask = block.ask(next(transactions) if transactions is not None else None)
+        answer = yield replace(ask, repeatable=False) if block in parts else ask
         if isinstance(answer, Reply) and answer.frame.function & ERROR_BIT:
             answer = yield from _insist(block, transactions, answer)
         if isinstance(answer, Reply):
@@ -264,10 +279,20 @@ def read_blocks(
             waiting += reversed(halves)
         elif isinstance(answer, Garbled):
             block.fail(Fault.GARBLED, answer.seen.hex().upper() or None, found)
-        else:
+        elif heard is None or not (yield from heard(block)):
             for failed in [block, *waiting]:
                 failed.fail(Fault.SILENT, None, found)
             break
+        elif (halves := block.halves()) is None:
+            block.fail(Fault.SILENT, MUTE, found)
+        elif halved == HALVED_MAX:
+            block.fail(Fault.SILENT, None, found)
+        else:
+            halved += 1
+            if split is not None:
+                split(block, halves)
+            parts.update(halves)
+            waiting += reversed(halves)
     return [found[place] for place in sorted(found)]
 
 

@@ -157,10 +157,10 @@ def test_what_a_meter_lacks_is_absent_and_the_rest_is_read() -> None:
     assert (values[0].fault, values[1].plain) == (Fault.ABSENT, "1.5")
 
 
-def test_a_silent_meter_is_asked_once() -> None:
+def test_a_silent_meter_is_asked_once_and_for_one_thing_more() -> None:
     one = plan(load_profile("dlt645-2007-3p"), THREE_PHASE, ("frequency", "voltage.a", *ENERGIES), SLOW)
     values, asks = dlt645.converse(one.dialogue(), lambda question: b"")
-    assert len(asks) == 1 and {value.fault for value in values} == {Fault.SILENT} and len(values) == 7
+    assert len(asks) == 2 and {value.fault for value in values} == {Fault.SILENT} and len(values) == 7
 
 
 def test_an_item_that_the_profile_lacks_is_a_mistake_and_all_are_told() -> None:

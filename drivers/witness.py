@@ -1,0 +1,57 @@
+"""Telling a meter that is silent from one that is mute: that gives no answer to some question, and answers others.
+
+Some meters say nothing where they ought to refuse: to a block that is longer than they serve, or goes over registers
+or identifiers that they lack. After silence a smaller question is put. Where that is answered, the silence was of the
+question; what two readings in a row show so is certain, as neither noise nor an outage comes twice at the same place
+and only there.
+"""
+
+from collections.abc import Callable, Collection, Generator, Hashable, Sequence, Set
+from typing import Any, TypeVar
+
+from drivers.habits import Habits
+from protocols.capture import Fault
+from protocols.dialogue import Answer, Ask, Dialogue
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Hashable)
+
+
+class Witness:
+    """Of one plan of a meter.
+
+    While the meter is silent (`Habits.down`) readings begin with the smaller question, so that it is found to be back
+    by that; probes are short then, too. It may be one of those that the meter is mute to: after silence it is the next
+    item's turn.
+    """
+
+    __slots__ = ("_habits", "_turn", "suspected")
+
+    def __init__(self, habits: Habits) -> None:
+        self._habits = habits
+        self._turn = 0
+        """Which item is asked next: the one that was answered last, or the one behind it that was not."""
+        self.suspected: Set[Hashable] = frozenset()
+        """What the last reading showed the meter to be mute to."""
+
+    def heard(
+        self, items: Sequence[T], silent: Collection[T], alone: Callable[[T], Dialogue[Any]]
+    ) -> Generator[Ask[Any], Answer[Any], bool]:
+        """Whether the meter answers, be it damaged, when asked for one of these items alone: one that is not among
+        those it was just silent to, where there are others. Where no smaller question is left, nothing is asked."""
+        turns = [(self._turn + n) % len(items) for n in range(len(items))]
+        others = [turn for turn in turns if items[turn] not in silent]
+        if not others and len(items) < 2:
+            return False
+        turn = (others or turns)[0]
+        self._turn, self._habits.down = turn + 1, True  # already now: who waits in vain may close this instead
+        values = yield from alone(items[turn])
+        if values[0].fault is Fault.SILENT:
+            return False
+        self._turn, self._habits.down = turn, False
+        return True
+
+    def certain(self, mute: Collection[H]) -> list[H]:
+        """Of what this reading showed the meter to be mute to, what the one before did, too."""
+        before, self.suspected = self.suspected, frozenset(mute)
+        return [one for one in mute if one in before]
