@@ -189,6 +189,7 @@ class Course:
         standing = run.standing
         self._counters.defects += 1
         standing.back_off(now)
+        self._queue.left_alone(standing)
         log.error("bus=%s meter=%s job=%s defect", self._bus, standing.meter.id, run.job.name, exc_info=error)
         detail = f"{type(error).__name__}: {error}"
         self.note(run, f"internal: {detail}")

@@ -56,11 +56,7 @@ class Lanes:
 
     def take_patient(self, ready: Callable[[Run], bool]) -> Run | None:
         """The same when no urgent one is ready."""
-        if (
-            self._lanes[Lane.EVENT]
-            and max(self._passed) < PASSED_OVER_MAX
-            and (run := self._turn(Lane.EVENT, ready)) is not None
-        ):
+        if self._lanes[Lane.EVENT] and not self._starves(ready) and (run := self._turn(Lane.EVENT, ready)) is not None:
             return run
         if self._midway and (run := self._first(self._midway, ready)) is not None:
             self._passed[-1] = 0
@@ -108,6 +104,13 @@ class Lanes:
                 if self._all[lower]:
                     self._passed[lower] += 1
         return run
+
+    def _starves(self, ready: Callable[[Run], bool]) -> bool:
+        """Whether one behind the events was passed over long enough, and has a job that is ready."""
+        passed, behind = self._passed, range(Lane.EVENT + 1, len(self._all))
+        return max(passed) >= PASSED_OVER_MAX and any(
+            passed[n] >= PASSED_OVER_MAX and any(map(ready, self._all[n])) for n in behind
+        )
 
     def _first(self, queue: list[Run], ready: Callable[[Run], bool]) -> Run | None:
         for index, run in enumerate(queue):

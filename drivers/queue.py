@@ -105,6 +105,11 @@ class Queue:
         """A silent meter was asked, while live ones had work or not, and did not answer."""
         self._silent.probed(standing, began=began, ended=ended, live_work=live_work)
 
+    def left_alone(self, standing: Standing) -> None:
+        """A meter is left alone after a defect of ours, whether it is silent or not."""
+        if standing.silent:
+            self._silent.left_alone(standing)
+
     def came_back(self, standing: Standing, *, now: float) -> None:
         """It answered: its jobs are as any others again."""
         self._silent.remove(standing, now=now)

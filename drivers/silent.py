@@ -85,6 +85,11 @@ class Silent:
         self._probe_s[standing.meter.id] = ended - began
         standing.probe_at = began + max(PROBE_EVERY_S, IDLE_FACTOR * sum(self._probe_s.values()))
 
+    def left_alone(self, standing: Standing) -> None:
+        """One of them is left alone after a defect of ours: it is the turn of others."""
+        self._sweep.pop(standing.meter.id, None)
+        standing.probe_at = max(standing.probe_at, standing.blocked_until)
+
     def next_due(self, now: float, *, live_work: bool) -> float:
         """When the next probe is due (loop time); infinity when nobody is silent. live_work: whether live meters have
         work, none of which can be asked now: probes then still wait for their credit."""
