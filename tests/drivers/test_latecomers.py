@@ -143,6 +143,22 @@ def test_an_answer_within_the_window_of_the_profile_teaches_nothing_though_more_
     assert case.window_ms is None
 
 
+def test_no_answer_counts_as_later_than_it_was_after_the_first_question_that_is_owed() -> None:
+    case = Case()
+    case.owes(size=4)
+    ask = case.owes(size=2, began=BEGAN + 0.5)
+    case.overheard(registers(1, 0, 1), BEGAN + 3.0)
+    assert case.window_ms == pytest.approx(window_ms(case, ask, 3.0), abs=1)
+
+
+def test_a_longer_rest_of_a_meter_is_not_cut_short() -> None:
+    case = Case()
+    case.owes()
+    case.one.quiet_until = BEGAN + 60.0
+    case.overheard(registers(1, 0, 1), BEGAN + 3.0)
+    assert case.window_ms is not None and case.one.quiet_until == BEGAN + 60.0
+
+
 def test_a_question_counts_as_the_first_that_is_owed_only_until_nothing_is() -> None:
     case = Case()
     case.owes()
@@ -225,8 +241,8 @@ def test_a_meter_whose_answers_are_numbered_owes_nothing() -> None:
     assert not case.late.any and case.wire.overheard is None
 
 
-NOISE = b"\x01\x04\x40"
-"""Like the begin of an answer of 32 registers, the rest of which never comes."""
+NOISE = b"\x01\x04\x40\x01\x04\x50"
+"""Like the begins of answers of 32 and of 40 registers, the rest of which never comes."""
 
 
 @pytest.mark.parametrize("while_asked", [False, True])
