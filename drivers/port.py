@@ -89,8 +89,9 @@ class Port:
         self._ends = 0.0
         """Loop time at which the exchange in hand ends without an answer."""
         self._hears_itself: bool | None = None
-        """Whether the last question came back in front of its answer; None before any was answered. A copy of the
-        question that is its right answer too counts as one only where this is known not to be so."""
+        """Whether questions come back in front of their answers: once one did, all do, some of them damaged. None
+        before that, or an answer with nothing in front, has shown it. A copy of the question that is its right answer
+        too counts as one only where this is known not to be so."""
         self._stream: Callable[[bytes], None] | None = None
         self.overheard: Callable[[bytes, float], None] | None = None
         """Told of bytes that come while nothing is asked, and when (loop time), where somebody wants to know."""
@@ -193,8 +194,10 @@ class Port:
             raise exchange.error
         if exchange.frame is not None:
             counters.replies += 1
-            if not ask.mirrored:
-                self._hears_itself = exchange.echoes > 0
+            if exchange.echoes:
+                self._hears_itself = True
+            elif self._hears_itself is None and exchange.received == ask.reply_max and not ask.mirrored:
+                self._hears_itself = False
             ended_at = now_ms()
             return make_reply(exchange.frame, min(sent_at, ended_at), ended_at)
         if exchange.seen:
