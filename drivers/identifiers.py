@@ -109,7 +109,7 @@ class IdentifierReads:
                     _fail([step], Fault.SILENT, MUTE, found)
         if refused:
             habits.refuses(blocks=[s.item.di for s in refused if any(found[place].fault is None for place in s.places)])
-        if mute or self._witness.suspected:
+        if self._witness.alert:
             self._learn([di for di in self._witness.certain(mute) if di not in habits.blocks])
         return [found[place] for place in sorted(found)]
 

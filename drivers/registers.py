@@ -49,27 +49,18 @@ class RegisterReads:
 
     def _reading(self, blocks: Sequence[Block]) -> Dialogue[Frame]:
         refused: list[tuple[Block, tuple[Block, Block]]] = []
-        silent: list[Block] = []
-
-        def split(whole: Block, halves: tuple[Block, Block]) -> None:
-            refused.append((whole, halves))
-
-        def heard(block: Block) -> Generator[Ask[Frame], Answer[Frame], bool]:
-            silent.append(block)
-            return self._heard(block)
-
-        values = yield from read_blocks(blocks, transactions=self._transactions, split=split, heard=heard)
-        if refused or silent:
+        values = yield from read_blocks(
+            blocks, transactions=self._transactions, split=refused.append, heard=self._heard
+        )  # fmt: skip
+        if refused or self._witness.alert:
             found = _placed(blocks, values)
             holes, longest = reasons(refused, found)
-            if silent:
+            if self._witness.alert:
                 holes += [_span(block) for block in blocks if _mute(block, found)]
                 if refused and not holes and longest is None:  # cut before a reason was found
                     longest = max(half.count for half in refused[0][1])
                 holes, longest = self._certain(holes, longest)
             self._habits.refuses(holes=holes, longest=longest)
-        elif self._witness.suspected:
-            self._witness.certain(())
         return values
 
     def _certain(self, holes: Sequence[Hole], longest: int | None) -> tuple[list[Hole], int | None]:

@@ -25,14 +25,16 @@ class Witness:
     item's turn.
     """
 
-    __slots__ = ("_habits", "_turn", "suspected")
+    __slots__ = ("_habits", "_suspected", "_turn", "alert")
 
     def __init__(self, habits: Habits) -> None:
         self._habits = habits
         self._turn = 0
         """Which item is asked next: the one that was answered last, or the one behind it that was not."""
-        self.suspected: Set[Hashable] = frozenset()
+        self._suspected: Set[Hashable] = frozenset()
         """What the last reading showed the meter to be mute to."""
+        self.alert = False
+        """Whether there was silence since `certain` was called, or it was told of something."""
 
     def heard(
         self, items: Sequence[T], silent: Collection[T], alone: Callable[[T], Dialogue[Any]]
@@ -44,6 +46,7 @@ class Witness:
         if not others and len(items) < 2:
             return False
         turn = (others or turns)[0]
+        self.alert = True
         self._turn, self._habits.down = turn + 1, True  # already now: who waits in vain may close this instead
         values = yield from alone(items[turn])
         if values[0].fault is Fault.SILENT:
@@ -53,5 +56,6 @@ class Witness:
 
     def certain(self, mute: Collection[H]) -> list[H]:
         """Of what this reading showed the meter to be mute to, what the one before did, too."""
-        before, self.suspected = self.suspected, frozenset(mute)
+        before, self._suspected = self._suspected, frozenset(mute)
+        self.alert = bool(mute)
         return [one for one in mute if one in before]

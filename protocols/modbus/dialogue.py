@@ -1,6 +1,6 @@
 """Reading registers: one question and one answer, and whole blocks that become Values."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -233,7 +233,7 @@ def read_blocks(
     blocks: Sequence[Block],
     *,
     transactions: Iterator[int] | None = None,
-    split: Callable[[Block, tuple[Block, Block]], None] | None = None,
+    split: Callable[[tuple[Block, tuple[Block, Block]]], None] | None = None,
     heard: Callable[[Block], Generator[Ask[Frame], Answer[Frame], bool]] | None = None,
 ) -> Dialogue[Frame]:
     """Reads blocks one after the other and returns the Values of all their items, in the order of their places.
@@ -251,7 +251,7 @@ def read_blocks(
     """
     found: dict[int, Value] = {}
     waiting = list(reversed(blocks))
-    parts: set[Block] = set()
+    parts: Collection[Block] = ()
     """Of silent blocks. That they are silent as well is likely, and the next reading makes sure of it."""
     halved = 0
     while waiting:
@@ -269,7 +269,7 @@ def read_blocks(
                 found.update(zip(block.places, values, strict=True))
             elif refused.code in _SPLIT and (halves := block.halves()) is not None:
                 if split is not None:
-                    split(block, halves)
+                    split((block, halves))
                 waiting += reversed(halves)
             else:
                 block.fail(Fault.ABSENT if refused.absent else Fault.REFUSED, str(refused), found)
@@ -290,8 +290,8 @@ def read_blocks(
         else:
             halved += 1
             if split is not None:
-                split(block, halves)
-            parts.update(halves)
+                split((block, halves))
+            parts = {*parts, *halves}
             waiting += reversed(halves)
     return [found[place] for place in sorted(found)]
 

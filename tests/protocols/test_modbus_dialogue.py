@@ -271,7 +271,7 @@ def test_a_block_that_is_too_long_is_halved_and_the_halves_are_told() -> None:
     values = converse(
         read_blocks(
             [Block(1, [item(n) for n in range(0, 40, 2)])],
-            split=lambda whole, halves: told.append((whole.count, halves[0].count, halves[1].count)),
+            split=lambda pair: told.append((pair[0].count, pair[1][0].count, pair[1][1].count)),
         ),
         meter,
     )
