@@ -37,6 +37,19 @@ class BehindDlt645(Dlt645Meter):
         return owed if right is not None else None
 
 
+class RefusingDlt645(Dlt645Meter):
+    """Refuses every function but those that it knows, and gives no reason, as a meter of 1997 refuses 11H."""
+
+    def __init__(self, *arguments: Any, knows: Sequence[int] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._knows = knows
+
+    def answer(self, frame: Dlt645Frame, now_ms: int) -> Answer | None:
+        if frame.from_meter or frame.function in self._knows or not self.is_addressed(frame.address):
+            return super().answer(frame, now_ms)
+        return self._reply(frame, 0xC0, b"\x01")
+
+
 class BehindModbus(ModbusMeter):
     """The same, on Modbus."""
 

@@ -11,17 +11,18 @@ from field.diagnosis.asking import Asker
 from field.diagnosis.fitting import FINALISTS, Fit, Place, all_places, best, candidates, fit, telling_places
 from field.diagnosis.scanning import PREAMBLE, Scan, identity_of
 from field.diagnosis.settings import usual
-from protocols.bcd import low_first
 from protocols.capture import Value
 from protocols.dialogue import Dialogue, Reply, Silence
 from protocols.dlt645 import v1997, v2007
+from protocols.dlt645.codes import Edition
+from protocols.dlt645.edition import ANSWER_MAX, question
 from protocols.dlt645.frame import OVERHEAD
 from protocols.dlt645.frame import Frame as Dlt645Frame
 from protocols.modbus.dialogue import read_registers, refusal
 from protocols.modbus.frame import read_request
 
-TURNAROUND_S = {"dlt645": 0.5, "modbus": 1.0}
-"""How long an answer may take to begin: DL/T 645-2007 says 500 ms at most; what profiles take for Modbus."""
+TURNAROUND_S = 1.0
+"""How long an answer may take to begin: what profiles take for Modbus, and twice what DL/T 645-2007 allows."""
 SILENT_MAX = 5
 """Registers in a row that a meter may leave unanswered before no more are asked: some are silent to what they lack."""
 ATTEMPTS = 2
@@ -73,7 +74,7 @@ def ways(port: str, address: str, protocols: Sequence[ProtocolName], serials: Se
 
 def duration_s(tries: Sequence[Way]) -> float:
     """How long it takes to find out that nobody is there, about."""
-    return sum(40 * settings.character_s + TURNAROUND_S[protocol.partition("-")[0]] for protocol, settings in tries)
+    return sum(40 * settings.character_s + TURNAROUND_S for _, settings in tries)
 
 
 async def probe(
@@ -84,27 +85,33 @@ async def probe(
     open_line: OpenLine = open_line,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Probed | None:
-    """The first way by which the meter answers, and what it is; None when it answers in none. Raises PortLost."""
+    """The first way by which the meter answers, and what it is; None when it answers in none. A meter of DL/T 645 that
+    refuses what it is asked may be one of the other edition, which is tried before that is believed. Raises
+    PortLost."""
     asker = await Asker.open(replace(bus, serial=tries[0][1]), open_line)
+    chosen: Scan | None = None
     try:
         for protocol, settings in tries:
+            if chosen is not None and (address in chosen.sure or settings != chosen.settings):
+                break
             progress(f"{protocol} {settings}")
-            scan = Scan(asker, bus, protocol, settings, turnaround_s=TURNAROUND_S[protocol.partition("-")[0]])
-            if await _answers(scan, address):
-                of_645 = protocol.startswith("dlt645")
-                return await (_dlt645(scan, address) if of_645 else _modbus(scan, address, progress))
+            scan = Scan(asker, bus, protocol, settings, turnaround_s=TURNAROUND_S)
+            if await _answers(scan, address) and (chosen is None or address in scan.sure):
+                chosen = scan
+        if chosen is None:
+            return None
+        of_645 = chosen.protocol.startswith("dlt645")
+        return await (_dlt645(chosen, address) if of_645 else _modbus(chosen, address, progress))
     finally:
         asker.close()
-    return None
 
 
 async def _answers(scan: Scan, address: str) -> bool:
     """Whether the meter answers anything, a refusal included; asked again where only damage came."""
     for _ in range(ATTEMPTS):
         if scan.protocol.startswith("dlt645"):
-            function, di = (0x11, "00010000") if scan.protocol == "dlt645-2007" else (0x01, "9010")
-            question = Dlt645Frame(address=address, control=function, data=low_first(di)).encode(PREAMBLE)
-            taken = await scan.ask(address, question, PREAMBLE + OVERHEAD + 8)
+            frame = question(Edition(scan.protocol), address)
+            taken = await scan.ask(address, frame.encode(PREAMBLE), PREAMBLE + OVERHEAD + ANSWER_MAX)
         else:
             transaction = next(TRANSACTIONS) if scan.protocol == "modbus-tcp" else None
             as_ascii = scan.protocol == "modbus-ascii"

@@ -71,12 +71,19 @@ class Roll:
         return list(self._seen.values())
 
     def enter(self, one: Scan, address: str, identity: str = "") -> None:
-        """A meter that answered. Some of 2007 also answer as those of 1997: what was asked first holds."""
+        """A meter that answered. Some answer as meters of both editions: see protocols.dlt645.edition."""
         dlt645 = one.protocol.startswith("dlt645")
         key = ("dlt645", address) if dlt645 else (one.protocol, str(one.settings), address)
         meter = Seen(protocol=one.protocol, serial=one.settings, address=address, identity=identity,
-                     turnaround_ms=one.seen.get(address))  # fmt: skip
-        self._seen.setdefault(key, meter)
+                     turnaround_ms=one.seen.get(address), sure=address in one.sure)  # fmt: skip
+        known = self._seen.get(key)
+        if known is None or _rank(meter) > _rank(known):
+            self._seen[key] = meter
+
+
+def _rank(meter: Seen) -> tuple[bool, bool]:
+    """What a meter shows of its edition counts, and 2007 where it answers both."""
+    return meter.sure, meter.protocol == "dlt645-2007"
 
 
 async def scan(

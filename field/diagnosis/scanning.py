@@ -12,10 +12,12 @@ from field.diagnosis.asking import Asker, Chunk, Heard
 from field.diagnosis.hearing import Role, Taken, take_apart
 from field.diagnosis.search import CHILDREN, SURE, Came, Found, search
 from field.port import meter_of
-from protocols.bcd import low_first
 from protocols.dialogue import Ask, Reply, Silence
+from protocols.dlt645.codes import Edition, edition_of
+from protocols.dlt645.edition import ANSWER_MAX, question, says_who, tells
 from protocols.dlt645.frame import ANY_METER, BROADCAST, OVERHEAD
 from protocols.dlt645.frame import Frame as Dlt645Frame
+from protocols.dlt645.v2007 import READ_ADDRESS
 from protocols.errors import Malformed, Refused
 from protocols.modbus.commands import OBJECTS, identify
 from protocols.modbus.dialogue import speaks_for
@@ -26,7 +28,7 @@ TURNAROUND_S = {"dlt645": 0.5, "modbus": 0.3}
 """How long an answer may take to begin. DL/T 645-2007: at most 500 ms. Modbus names none; a slower answer is heard
 behind a later question, and says its unit."""
 LAST_S = 2.0
-"""How long is listened on behind the last unit, for meters that are slower."""
+"""How long is listened on for meters that are slower: behind the last unit, and where any meter was asked in vain."""
 PREAMBLE = 4
 QUESTIONS_MAX = 5000
 """Of one search by abbreviated addresses: fifty bytes that had to be tried."""
@@ -36,10 +38,9 @@ TAIL_S_MAX = 0.2
 """How long is listened on for that, where a line does not fall quiet."""
 QUIET_S_MAX = 0.5
 """How long a question waits for a line that does not fall quiet."""
-_READ = {"dlt645-2007": (0x11, "00010000"), "dlt645-1997": (0x01, "9010")}
 _SIZES: Mapping[str, tuple[int, int]] = {
-    "dlt645-2007": (PREAMBLE + OVERHEAD + 4, PREAMBLE + OVERHEAD + 8),
-    "dlt645-1997": (PREAMBLE + OVERHEAD + 2, PREAMBLE + OVERHEAD + 6),
+    "dlt645-2007": (PREAMBLE + OVERHEAD + 4, PREAMBLE + OVERHEAD + ANSWER_MAX),
+    "dlt645-1997": (PREAMBLE + OVERHEAD + 2, PREAMBLE + OVERHEAD + ANSWER_MAX),
     "modbus-rtu": (8, 7),
     "modbus-ascii": (17, 15),
     "modbus-tcp": (12, 11),
@@ -51,12 +52,14 @@ IDENTITY_MAX = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A meter that answered. identity: who made it, where it says so."""
+    """A meter that answered. sure: whether it speaks this edition of DL/T 645, and not only refuses something unknown.
+    identity: who made it, where it says so."""
 
     protocol: ProtocolName
     serial: SerialSettings
     address: str
     turnaround_ms: float | None
+    sure: bool
     identity: str = ""
 
 
@@ -81,10 +84,13 @@ class Scan:
         self.protocol, self.settings = protocol, settings
         self.seen: dict[str, float | None] = {}
         """Addresses, in the order in which they were heard, and how soon they answered, in milliseconds."""
+        self.sure: set[str] = set()
+        """Those of them of whom an answer tells that they speak this protocol."""
         self.doubled: dict[str, None] = {}
         """Addresses of which two answers came after one question."""
         self._asker = asker
-        self._meter = meter_for(protocol, settings, bus, "000000000000" if protocol in _READ else "1")
+        self._edition = Edition(protocol) if protocol.startswith("dlt645") else None
+        self._meter = meter_for(protocol, settings, bus, "1" if self._edition is None else "000000000000")
         self._wait_s = wait_s(bus, protocol, turnaround_s)
 
     async def ask(
@@ -109,9 +115,9 @@ class Scan:
         )  # fmt: skip
         return self._taken(heard, address)
 
-    async def listen(self, for_s: float) -> None:
+    async def listen(self, for_s: float) -> Taken:
         """Note who answers late."""
-        self._taken(await self._asker.listen(for_s), "")
+        return self._taken(await self._asker.listen(for_s), "")
 
     async def put(self, ask: Ask[Any]) -> Any:
         """One question of a dialogue: the frame that answers it, or None."""
@@ -125,8 +131,16 @@ class Scan:
     def _apart(self, heard: Heard) -> Taken:
         meter = self._meter
         return take_apart(
-            heard, meter.deframer(), _role, inter_byte_s=meter.inter_byte_s, character_s=meter.character_s
+            heard, meter.deframer(), self._role, inter_byte_s=meter.inter_byte_s, character_s=meter.character_s
         )
+
+    def _role(self, frame: Dlt645Frame | ModbusFrame) -> Role:
+        """Whether a meter says who it is. What speaks of the other edition answers an earlier scan, and late."""
+        if isinstance(frame, Dlt645Frame):
+            if not says_who(frame):
+                return Role.FOREIGN
+            return Role.ANSWER if edition_of(frame) is self._edition else Role.EARLIER
+        return Role.FOREIGN if speaks_for(frame) else Role.ANSWER
 
     def _taken(self, heard: Heard, address: str) -> Taken:
         """address: whose answer is no late one."""
@@ -137,6 +151,8 @@ class Scan:
             who = _who(told.frame)
             asked = "A" in address or address in (who, BROADCAST)
             self.seen.setdefault(who, round(told.delay_s * 1000, 1) if asked else None)
+            if not isinstance(told.frame, Dlt645Frame) or tells(told.frame, edition_of(told.frame)):
+                self.sure.add(who)
         return taken
 
 
@@ -153,7 +169,7 @@ def duration_s(
     line, are listened to for longer, and are asked again. DL/T 645: until it is known whether there are several."""
     usual_s, most_s = _question_s(bus, protocol, settings, turnaround_s)
     if protocol.startswith("dlt645"):
-        return 2 * usual_s, 2 * most_s
+        return 2 * (usual_s + LAST_S), 2 * (most_s + LAST_S)
     # Whoever answers is not asked again, but for its maker.
     longest = {"modbus-tcp": 0, "modbus-ascii": 2 * IDENTITY_MAX}.get(protocol, IDENTITY_MAX)
     again_s = most_s + longest * settings.character_s
@@ -178,33 +194,35 @@ def _question_s(
     return usual_s, QUIET_S_MAX + usual_s + TAIL_S_MAX
 
 
-def _role(frame: Dlt645Frame | ModbusFrame) -> Role:
-    """Whether a meter says who it is."""
-    if isinstance(frame, Dlt645Frame):
-        real = frame.from_meter and frame.address.isdecimal() and frame.address != BROADCAST
-        return Role.ANSWER if real else Role.FOREIGN
-    return Role.FOREIGN if speaks_for(frame) else Role.ANSWER
-
-
 def _who(frame: Dlt645Frame | ModbusFrame) -> str:
     return frame.address if isinstance(frame, Dlt645Frame) else str(frame.unit)
 
 
 async def scan_dlt645(scan: Scan, progress: Callable[[str], None]) -> Found:
     """Every meter of an edition: the only one by its answer to any address, several by abbreviated ones."""
-    function, di = _READ[scan.protocol]
+    edition = Edition(scan.protocol)
 
-    async def asked(address: str, code: int = function, data: bytes = low_first(di)) -> Came:
-        progress(address)
-        frame = Dlt645Frame(address=address, control=code, data=data)
-        taken = await scan.ask(address, frame.encode(PREAMBLE), _SIZES[scan.protocol][1])
+    def came(taken: Taken) -> Came:
         return Came(tuple(_who(told.frame) for told in taken.answers), garbled=bool(taken.lead or taken.stray))
+
+    async def put(frame: Dlt645Frame) -> Came:
+        progress(frame.address)
+        return came(await scan.ask(frame.address, frame.encode(PREAMBLE), _SIZES[scan.protocol][1]))
+
+    async def asked(address: str) -> Came:
+        return await put(question(edition, address))
 
     # The address is asked for with 13H, which some do not know. 1997 has nothing of the kind; a meter of it was seen
     # to take all nines for its own address.
-    first = await (asked(ANY_METER, 0x13, b"") if scan.protocol == "dlt645-2007" else asked(BROADCAST))
+    of_2007 = Dlt645Frame(address=ANY_METER, control=READ_ADDRESS)
+    first = await put(of_2007 if edition is Edition.E2007 else question(edition, BROADCAST))
     if first.nothing:
-        first = await asked(ANY_METER)
+        first = came(await scan.listen(LAST_S))
+    if first.nothing or (edition is Edition.E2007 and not first.garbled and scan.sure.isdisjoint(first.addresses)):
+        again = await asked(ANY_METER)
+        if again.nothing:
+            again = came(await scan.listen(LAST_S))
+        first = first if again.nothing else again
     going = search(first, questions_max=QUESTIONS_MAX)
     try:
         mask = next(going)
@@ -212,7 +230,7 @@ async def scan_dlt645(scan: Scan, progress: Callable[[str], None]) -> Found:
             mask = going.send(await asked(mask))
     except StopIteration as end:
         found: Found = end.value
-        return Found(found.addresses, (*found.doubtful, *scan.doubled))
+    return Found(found.addresses, (*found.doubtful, *scan.doubled))
 
 
 async def scan_modbus(scan: Scan, units: Sequence[int], progress: Callable[[str], None]) -> Found:

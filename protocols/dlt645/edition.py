@@ -1,9 +1,9 @@
 """Which edition a meter speaks: the question that each edition is known by, and what an answer to it tells.
 
 A meter of 1997 is silent to the codes of 2007 (a live log), or refuses them without a reason (the firmware of
-hoanghon00/meter-dlt645-1997); some of 2007 also answer those of 1997 (firmware). So 2007 is asked first, and a refusal
-that gives no reason tells nothing: in both editions bit 0 of the error word stands for all that is not understood. The
-standards have no such procedure.
+hoanghon00/meter-dlt645-1997); some of 2007 also answer those of 1997 (firmware). So 2007 holds where both are
+answered, and a refusal that gives no reason tells nothing: in both editions bit 0 of the error word stands for all that
+is not understood. The standards have no such procedure.
 """
 
 from protocols.bcd import low_first

@@ -3,8 +3,8 @@
 import pytest
 
 from protocols.dlt645.codes import Edition
+from protocols.dlt645.edition import ANSWER_MAX, QUESTIONS, question, says_who, tells
 from protocols.dlt645.frame import ANY_METER, BROADCAST, OVERHEAD, Frame, parse
-from protocols.dlt645.probe import ANSWER_MAX, QUESTIONS, question, says_who, tells
 from simulators.dlt645 import Dlt645Meter
 from simulators.load import Load
 from tests.dlt645 import VECTORS
