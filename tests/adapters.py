@@ -22,6 +22,8 @@ from gateway.status import ask
 from simulators.site import write_site_files
 from tests.broker import Broker
 from tests.machine import Adapter, Driver, Plan, plug, pull
+from tests.processes import free_port
+from tests.sites import bus, meters
 from tests.stage import DRAIN_S_MAX, curve, until
 
 DRIVERS: Final[dict[str, Driver]] = {"east": "FTDI", "west": "FTDI", "cellar": "16550A"}
@@ -101,9 +103,8 @@ def _sim(settings: dict[str, str]) -> str:
     models = {"east": ("eastron-sdm630", "1"), "west": ("eastron-sdm630", "1"),
               "cellar": ("dlt645-2007-3p", "202411110001")}  # fmt: skip
     return "".join(
-        f'[[bus]]\nname = "{bus}"\nkind = "tcp"\nserial = "{settings[bus]}"\n'
-        f'[[bus.meters]]\nprofile = "{profile}"\naddress = "{address}"\ncount = 2\n'
-        for bus, (profile, address) in models.items()
+        bus(name, "tcp", meters(profile, address, count=2), serial=settings[name])
+        for name, (profile, address) in models.items()
     )
 
 
@@ -118,7 +119,7 @@ def _plan(chain: Chain, directory: Path, kernel: Path, ports: dict[str, str]) ->
     write_site_files(chain.site, chain.directory)
     adapters = tuple(Adapter(bus, driver, wires[bus]) for bus, driver in DRIVERS.items())
     _, broker = endpoint(site.uplink.url.replace("mqtt:", "tcp:"))
-    return Plan(chain.directory, kernel, chain.site.socket, broker, adapters)
+    return Plan(chain.directory, kernel, chain.site.socket, broker, free_port(), adapters)
 
 
 def _buses(chain: Chain) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class Plan:
     """Where the gateway in it tells its status: there, and here."""
     broker: int
     """A port of loopback, which it finds there and here."""
+    forward: int
+    """A free port of loopback: the way here for what the gateway tells."""
     adapters: tuple[Adapter, ...]
 
     @property
@@ -162,7 +164,7 @@ def _initial(plan: Plan) -> Path:
     return packed
 
 
-def _command(plan: Plan, forward: int) -> list[str]:
+def _command(plan: Plan) -> list[str]:
     words = [
         "setpriv", "--pdeathsig", "KILL", f"{QEMU}",
         "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", f"{MEGABYTES}",
@@ -174,7 +176,7 @@ def _command(plan: Plan, forward: int) -> list[str]:
         "-device", "virtio-9p-pci,fsdev=root,mount_tag=root",
         "-fsdev", f"local,id=site,path={plan.directory},security_model=none",
         "-device", "virtio-9p-pci,fsdev=site,mount_tag=site",
-        "-nic", f"user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{forward}-:{STATUS_PORT}",
+        "-nic", f"user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{plan.forward}-:{STATUS_PORT}",
         "-device", "qemu-xhci,id=usb",
     ]  # fmt: skip
     uarts = iter(range(1, 4))  # the first is the console
@@ -192,7 +194,8 @@ def _command(plan: Plan, forward: int) -> list[str]:
 def _read_plan(path: Path) -> Plan:
     told = json.loads(path.read_text(encoding="utf-8"))
     adapters = tuple(Adapter(one["name"], one["driver"], tuple(one["wire"])) for one in told["adapters"])
-    return Plan(Path(told["directory"]), Path(told["kernel"]), Path(told["socket"]), told["broker"], adapters)
+    directory, kernel, here = (Path(told[name]) for name in ("directory", "kernel", "socket"))
+    return Plan(directory, kernel, here, told["broker"], told["forward"], adapters)
 
 
 def main(path: str, arguments: Sequence[str]) -> int:
@@ -200,16 +203,13 @@ def main(path: str, arguments: Sequence[str]) -> int:
     plan = _read_plan(Path(path))
     code = plan.directory / "ended"
     code.unlink(missing_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        forward = free.getsockname()[1]
     words = {"PYTHON": sys.executable, "CWD": Path.cwd(), "SOCKET": plan.socket, "STATUS_PORT": STATUS_PORT,
              "BROKER_PORT": plan.broker, "ARGUMENTS": " ".join(arguments)}  # fmt: skip
     told = "".join(f"{name}='{value}'\n" for name, value in words.items())
     (plan.directory / "run.sh").write_text(told + (TESTS / "machine_run.sh").read_text(encoding="utf-8"))
-    machine = subprocess.Popen(_command(plan, forward), stdin=subprocess.PIPE, stdout=sys.stderr)
+    machine = subprocess.Popen(_command(plan), stdin=subprocess.PIPE, stdout=sys.stderr)
     status = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "socat", f"UNIX-LISTEN:{plan.socket},fork", f"TCP:127.0.0.1:{forward}"],
+        ["setpriv", "--pdeathsig", "KILL", "socat", f"UNIX-LISTEN:{plan.socket},fork", f"TCP:127.0.0.1:{plan.forward}"],
         stderr=subprocess.DEVNULL,  # while the gateway does not listen yet
     )
     assert machine.stdin is not None

@@ -25,29 +25,8 @@ from identity.trust import trust
 from tests.broker import Certificates
 from tests.field.test_cli_words import HAN, prose
 from tests.processes import free_port
+from tests.sites import GATEWAY, gateway
 
-SITE = """\
-[gateway]
-id = "gw-1"
-[clock]
-trust = "always"
-[store]
-path = "store"
-[keys]
-path = "keys"
-[status]
-socket = "s.sock"
-[uplink]
-url = "mqtt://127.0.0.1:1"
-[[bus]]
-name = "b1"
-port = "/dev/ttyNONE"
-[[task]]
-name = "curve"
-every = "15m"
-items = ["voltage.a"]
-"""
-METERS = "meter,bus,address,profile,protocol\nm1,b1,000000000001,dlt645-2007-3p,dlt645-2007\n"
 CENTRAL = """\
 [keys]
 path = "centre-keys"
@@ -83,11 +62,11 @@ items = ["voltage.a"]
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with files that are right, and many that are not."""
     place = tmp_path_factory.mktemp("w")
-    gateway = GatewayIdentity.create(place / "keys", "gw-1")
+    own = GatewayIdentity.create(place / "keys", "gw-1")
     centre = Centre.create(place / "centre-keys")
     GatewayIdentity.create(place / "lonely", "gw-1")
     trust(place / "keys", centre.public)
-    trust(place / "centre-keys", gateway.public)
+    trust(place / "centre-keys", own.public)
     shutil.copytree(place / "keys", place / "open", copy_function=shutil.copy2)
     (place / "open/gateway.key").chmod(0o644)
     shutil.copytree(place / "keys", place / "wide")
@@ -95,25 +74,23 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(place / "centre-keys", place / "centre-open")
     (place / "centre-open/sign.key").chmod(0o640)
     texts = {
-        "site.toml": SITE,
-        "meters.csv": METERS,
         "central.toml": CENTRAL,
         "ten.toml": TEN,
         "broken.toml": "this is not [ TOML",
         "twice.toml": "[gateway]\n[gateway]\n",
-        "no-meters.toml": 'meters = "nowhere.csv"\n' + SITE,
-        "unknown-item.toml": SITE.replace("voltage.a", "voltage.q"),
-        "no-keys.toml": SITE.replace('"keys"', '"no-keys"'),
-        "lonely.toml": SITE.replace('"keys"', '"lonely"'),
-        "other-id.toml": SITE.replace("gw-1", "gw-2"),
-        "open.toml": SITE.replace('"keys"', '"open"'),
-        "wide.toml": SITE.replace('"keys"', '"wide"'),
-        "long-socket.toml": SITE.replace("s.sock", "s" * 120),
-        "no-store.toml": SITE.replace('"store"', '"meters.csv"'),
-        "no-tls.toml": SITE.replace(
+        "no-meters.toml": 'meters = "nowhere.csv"\n' + GATEWAY,
+        "unknown-item.toml": GATEWAY.replace("voltage.a", "voltage.q"),
+        "no-keys.toml": GATEWAY.replace('"keys"', '"no-keys"'),
+        "lonely.toml": GATEWAY.replace('"keys"', '"lonely"'),
+        "other-id.toml": GATEWAY.replace("gw-1", "gw-2"),
+        "open.toml": GATEWAY.replace('"keys"', '"open"'),
+        "wide.toml": GATEWAY.replace('"keys"', '"wide"'),
+        "long-socket.toml": GATEWAY.replace("s.sock", "s" * 120),
+        "no-store.toml": GATEWAY.replace('"store"', '"meters.csv"'),
+        "no-tls.toml": GATEWAY.replace(
             'url = "mqtt://127.0.0.1:1"', 'url = "mqtts://127.0.0.1:1"\nca = "a"\ncertificate = "b"\nkey = "c"'
         ),
-        "bad-tls.toml": SITE.replace(
+        "bad-tls.toml": GATEWAY.replace(
             'url = "mqtt://127.0.0.1:1"',
             'url = "mqtts://127.0.0.1:1"\nca = "meters.csv"\ncertificate = "meters.csv"\nkey = "keys/gateway.key"',
         ),
@@ -126,6 +103,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         '[[bus.meters]]\nprofile = "none"\naddress = "1"\n',
         "bundle.json": "{}",
     }
+    gateway(place)
     for name, text in texts.items():
         (place / name).write_text(text, encoding="utf-8")
     (place / "latin1.toml").write_bytes(b'[gateway]\nid = "gw-1"\nzone = "\xe9"\n')
@@ -363,7 +341,7 @@ def test_who_does_not_answer_is_told_with_what_to_look_at(world: Path) -> None:
 def test_the_private_key_of_another_certificate_is_refused(world: Path, certificates: Certificates) -> None:
     files = certificates.client("gw-0001"), certificates.client("gw-0002")
     entries = f'ca = "{certificates.ca}"\ncertificate = "{files[0].certificate}"\nkey = "{files[1].key}"'
-    text = SITE.replace('url = "mqtt://127.0.0.1:1"', f'url = "mqtts://127.0.0.1:{free_port()}"\n{entries}')
+    text = GATEWAY.replace('url = "mqtt://127.0.0.1:1"', f'url = "mqtts://127.0.0.1:{free_port()}"\n{entries}')
     (world / "crossed.toml").write_text(text)
     check(world, "run -c crossed.toml", 2, "expected the private key of ")
 

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +14,12 @@ from field import port as ports
 from field.clock import wall_ms
 from field.diagnosis import examination
 from field.main import main
-from gateway.status import StatusSocket
 from simulators.endpoints import ModbusTcpEndpoint, PtyEndpoint, TcpEndpoint
 from simulators.noise import QUIET, Faults
 from simulators.wire import Wire
+from tests import sites
+from tests.beside import serving, telling
 from tests.field.test_cli_words import HAN, prose
-from tests.field.test_read_cli import serving
 from tests.peers import peer
 from tests.processes import free_port
 from tests.sick import BehindDlt645, TurnDlt645, Turns, dlt645, modbus
@@ -159,28 +156,16 @@ def test_a_port_in_use_is_busy() -> None:
         assert asyncio.run(both()).exit_code == 4
 
 
-@contextmanager
-def gateway(socket: Path, port: str) -> Generator[None, None, None]:
-    """A gateway that says of itself that it polls this port."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    status = StatusSocket(socket, lambda: {"buses": [{"name": "b1", "port": port}]})
-    asyncio.run_coroutine_threadsafe(status.open(), loop).result(5)
-    try:
-        yield
-    finally:
-        asyncio.run_coroutine_threadsafe(status.close(), loop).result(5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        loop.close()
+def polling(port: str) -> dict[str, object]:
+    """What a gateway says that has this port."""
+    return {"buses": [{"name": "b1", "port": port}]}
 
 
 def test_what_the_gateway_polls_is_busy_also_behind_a_serial_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ports, "GATEWAY_SOCKET", tmp_path / "s.sock")
-    with gateway(tmp_path / "s.sock", "tcp://127.0.0.1:9"):
+    with telling(tmp_path / "s.sock", polling("tcp://127.0.0.1:9")):
         read = ("--protocol", "modbus-rtu", "--meter", "1", "holding:0")
         commands = {"doctor": ("--meter", "1"), "scan": (), "probe": ("--meter", "1"), "sniff": (), "read": read}
         for name, options in commands.items():
@@ -191,38 +176,18 @@ def test_what_the_gateway_polls_is_busy_also_behind_a_serial_server(
         assert other.exit_code == 3, "another port is not the gateway's"
 
 
-SITE = """\
-[gateway]
-id = "gw-1"
-[uplink]
-url = "mqtt://127.0.0.1:1"
-[status]
-socket = "s.sock"
-[[bus]]
-name = "b1"
-port = "PORT"
-serial = "115200-8N1"
-[[task]]
-name = "curve"
-every = "15m"
-items = ["voltage.a"]
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.real
 def test_a_bus_of_a_site_is_examined_with_its_meters(tmp_path: Path) -> None:
-    (tmp_path / "meters.csv").write_text(
-        "meter,bus,address,profile,protocol\nm1,b1,000000000001,dlt645-2007-3p,dlt645-2007\n"
-        "m2,b1,7,eastron-sdm630,modbus-rtu\n"
-    )
     with serving(PtyEndpoint(wire(dlt645(turnaround_ms=(5, 9)), modbus(7)))) as port:
-        (tmp_path / "site.toml").write_text(SITE.replace("PORT", port))
-        options = ["-c", str(tmp_path / "site.toml"), "--bus", "b1", *QUICK, "--json"]
+        line = f'"{port}"\nserial = "115200-8N1"'
+        rows = (sites.METER, "m2,b1,7,eastron-sdm630,modbus-rtu\n")
+        file = sites.gateway(tmp_path, *rows, site=sites.GATEWAY.replace('"/dev/ttyNONE"', line))
+        options = ["-c", str(file), "--bus", "b1", *QUICK, "--json"]
         result = doctor(*options)
         assert result.exit_code == 0, result.stdout
         assert [one["meter"] for one in objects(result) if one["kind"] == "meter"] == [METER, "7"]
-        with gateway(tmp_path / "s.sock", port):
+        with telling(tmp_path / "s.sock", polling(port)):
             assert doctor(*options).exit_code == 4
     assert "m1, m2" not in doctor(*options, "--meter", "m9").stdout
     assert doctor(*options, "--meter", "m9").exit_code == 2

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Generator
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -18,12 +16,13 @@ from field.clock import wall_ms
 from field.main import main
 from protocols.dlt645.frame import parse
 from simulators.dlt645 import Dlt645Meter
-from simulators.endpoints import Endpoint, ModbusTcpEndpoint, PtyEndpoint, TcpEndpoint
+from simulators.endpoints import ModbusTcpEndpoint, PtyEndpoint, TcpEndpoint
 from simulators.load import Load
 from simulators.meter import SimulatedMeter
 from simulators.modbus import ModbusMeter
 from simulators.noise import QUIET, Faults
 from simulators.wire import Wire
+from tests.beside import serving
 
 pytestmark = pytest.mark.slow
 """Each read opens a real port, and listens to it before it asks."""
@@ -39,22 +38,6 @@ def meters() -> list[SimulatedMeter]:
     modbus = ModbusMeter(7, load_profile("eastron-sdm630"), Load(2))
     named: dict[str, Dlt645Meter | ModbusMeter] = {"d": dlt645, "s": single, "m": modbus}
     return [SimulatedMeter(id=name, meter=one, turnaround_ms=(1.0, 1.0)) for name, one in named.items()]
-
-
-@contextmanager
-def serving(endpoint: Endpoint) -> Generator[str, None, None]:
-    """The endpoint on a loop of its own thread, as the command has a loop of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="simulated", daemon=True)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(endpoint.start(), loop).result(5)
-    try:
-        yield endpoint.endpoint
-    finally:
-        asyncio.run_coroutine_threadsafe(endpoint.stop(), loop).result(5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        loop.close()
 
 
 def wire(faults: Faults = QUIET) -> Wire:

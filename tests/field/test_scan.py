@@ -28,8 +28,8 @@ from simulators.load import Load
 from simulators.meter import SimulatedMeter
 from simulators.noise import QUIET, Faults
 from simulators.wire import MemoryLine, Wire
+from tests.beside import serving
 from tests.field.test_cli_words import HAN, prose
-from tests.field.test_read_cli import serving
 from tests.peers import peer
 from tests.processes import free_port
 from tests.sick import S2400, S9600, START_MS, dlt645, modbus

@@ -28,8 +28,8 @@ from protocols.modbus.frame import read_request, rtu_frame_at
 from simulators import virtual
 from simulators.endpoints import PtyEndpoint
 from simulators.wire import MemoryLine, Wire
+from tests.beside import serving
 from tests.field.test_cli_words import HAN, prose
-from tests.field.test_read_cli import serving
 from tests.sick import S2400, START_MS, dlt645
 
 ASK_645 = Dlt645Frame(address="202411110001", control=0x11, data=bytes.fromhex("00000100"))

@@ -3,9 +3,7 @@
 import asyncio
 import configparser
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +15,20 @@ from drivers.line import Line, PortLost
 from field.main import main
 from gateway.notify import notify, watchdog_s
 from gateway.snapshot import Snapshot
-from gateway.status import StatusSocket
 from simulators import virtual
 from simulators.describe import BusPlan, MeterGroup, SitePlan
 from simulators.virtual import now_ms
+from tests.beside import telling
 from tests.chain import START, Chain
+from tests.sites import GATEWAY, METER, gateway
 
 ROOT = Path(__file__).parents[2]
-SITE = """
-[gateway]
-id = "gw-1"
-[status]
-socket = "s.sock"
-[store]
-path = "store"
-[keys]
-path = "keys"
-[uplink]
-url = "mqtt://127.0.0.1:1"
-[[bus]]
-name = "b1"
-port = "/dev/ttyS1"
-[[task]]
-name = "curve"
-every = "15m"
-items = ["voltage.a", "energy.active.import.total"]
-"""
-METERS = """meter,bus,address,profile,protocol
-m1,b1,000000000001,dlt645-2007-3p,dlt645-2007
-m2,b1,000000000002,dlt645-2007-3p,dlt645-2007
-"""
+ROWS = (METER, "m2,b1,000000000002,dlt645-2007-3p,dlt645-2007\n")
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    (tmp_path / "meters.csv").write_text(METERS)
-    file = tmp_path / "site.toml"
-    file.write_text(SITE)
-    return file
+    return gateway(tmp_path, *ROWS)
 
 
 def meterwire(*words: object) -> Result:
@@ -72,10 +46,9 @@ def test_a_right_site_is_called_good(site: Path) -> None:
 
 
 def test_mistakes_of_files_and_profiles_come_in_one_list(site: Path) -> None:
-    site.write_text(SITE.replace('"voltage.a"', '"weather"').replace('id = "gw-1"', 'id = "gw-1"\nzone = "Mars/Base"'))
-    (site.parent / "meters.csv").write_text(
-        METERS + "m3,b1,3,dlt645-2007-3p,dlt645-2007\nm4,b1,000000000004,none,dlt645-2007\n"
-    )
+    wrong = GATEWAY.replace('"voltage.a"', '"weather"').replace('id = "gw-1"', 'id = "gw-1"\nzone = "Mars/Base"')
+    rows = ("m3,b1,3,dlt645-2007-3p,dlt645-2007\n", "m4,b1,000000000004,none,dlt645-2007\n")
+    gateway(site.parent, *ROWS, *rows, site=wrong)
     for command in ("check", "show"):
         result = meterwire("config", command, "-c", site, "--json")
         assert result.exit_code == 2
@@ -96,7 +69,7 @@ def test_the_site_is_shown_with_its_defaults_and_loads(site: Path) -> None:
     buses = shown["buses"]
     assert isinstance(buses, list)
     (bus,) = buses
-    assert (bus["name"], bus["port"], bus["serial"]) == ("b1", "/dev/ttyS1", "2400-8E1")
+    assert (bus["name"], bus["port"], bus["serial"]) == ("b1", "/dev/ttyNONE", "2400-8E1")
     assert (bus["rs485"], bus["pipeline"]) == ("auto", 1)
     assert json.dumps(shown["meters"]).count('"ct": "1"') == 2
     loads = shown["loads"]
@@ -108,7 +81,7 @@ def test_the_site_is_shown_with_its_defaults_and_loads(site: Path) -> None:
 
 
 def test_run_starts_nothing_while_the_configuration_has_a_mistake(site: Path) -> None:
-    site.write_text(SITE.replace("15m", "13m"))
+    site.write_text(GATEWAY.replace("15m", "13m"))
     result = meterwire("run", "-c", site)
     assert result.exit_code == 2
     assert "task[1].every: expected a time span that divides the day" in result.stderr
@@ -133,23 +106,6 @@ def test_status_says_when_no_gateway_answers(site: Path) -> None:
     result = meterwire("status", "-c", site, "--json")
     assert result.exit_code == 3
     assert str(site.parent / "s.sock") in result.stderr
-
-
-@contextmanager
-def served(path: Path, snapshot: Callable[[], dict[str, object]]) -> Iterator[None]:
-    """A status socket in a thread of its own, as in another process."""
-    loop = asyncio.new_event_loop()
-    socket = StatusSocket(path, snapshot)
-    loop.run_until_complete(socket.open())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        asyncio.run_coroutine_threadsafe(socket.close(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
 
 
 def snapshot_of(directory: Path, *groups: MeterGroup, broken: bool = False) -> dict[str, Any]:
@@ -185,7 +141,7 @@ def test_status_shows_what_the_gateway_says_and_its_exit_code_says_whether_all_i
 ) -> None:
     missing = MeterGroup(profile="dlt645-2007-3p", address="000000000009", present=False)
     said = snapshot_of(tmp_path / "chain", TWO, *[missing] * dead)
-    with served(site.parent / "s.sock", lambda: said):
+    with telling(site.parent / "s.sock", said):
         result = meterwire("status", "-c", site, "--json")
         shown = {lang: meterwire("status", "-c", site, "--lang", lang) for lang in ("zh", "en")}
     assert result.exit_code == code, result.output
@@ -216,7 +172,7 @@ def test_parity_is_told_of_every_setting_on_a_pair_whoever_was_asked_last(
     assert (bus["parities"], bus["parity"]) == (parities, weakest)
     for meter in said["meters"]:
         assert meter["parity"] == ("none" if meter["meter"] == "b1-7" else "enforced")
-    with served(site.parent / "s.sock", lambda: said):
+    with telling(site.parent / "s.sock", said):
         for lang, words in (("en", english), ("zh", chinese)):
             assert words in meterwire("status", "-c", site, "--lang", lang).stdout
 

@@ -20,41 +20,18 @@ from identity.gateway import GatewayIdentity
 from identity.trust import trust
 from simulators import virtual
 from simulators.describe import uniform
-from tests import chain
+from tests import chain, sites
 from tests.chain import keys
 
 ROOT = Path(__file__).parents[2]
-SITE = """
-[gateway]
-id = "gw-1"
-[status]
-socket = "s.sock"
-[store]
-path = "store"
-[keys]
-path = "keys"
-[uplink]
-url = "mqtt://127.0.0.1:1"
-[[bus]]
-name = "b1"
-port = "/dev/ttyNONE"
-[[task]]
-name = "curve"
-every = "15m"
-items = ["voltage.a"]
-"""
-METERS = "meter,bus,address,profile,protocol\nm1,b1,000000000001,dlt645-2007-3p,dlt645-2007\n"
 MINUTE = TaskEntry(name="minute", every_s=60, items=("voltage.a",))
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    (tmp_path / "meters.csv").write_text(METERS)
-    file = tmp_path / "site.toml"
-    file.write_text(SITE)
     GatewayIdentity.create(tmp_path / "keys", "gw-1")
     trust(tmp_path / "keys", keys()[1].public)
-    return file
+    return sites.gateway(tmp_path)
 
 
 def run(site: Path) -> Result:
@@ -85,7 +62,7 @@ def test_a_store_of_a_newer_version_leaves_the_gateway_down_with_a_message(site:
 
 
 def test_a_mistake_in_the_configuration_leaves_it_down(site: Path) -> None:
-    site.write_text(SITE.replace('port = "/dev/ttyNONE"', "port = 7"))
+    site.write_text(sites.GATEWAY.replace('port = "/dev/ttyNONE"', "port = 7"))
     assert stays_down(run(site).exit_code)
 
 
