@@ -41,16 +41,18 @@ def confirmed(
 ) -> Dialogue[Any]:
     """Read as `dialogue` does, again and again until every register, demand and name was the same twice in a row.
 
-    certain: asked after the first reading: whether the line itself vouches for it (parity is checked, and there is no
-    noise); then a reading without a doubtful value is enough.
+    certain: asked at each answer of the first reading (when it ends, another meter may have been asked, with other
+    settings): whether the line itself vouches for it (parity is checked, and there is no noise); then a reading without
+    a doubtful value is enough.
 
     A register that still rises after READINGS_MAX readings, never faster than power_kw_max, is taken as it is. What
     agrees with nothing is doubtful, and its detail lists the readings. A meter that falls silent is not asked on.
     """
-    readings: list[Reading] = [(yield from _timed(dialogue()))]
+    vouched: list[bool] = []
+    readings: list[Reading] = [(yield from _timed(dialogue(), came=lambda: vouched.append(certain())))]
     first = readings[0][0]
     wanted = [place for place, value in enumerate(first) if value.quantity.kind in _LASTING]
-    if certain() and all(first[place].quality is not Quality.DOUBTFUL for place in wanted):
+    if all(vouched) and certain() and all(first[place].quality is not Quality.DOUBTFUL for place in wanted):
         return first
     settled: dict[int, Value] = {}
     while len(settled) < len(wanted) and len(readings) < READINGS_MAX and not _silent(readings[-1][0]):
@@ -68,10 +70,11 @@ def confirmed(
 
 
 def _timed(
-    dialogue: Dialogue[Any], *, pause_s: float = 0.0, known: Set[str] = frozenset()
-) -> Generator[Ask[Any], Answer[Any], Reading]:
+    dialogue: Dialogue[Any], *, pause_s: float = 0.0, known: Set[str] = frozenset(),
+    came: Callable[[], object] = lambda: None,
+) -> Generator[Ask[Any], Answer[Any], Reading]:  # fmt: skip
     """Run a dialogue to its end, pause_s after whatever was asked before, and note when its last answer came. known:
-    quantities whose Values stay those of a reading before, and of its moment."""
+    quantities whose Values stay those of a reading before, and of its moment. came: called at each answer."""
     at = 0
     try:
         ask = next(dialogue)
@@ -83,6 +86,7 @@ def _timed(
             answer = yield ask
             if isinstance(answer, Reply):
                 at = answer.ended_at
+                came()
             ask = dialogue.send(answer)
     except StopIteration as end:
         return end.value, at
