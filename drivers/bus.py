@@ -121,7 +121,7 @@ class Bus:
     def submit(self, job: Job) -> None:
         """Queue a job. When the queue is full its `done` is called at once, with fault missed."""
         self.counters.jobs += 1
-        if self.queued >= QUEUE_MAX + (URGENT_MAX if job.lane in URGENT else 0):
+        if len(self._queue) >= QUEUE_MAX + (URGENT_MAX if job.lane in URGENT else 0):
             self.counters.refused += 1
             self.counters.failed(Fault.MISSED)
             job.done(Outcome(fault=Fault.MISSED, detail=f"more than {QUEUE_MAX} jobs wait on bus {self.entry.name}"))
@@ -152,11 +152,12 @@ class Bus:
         try:
             while not self._stopped:
                 now = self._now = loop.time()
-                self._expire(now)
+                for run in self._queue.expired(now):
+                    self._cut(run)
                 if not self.port.is_open:
                     await self._open(loop)
-                elif (run := self._take(now)) is not None:
-                    await self._ask(run, loop)
+                elif (following := self._take(now)) is not None:
+                    await self._ask(following, loop)
                 else:
                     await self._rest(loop, self._next_event(now))
         finally:
@@ -189,10 +190,6 @@ class Bus:
 
     def _cut(self, run: Run) -> None:
         self._course.cut(run, self._now, None if self.port.is_open else self.trouble)
-
-    def _expire(self, now: float) -> None:
-        for run in self._queue.expired(now):
-            self._cut(run)
 
     # The port.
 
@@ -264,7 +261,7 @@ class Bus:
                 self._course.requeue(run)
                 return
             self._waits_since, on_its_way = None, True
-            run.asked()
+            run.asked = True
             self._last, standing.asked = standing, ask
             self._silence_s = meter.silence_s
             answer = await port.exchange(

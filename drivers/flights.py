@@ -18,10 +18,13 @@ STALLED_S = 0.5
 """A pause this long in the midst of a reply ends it: above what TCP takes to send a lost segment again (0.2 s)."""
 
 
+_NONE_YET = Silence()
+
+
 class Flight:
     """A question that was sent. Times are loop time in seconds; sent_at is UTC milliseconds."""
 
-    __slots__ = ("ask", "began", "company", "ends", "live", "run", "sent_at")
+    __slots__ = ("answer", "ask", "began", "company", "ends", "live", "run", "sent_at")
 
     def __init__(self, run: Run, ask: Ask[Any], *, began: float, ends: float, sent_at: int, live: bool) -> None:
         self.run = run
@@ -34,20 +37,23 @@ class Flight:
         """Whether live meters had work when it was sent."""
         self.company = False
         """Whether others were on their way at any time together with it."""
+        self.answer: Answer[Any] = _NONE_YET
+        """What came of it, once it has landed."""
 
 
 class Flights:
     """What is on its way, and what has landed. `landed` is emptied by its owner."""
 
     def __init__(self, *, now_ms: Callable[[], int], wake: Callable[[], None]) -> None:
-        self.landed: list[tuple[Flight, Answer[Any]]] = []
+        self.landed: list[Flight] = []
         self.mixed_up = 0
         """Answers to what was never asked, or that do not fit the question of their transaction."""
         self.late = 0
         """Answers to questions that were given up before."""
         self.soonest = float("inf")
         """None is given up before this (loop time)."""
-        self._flying: dict[int, Flight] = {}
+        self.flying: dict[int, Flight] = {}
+        """What is on its way, by the number under which it is answered."""
         self._past: OrderedDict[int, None] = OrderedDict()
         self._deframer = TcpReplies(self._asked)
         self._stalled_at = float("inf")
@@ -55,37 +61,34 @@ class Flights:
         self._now_ms = now_ms
         self._wake = wake
 
-    def __len__(self) -> int:
-        return len(self._flying)
-
-    def __contains__(self, ask: Ask[Any]) -> bool:
-        return transaction_of(ask) in self._flying
-
     def __iter__(self) -> Iterator[Flight]:
-        yield from self._flying.values()
-        yield from (flight for flight, _ in self.landed)
+        yield from self.flying.values()
+        yield from self.landed
 
     @property
     def any(self) -> bool:
         """Whether one is on its way, or has landed and was not dealt with."""
-        return bool(self._flying or self.landed)
+        return bool(self.flying or self.landed)
 
     def connected(self) -> None:
         """A fresh connection: nothing of the last one is left in it."""
         self._deframer = TcpReplies(self._asked)
         self._stalled_at = float("inf")
 
-    def put(self, flight: Flight) -> None:
-        """It was sent."""
-        flying = self._flying
+    def put(self, flight: Flight) -> bool:
+        """It is being sent; false where another of its number is on its way still, and it may not be."""
+        flying, number = self.flying, int.from_bytes(flight.ask.data[:2], "big")
+        if number in flying:
+            return False
         if flying:
             flight.company = True
             if len(flying) == 1:  # of more, each has company already
                 for other in flying.values():
                     other.company = True
-        flying[transaction_of(flight.ask)] = flight
+        flying[number] = flight
         if flight.ends < self.soonest:
             self.soonest = flight.ends
+        return True
 
     def receive(self, data: bytes) -> None:
         """Take bytes as they come."""
@@ -99,7 +102,7 @@ class Flights:
             self._stalled_at = float("inf")
 
     def _take(self, frames: list[Frame]) -> None:
-        flying, ended_at = self._flying, 0
+        flying, ended_at = self.flying, 0
         for frame in frames:
             transaction = frame.transaction
             assert transaction is not None
@@ -107,7 +110,9 @@ class Flights:
             if flight is not None and flight.ask.accepts(frame):
                 del flying[transaction]
                 ended_at = ended_at or self._now_ms()
-                self.landed.append((flight, make_reply(frame, min(flight.sent_at, ended_at), ended_at)))
+                sent_at = flight.sent_at
+                flight.answer = make_reply(frame, min(ended_at, sent_at), ended_at)
+                self.landed.append(flight)
             elif flight is None and transaction in self._past:
                 self.late += 1
             else:
@@ -118,9 +123,9 @@ class Flights:
     def _asked(self, begin: bytes) -> bool:
         """See TcpReplies."""
         if len(begin) < 2:
-            return any(transaction >> 8 == begin[0] for transaction in self._flying)
+            return any(transaction >> 8 == begin[0] for transaction in self.flying)
         transaction = int.from_bytes(begin, "big")
-        return transaction in self._flying or transaction in self._past
+        return transaction in self.flying or transaction in self._past
 
     def _stalled(self) -> None:
         """What is held back will not be made whole any more."""
@@ -130,26 +135,22 @@ class Flights:
 
     def overdue(self, now: float) -> None:
         """Those whose time is over land in silence."""
-        over = [item for item in self._flying.items() if item[1].ends <= now]
+        over = [item for item in self.flying.items() if item[1].ends <= now]
         if self._stalled_at <= now or (over and self._deframer.pending):
             self._stalled()
-            over = [item for item in over if item[0] in self._flying]
+            over = [item for item in over if item[0] in self.flying]
         for transaction, flight in over:
-            del self._flying[transaction]
+            del self.flying[transaction]
             self._past[transaction] = None
             if len(self._past) > PAST_MAX:
                 self._past.popitem(last=False)
-            self.landed.append((flight, Silence()))
-        ends = (flight.ends for flight in self._flying.values())
+            flight.answer = Silence()
+            self.landed.append(flight)
+        ends = (flight.ends for flight in self.flying.values())
         self.soonest = min(self._stalled_at, min(ends, default=float("inf")))
 
     def ground(self) -> list[Flight]:
         """Take all of them back: the connection is lost, or its owner stops."""
-        flights = list(self._flying.values())
-        self._flying.clear()
+        flights = list(self.flying.values())
+        self.flying.clear()
         return flights
-
-
-def transaction_of(ask: Ask[Any]) -> int:
-    """The number under which a question over TCP is answered."""
-    return int.from_bytes(ask.data[:2], "big")

@@ -18,8 +18,21 @@ def _key(run: Run) -> tuple[bool, float, int]:
     return run.key
 
 
+class _Waiting(list[Run]):
+    """The jobs of one lane, or those of all lanes in the midst of a reading."""
+
+    __slots__ = ("below", "passed")
+
+    def __init__(self, below: "tuple[_Waiting, ...]") -> None:
+        """below: what is passed over when a job of this one is taken."""
+        super().__init__()
+        self.below = below
+        self.passed = 0
+        """How often in a row it was passed over."""
+
+
 class Lanes:
-    """Waiting jobs. A higher lane goes first; within a lane, jobs that have begun, then the earliest deadline.
+    """Waiting jobs. A higher lane goes first; within a lane, jobs that were asked, then the earliest deadline.
 
     The urgent lanes go before all others, always: their jobs are few, as somebody waits for each. Events come next, as
     long as that starves nobody. Behind them, a reading that has begun is brought to its end before any other lane is
@@ -28,12 +41,17 @@ class Lanes:
     """
 
     def __init__(self) -> None:
-        self._lanes: tuple[list[Run], ...] = tuple([] for _ in Lane)
-        self._midway: list[Run] = []
+        self._midway = _Waiting(())
         """Jobs of all lanes but the urgent ones, in the midst of a reading."""
-        self._all = (*self._lanes, self._midway)
-        self._passed = [0] * (len(Lane) + 1)
-        """Of each lane, and of the readings that have begun, how often in a row it was passed over."""
+        self._all: tuple[_Waiting, ...] = (self._midway,)
+        """The lanes from the highest down, and behind them the readings that have begun."""
+        for _ in Lane:
+            self._all = (_Waiting(self._all), *self._all)
+        self._lanes = self._all[:-1]
+        self._urgent = [self._lanes[lane] for lane in URGENT]
+        self._events = self._lanes[Lane.EVENT]
+        self._latest = self._midway
+        """Where the latest job was put."""
         self.soonest = _NEVER
         """No deadline is earlier than this (loop time)."""
         self.waiting = 0
@@ -45,34 +63,43 @@ class Lanes:
 
     def put(self, run: Run) -> None:
         """Queue a job, or a job whose next question is due."""
-        insort(self._midway if run.midway and not run.interrupts else self._lanes[run.job.lane], run, key=_key)
-        if run.job.deadline < self.soonest:
-            self.soonest = run.job.deadline
+        job = run.job
+        if run.asked:
+            run.key = (False, *run.key[1:])
+            queue = self._midway if run.midway and not run.interrupts else self._lanes[job.lane]
+        else:
+            queue = self._lanes[job.lane]
+        if queue and run.key < queue[-1].key:
+            insort(queue, run, key=_key)
+        else:  # nearly always
+            queue.append(run)
+        self._latest = queue
         self.waiting += 1
+        if job.deadline < self.soonest:
+            self.soonest = job.deadline
 
     def take(self, ready: Callable[[Run], bool]) -> Run | None:
         """Remove and return the job to ask next, of those that are ready; None when none is."""
         return self.take_urgent(ready) or self.take_patient(ready)
 
-    def take_patient(self, ready: Callable[[Run], bool]) -> Run | None:
-        """The same when no urgent one is ready."""
-        if self._lanes[Lane.EVENT] and not self._starves(ready) and (run := self._turn(Lane.EVENT, ready)) is not None:
-            return run
-        if self._midway and (run := self._first(self._midway, ready)) is not None:
-            self._passed[-1] = 0
-            return run
-        for lane, passed in enumerate(self._passed[:-1]):
-            if passed >= PASSED_OVER_MAX and (run := self._turn(lane, ready)) is not None:
-                return run
-        for lane, queue in enumerate(self._lanes):
-            if queue and (run := self._turn(lane, ready)) is not None:
+    def take_urgent(self, ready: Callable[[Run], bool]) -> Run | None:
+        """The same among the urgent lanes alone."""
+        for queue in self._urgent:
+            if queue and (run := self._turn(queue, ready)) is not None:
                 return run
         return None
 
-    def take_urgent(self, ready: Callable[[Run], bool]) -> Run | None:
-        """The same among the urgent lanes alone."""
-        for lane in URGENT:
-            if self._lanes[lane] and (run := self._turn(lane, ready)) is not None:
+    def take_patient(self, ready: Callable[[Run], bool]) -> Run | None:
+        """The same when no urgent one is ready."""
+        if len(self._latest) == self.waiting:  # all that wait are in one lane: none is passed over
+            return self._first(self._latest, ready)
+        if self._events and not self._starves(ready) and (run := self._turn(self._events, ready)) is not None:
+            return run
+        if self._midway and (run := self._first(self._midway, ready)) is not None:
+            return run
+        starving = [queue for queue in self._lanes if queue.passed >= PASSED_OVER_MAX]
+        for queue in (*starving, *self._lanes):
+            if queue and (run := self._turn(queue, ready)) is not None:
                 return run
         return None
 
@@ -96,26 +123,23 @@ class Lanes:
         self.soonest = min((run.job.deadline for run in self), default=_NEVER)
         return gone
 
-    def _turn(self, lane: int, ready: Callable[[Run], bool]) -> Run | None:
-        run = self._first(self._lanes[lane], ready)
+    def _turn(self, queue: _Waiting, ready: Callable[[Run], bool]) -> Run | None:
+        run = self._first(queue, ready)
         if run is not None:
-            self._passed[lane] = 0
-            for lower in range(lane + 1, len(self._all)):
-                if self._all[lower]:
-                    self._passed[lower] += 1
+            for lower in queue.below:
+                if lower:
+                    lower.passed += 1
         return run
 
     def _starves(self, ready: Callable[[Run], bool]) -> bool:
         """Whether one behind the events was passed over long enough, and has a job that is ready."""
-        passed, behind = self._passed, range(Lane.EVENT + 1, len(self._all))
-        return max(passed) >= PASSED_OVER_MAX and any(
-            passed[n] >= PASSED_OVER_MAX and any(map(ready, self._all[n])) for n in behind
-        )
+        return any(queue.passed >= PASSED_OVER_MAX and any(map(ready, queue)) for queue in self._events.below)
 
-    def _first(self, queue: list[Run], ready: Callable[[Run], bool]) -> Run | None:
+    def _first(self, queue: _Waiting, ready: Callable[[Run], bool]) -> Run | None:
         for index, run in enumerate(queue):
             if ready(run):
                 del queue[index]
+                queue.passed = 0
                 self._gone(1)
                 return run
         return None

@@ -14,7 +14,7 @@ from drivers.bus import Bus
 from drivers.flights import Flight, Flights
 from drivers.port import PortLost
 from drivers.run import Run
-from protocols.dialogue import Answer, Reply, Silence
+from protocols.dialogue import Reply, Silence
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class PipelinedBus(Bus):
     @property
     def in_flight(self) -> int:
         """Questions on their way."""
-        return len(self._flights)
+        return len(self._flights.flying)
 
     @property
     def window(self) -> int:
@@ -82,10 +82,10 @@ class PipelinedBus(Bus):
         if self._stopping:
             self._stopped = not self._flights.any
             return None
-        return super()._take(now) if len(self._flights) < self.window else None
+        return super()._take(now) if len(self._flights.flying) < self.window else None
 
     def _next_event(self, now: float) -> float:
-        if self._stopping or len(self._flights) >= self.window:  # nothing is sent before one lands
+        if self._stopping or len(self._flights.flying) >= self.window:  # nothing is sent before one lands
             return min(self._flights.soonest, self._queue.soonest)
         return min(super()._next_event(now), self._flights.soonest)
 
@@ -104,7 +104,7 @@ class PipelinedBus(Bus):
         if self._flights.any:
             now = loop.time()
             self._land(now)
-            if len(self._flights) > 1:
+            if len(self._flights.flying) > 1:
                 self._fall_back("closed the connection", now)
             self._ground(now)
             self._port_lost(PortLost(self.port.ended_by or "lost"), now)
@@ -118,24 +118,30 @@ class PipelinedBus(Bus):
             self.port.stream(self._flights.receive, self._awake)
 
     async def _ask(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
-        """Send the question; what comes of it is dealt with when it lands."""
-        if run.ask is None and not self._course.start(run, loop.time()):
+        """Send the question, and those that go with it; what comes of them is dealt with when they land."""
+        now, now_ms, window, flying = self._now, self._now_ms(), self.window, self._flights.flying
+        following: Run | None = run
+        while following is not None:
+            self._put(following, now, now_ms)
+            room = len(flying) < window and not self._stopping
+            following = self._queue.take(now) if room else None
+
+    def _put(self, run: Run, now: float, now_ms: int) -> None:
+        if run.ask is None and not self._course.start(run, now):
             return
-        standing, ask = run.standing, run.ask
+        standing, ask, flights = run.standing, run.ask, self._flights
         assert ask is not None
-        now = loop.time()
-        if ask in self._flights:  # the same number, after 65,535 questions: wait for the other
-            standing.quiet_until = now + standing.meter.timeout_s(ask)
+        meter = standing.meter
+        timeout_s = meter.timeout_s(ask)
+        # A far end that asks its meters one by one answers the last of them after all the others.
+        ends = now + timeout_s + len(flights.flying) * meter.turnaround_s
+        if not flights.put(Flight(run, ask, began=now, ends=ends, sent_at=now_ms, live=self._queue.live)):
+            standing.quiet_until = now + timeout_s  # the same number, after 65,535 questions: wait for the other
             self._course.requeue(run)
             return
-        meter = standing.meter
-        # A far end that asks its meters one by one answers the last of them after all the others.
-        ends = now + meter.timeout_s(ask) + len(self._flights) * meter.turnaround_s
-        flight = Flight(run, ask, began=now, ends=ends, sent_at=self._now_ms(), live=self._queue.live)
         self._outbox.append(ask.data)
-        run.asked()
+        run.asked = True
         standing.quiet_until = float("inf")  # until it lands
-        self._flights.put(flight)
 
     def _land(self, now: float) -> None:
         """Deal with what has come, or will not come any more."""
@@ -146,30 +152,34 @@ class PipelinedBus(Bus):
             self._fall_back("mixed up the answers", now)
         landed = self._flights.landed
         while landed:
-            self._landed(*landed.pop(0), now)
+            self._landed(landed.pop(0), now)
 
-    def _landed(self, flight: Flight, answer: Answer[Any], now: float) -> None:
-        run, ask = flight.run, flight.ask
+    def _landed(self, flight: Flight, now: float) -> None:
+        run, ask, answer = flight.run, flight.ask, flight.answer
         standing = run.standing
         meter = standing.meter
-        run.keep(ask.data, answer.frame.encode() if isinstance(answer, Reply) else b"")
-        if isinstance(answer, Reply) and ask.speaks_for is not None and ask.speaks_for(answer.frame):
-            answer = Silence()  # of the meter, told by the gateway in front of it
+        counters, began = self.port.counters, flight.began
         if isinstance(answer, Reply):
-            self.port.counters.replies += 1
-            self.account.asked(began=flight.began, ended=now, gap_s=0.0, wire_s=0.0)
-            meter.answered(now - flight.began)
-            standing.quiet_until = now + meter.gap_s
-            if flight.began < self._answered_at:  # on its way already when that came: the far end can do it
-                self._dropped = 0
-            self._answered_at = now
-            self._course.answered(run, answer, now)
-            return
-        self.port.counters.silences += 1
-        self.account.asked(began=flight.began, ended=now, gap_s=0.0, wire_s=None)
+            frame = answer.frame
+            run.keep(ask.data, frame.encode())
+            if ask.speaks_for is None or not ask.speaks_for(frame):
+                counters.replies += 1
+                self.account.asked(began=began, ended=now, gap_s=0.0, wire_s=0.0)
+                meter.answered(now - began)
+                standing.quiet_until = now + meter.gap_s
+                if began < self._answered_at:  # on its way already when that came: the far end can do it
+                    self._dropped = 0
+                self._answered_at = now
+                self._course.answered(run, answer, now)
+                return
+            # Else it is the silence of the meter, told by the gateway in front of it.
+        else:
+            run.keep(ask.data, b"")
+        counters.silences += 1
+        self.account.asked(began=began, ended=now, gap_s=0.0, wire_s=None)
         if flight.company and not standing.silent:
             self._drop(now)
-        self._course.unanswered(run, Silence(), began=flight.began, ended=now, now=now, live=flight.live)
+        self._course.unanswered(run, Silence(), began=began, ended=now, now=now, live=flight.live)
 
     def _drop(self, now: float) -> None:
         """A far end that handles one question at a time leaves the others unanswered."""

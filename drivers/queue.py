@@ -63,13 +63,13 @@ class Queue:
         if (run := lanes.take_urgent(self._ready)) is not None:
             return run
         live = lanes.waiting > 0
-        if silent and (standing := silent.due(now, live_work=live)) is not None:
+        if silent.standings and (standing := silent.due(now, live_work=live)) is not None:
             return self._probe(standing)
         if not live:
             return None
         if (run := lanes.take_patient(self._ready)) is not None:
             return run
-        if silent and (standing := silent.due(now, live_work=True)) is not None:
+        if silent.standings and (standing := silent.due(now, live_work=True)) is not None:
             return self._probe(standing)
         return None
 

@@ -103,7 +103,7 @@ class Run:
     """A job, its dialogue and the question in hand. `start` and `answer` raise whatever the dialogue raises."""
 
     __slots__ = (
-        "_answers", "_dialogue", "_given_up", "ask", "attempts", "bare", "began", "first_reply", "frames", "heard",
+        "_answers", "_dialogue", "_given_up", "ask", "asked", "attempts", "bare", "first_reply", "frames", "heard",
         "interrupts", "job", "key", "last_fault", "read_at", "replies", "restarts", "standing", "started_at",
         "unanswered", "urgent",
     )  # fmt: skip
@@ -116,13 +116,13 @@ class Run:
         """Whether it only finds out if a silent meter is back."""
         self.standing = standing
         self.key: tuple[bool, float, int] = (True, job.deadline, order)
-        """The order within a lane: jobs that have begun, then by deadline, then as they came."""
+        """The order within a lane: jobs that were asked, then by deadline, then as they came."""
         self.ask: Ask[Any] | None = None
         """The question in hand; None before the start and after the end."""
         self.attempts = 0
         """How often the question in hand was asked without an answer."""
-        self.began = False
-        """Whether any question was asked."""
+        self.asked = False
+        """Whether any question was."""
         self.heard = False
         """Whether anything at all came, be it garbled."""
         self.restarts = 0
@@ -150,22 +150,16 @@ class Run:
     def start(self) -> list[Value] | None:
         """Come to the first question. Returns the values of a dialogue that has none."""
         self._dialogue = self.job.dialogue()
-        self.replies = self.attempts = self.unanswered = self._given_up = 0
-        self.started_at = self.read_at = None
-        self._answers.clear()
         return self._next(None)
 
     def drop(self) -> None:
         """Forget what was answered so far; `start` begins anew."""
         dialogue, self._dialogue, self.ask = self._dialogue, None, None
+        self.replies = self.attempts = self.unanswered = self._given_up = 0
+        self.started_at = self.read_at = None
+        self._answers.clear()
         if dialogue is not None:
             dialogue.close()
-
-    def asked(self) -> None:
-        """A question leaves: from now on the job goes before others of its lane."""
-        if not self.began:
-            self.began = True
-            self.key = (False, *self.key[1:])
 
     def keep(self, sent: bytes, seen: bytes) -> None:
         """Keep what was on the wire, for evidence."""

@@ -27,47 +27,45 @@ class Silent:
     """
 
     def __init__(self) -> None:
-        self._members: dict[str, Standing] = {}
+        self.standings: dict[str, Standing] = {}
+        """By the meter's id."""
         self._probe_s: dict[str, float] = {}
         self._credit_s = 0.0
         self._credit_at = 0.0
         self._sweep: dict[str, Standing] = {}
         self._live_turn = False
 
-    def __len__(self) -> int:
-        return len(self._members)
-
     @property
     def meters(self) -> tuple[str, ...]:
         """Their ids."""
-        return tuple(self._members)
+        return tuple(self.standings)
 
     def add(self, standing: Standing, *, now: float, probe_s: float) -> None:
         """A meter fell silent; a probe of it takes about probe_s."""
         standing.silent = True
         standing.probe_at = now + PROBE_EVERY_S - probe_s
-        self._members[standing.meter.id] = standing
+        self.standings[standing.meter.id] = standing
         self._probe_s[standing.meter.id] = probe_s
 
     def remove(self, standing: Standing, *, now: float) -> None:
         """It answered: ask all the others soon."""
         standing.silent = False
-        del self._members[standing.meter.id]
+        del self.standings[standing.meter.id]
         del self._probe_s[standing.meter.id]
         self._sweep.pop(standing.meter.id, None)
         self._grow(now)
         if not self._sweep and self._credit_s >= 0:
-            self._sweep = dict(self._members)
+            self._sweep = dict(self.standings)
 
     def due(self, now: float, *, live_work: bool) -> Standing | None:
         """The meter to probe now, longest waiting first; None when it is the turn of others."""
-        if not self._members:
+        if not self.standings:
             return None
         if self._sweep:
             self._live_turn = live_work and not self._live_turn
             chosen = _oldest(self._sweep.values())
             return None if self._live_turn or chosen.quiet_until > now else chosen
-        chosen = _oldest(self._members.values())
+        chosen = _oldest(self.standings.values())
         if chosen.probe_at > now or chosen.quiet_until > now:
             return None
         if live_work:
@@ -93,11 +91,11 @@ class Silent:
     def next_due(self, now: float, *, live_work: bool) -> float:
         """When the next probe is due (loop time); infinity when nobody is silent. live_work: whether live meters have
         work, none of which can be asked now: probes then still wait for their credit."""
-        if not self._members:
+        if not self.standings:
             return float("inf")
         if self._sweep:
             return _oldest(self._sweep.values()).quiet_until
-        chosen = _oldest(self._members.values())
+        chosen = _oldest(self.standings.values())
         due_at = max(chosen.probe_at, chosen.quiet_until)
         if live_work:
             self._grow(now)

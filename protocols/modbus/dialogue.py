@@ -62,8 +62,9 @@ class Block:
     as_ascii: it is asked in characters, on a serial line. in_order: the places are those of the items.
     """
 
-    __slots__ = ("_ascii", "_ask", "_at", "_data", "_decoders", "_divisible", "_plain", "_unpack", "_values",
-                 "_wants", "_words", "address", "count", "function", "in_order", "items", "places", "unit")  # fmt: skip
+    __slots__ = ("_ascii", "_ask", "_at", "_data", "_decoders", "_divisible", "_plain", "_quantities", "_unpack",
+                 "_values", "_wants", "_words", "address", "count", "function", "in_order", "items", "places",
+                 "unit")  # fmt: skip
 
     def __init__(
         self, unit: int, items: Sequence[Item], places: Sequence[int] | None = None, *, as_ascii: bool = False
@@ -93,6 +94,10 @@ class Block:
             (at[0], items[at[0]].quantity) if len(at) == 1 and items[at[0]].format.plain else None for at in self._at
         ]
         """Of each register that is the number of one item just as it stands: which item, and its quantity."""
+        plain = [found for found in self._plain if found is not None]
+        each = [n for n, _ in plain] == list(range(self.count))
+        self._quantities = [quantity for _, quantity in plain] if each else None
+        """Of all registers, where each is the number of one item, in their order."""
         self._wants = tuple(item.quantity for item in items)
         self._divisible = len({item.address for item in items}) > 1
         self.in_order = self.places == tuple(range(len(items)))
@@ -123,11 +128,13 @@ class Block:
         if transaction is None:
             return replace(self._ask, pause_s=pause_s) if pause_s else self._ask
 
+        unit, function, count = self.unit, self.function, self.count
+
         def accepts(frame: Frame) -> bool:
-            return frame.transaction == transaction and self._accepts(frame)
+            return frame.transaction == transaction and answers(frame, unit, function, count)
 
         data = transaction.to_bytes(2, "big") + self._data
-        return make_ask(data, 9 + 2 * self.count, accepts, pause_s, speaks_for, self._divisible, self._wants)
+        return make_ask(data, 9 + 2 * count, accepts, pause_s, speaks_for, self._divisible, self._wants)
 
     def _accepts(self, frame: Frame) -> bool:
         return answers(frame, self.unit, self.function, self.count)
@@ -142,6 +149,11 @@ class Block:
         words = self._unpack(data)
         if not values:
             values.extend(_value(decoder, data) for decoder in self._decoders)
+        elif words != before and self._quantities is not None:
+            values = self._values = [
+                value if now == then else measured(quantity, Decimal(now))
+                for now, then, value, quantity in zip(words, before, values, self._quantities, strict=True)
+            ]
         elif words != before:
             changed: set[int] = set()
             for now, then, plain, at in zip(words, before, self._plain, self._at, strict=True):
@@ -199,13 +211,12 @@ def answers(frame: Frame, unit: int, function: int, count: int) -> bool:
 
 def speaks_for(frame: Frame) -> bool:
     """Whether a gateway says with it that the meter cannot be reached, or has not answered."""
-    return frame.exception in _NOBODY
+    return frame.function & ERROR_BIT != 0 and frame.exception in _NOBODY
 
 
 def refusal(frame: Frame) -> Refused | None:
     """What an exception reply says, or None when the frame is none."""
-    code = frame.exception
-    if code is None:
+    if not frame.function & ERROR_BIT or (code := frame.exception) is None:
         return None
     name = EXCEPTIONS.get(code, "unknown")
     return Refused(f"exception {code:02X} {name}", code=f"{code:02X}", absent=code == ABSENT)

@@ -244,19 +244,23 @@ class RtuDeframer(Held):
 _MBAP_BEGINS = re.compile(rb"(?s).(?:\Z|.(?:\Z|\x00(?:\Z|\x00(?:\Z|\x00(?:\Z|[\x03-\xfe])))))")
 
 
-def _mbap_consistent(side: Side, function: int, length: int, rest: bytes) -> bool:
+def _reply_consistent(function: int, length: int, rest: bytes) -> bool:
     """Whether the length in the header agrees with the function and what follows it; true while that is not known."""
+    if function in (3, 4, 0x17):
+        return length % 2 == 1 and length > 3 and (not rest or rest[0] == length - 3)
+    if function & ERROR_BIT:
+        return length == 3
+    if function in (1, 2):
+        return length > 3 and (not rest or rest[0] == length - 3)
+    if function == IDENTIFY:
+        return length >= 8 and (not rest or rest[0] == IDENTIFY_MEI)
+    return length == 6 if function in (5, 6, 15, 16) else function != 0
+
+
+def _request_consistent(function: int, length: int, rest: bytes) -> bool:
+    """The same of a question."""
     if function == 0:
         return False
-    if side == "replies":
-        if function & ERROR_BIT:
-            return length == 3
-        if function in (1, 2, 3, 4, 0x17):
-            even = function in (1, 2) or length % 2 == 1
-            return even and length > 3 and (not rest or rest[0] == length - 3)
-        if function == IDENTIFY:
-            return length >= 8 and (not rest or rest[0] == IDENTIFY_MEI)
-        return function not in (5, 6, 15, 16) or length == 6
     if function == IDENTIFY:
         return length == 5
     if 1 <= function <= 6:
@@ -271,11 +275,11 @@ class TcpDeframer(Held):
     makes its owner give the connection up, and the transaction number keeps a frame found late from answering.
     """
 
-    __slots__ = ("_side",)
+    __slots__ = ("_consistent",)
 
     def __init__(self, side: Side = "replies") -> None:
         super().__init__()
-        self._side: Side = side
+        self._consistent = _reply_consistent if side == "replies" else _request_consistent
 
     @property
     def missing(self) -> int:
@@ -295,7 +299,7 @@ class TcpDeframer(Held):
                 break
             transaction, _, length, unit, function = _MBAP.unpack_from(buffer, start)
             end = start + _MBAP_HEADER + length
-            if not _mbap_consistent(self._side, function, length, buffer[start + _MBAP.size : end]):
+            if not self._consistent(function, length, buffer[start + _MBAP.size : end]):
                 self.skipped += 1
                 position = start + 1
                 continue

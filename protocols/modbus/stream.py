@@ -9,7 +9,7 @@ what stands in it and behind it shows this.
 import re
 from collections.abc import Callable
 
-from protocols.modbus.frame import _MBAP, _MBAP_BEGINS, _MBAP_HEADER, Frame, Held, _found, _mbap_consistent
+from protocols.modbus.frame import _MBAP, _MBAP_BEGINS, _MBAP_HEADER, Frame, Held, _found, _reply_consistent
 
 _SWALLOWED = re.compile(rb"(?s)\0\0\0([\x03-\xfe]).([\x01-\x04\x17\x81-\x84\x97])(.?)")
 """The header of a reply to a read, from behind its transaction to the byte behind the function, where that came."""
@@ -68,7 +68,9 @@ class TcpReplies(Held):
     def _scan(self, buffer: bytes, earlier: int) -> list[Frame]:
         """earlier: so many of the bytes came before the last piece."""
         frames: list[Frame] = []
+        pieces = self._pieces
         size, position = len(buffer), 0
+        headed = -1  # where a header was seen already, behind the reply before
         while position < size:
             start = position
             if size - start < _HEADER or buffer[start + 2 : start + 5] != b"\0\0\0":  # nearly always it is the next
@@ -81,31 +83,32 @@ class TcpReplies(Held):
             transaction, _, length, unit, function = _unpack(buffer, start)
             end = start + _MBAP_HEADER + length
             body = buffer[start + _HEADER : end]
-            if (
-                not 3 <= length <= _LENGTH_MAX
-                or not _mbap_consistent("replies", function, length, body)
-                or (b"\0\0\0" in body and _swallows(body))
+            if (start != headed and not (3 <= length <= _LENGTH_MAX and _reply_consistent(function, length, body))) or (
+                b"\0\0\0" in body and _swallows(body)
             ):
                 self.skipped += 1
                 position = start + 1
                 continue
             if size < end:
                 break
-            if size > end or self._pieces:  # one that came alone and in one piece was not cut short
-                inside = [at for at in self._pieces if start < at < end]
-                waits = size > end or (inside and inside[-1] - start > _HEADER and start < earlier)
-                slipped = any(self._begins_another(buffer[at : at + 5], transaction) for at in inside)
+            if size > end or pieces:  # one that came alone and in one piece was not cut short
+                inside = [at for at in pieces if start < at < end] if pieces else None
+                slipped, waits = False, size > end
+                if inside:
+                    slipped = any(self._begins_another(buffer[at : at + 5], transaction) for at in inside)
+                    waits = waits or (inside[-1] - start > _HEADER and start < earlier)
                 if not slipped and waits and size - end < _HEADER:
                     break
                 if slipped or (size > end and not _header_at(buffer, end)):
                     self.skipped += 1
                     position = start + 1
                     continue
+                headed = end
             frames.append(_found(unit, function, body, transaction))
             position = end
         self._buffer = buffer[position:]
-        if self._pieces and position:
-            self._pieces = [at - position for at in self._pieces if at > position]
+        if pieces and position:
+            self._pieces = [at - position for at in pieces if at > position]
         return frames
 
     def _begins_another(self, begin: bytes, transaction: int) -> bool:
@@ -124,7 +127,7 @@ def _header_at(buffer: bytes, at: int) -> bool:
     return (
         buffer[at + 2 : at + 5] == b"\0\0\0"
         and 3 <= length <= _LENGTH_MAX
-        and _mbap_consistent("replies", function, length, buffer[at + 8 : at + 9])
+        and _reply_consistent(function, length, buffer[at + 8 : at + 9])
     )
 
 
@@ -132,7 +135,7 @@ def _swallows(body: bytes) -> bool:
     """Whether the header of another reply stands among the registers."""
     at = 1
     while (found := _SWALLOWED.search(body, at + 1)) is not None:
-        if _mbap_consistent("replies", found[2][0], found[1][0], found[3]):
+        if _reply_consistent(found[2][0], found[1][0], found[3]):
             return True
         at = found.start()
     return False

@@ -91,10 +91,11 @@ class CarelessFlights(Flights):
 
     def receive(self, data: bytes) -> None:
         for frame in self._deframer.feed(data):
-            if self._flying:
-                flight = self._flying.pop(next(iter(self._flying)))
+            if self.flying:
+                flight = self.flying.pop(next(iter(self.flying)))
                 now_ms = self._now_ms()
-                self.landed.append((flight, Reply(frame=frame, sent_at=flight.sent_at, ended_at=now_ms)))
+                flight.answer = Reply(frame=frame, sent_at=flight.sent_at, ended_at=now_ms)
+                self.landed.append(flight)
                 self._wake()
 
 
