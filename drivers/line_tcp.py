@@ -7,16 +7,22 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from config.model import BusEntry, SerialSettings
+from drivers.habits import LATE_MS_MAX
 from drivers.line import ParityCheck, PortLost
 
 CONNECT_S_MAX = 10.0
 """How long a connection may take to be accepted; a wide-area route to a serial server is far below it."""
 
+UNHEARD_MS_MAX = LATE_MS_MAX
+"""How long the far end's system may leave unacknowledged what was sent; then the connection is lost. A network that is
+back after some minutes delivers at once all that was asked meanwhile, up to two minutes later still (the pauses of TCP
+double), when nobody reckons with the answers any more. A connection that is lost delivers nothing."""
+
 
 def endpoint(port: str) -> tuple[str, int]:
     """Host and port number of tcp://host:port. Raises PortLost, saying what was expected."""
-    parts = urlsplit(port)
     try:
+        parts = urlsplit(port)
         host, number = parts.hostname, parts.port
     except ValueError as error:
         raise PortLost(f"expected tcp://host:port, got {port!r} ({error})") from error
@@ -34,6 +40,8 @@ async def open_tcp(bus: BusEntry) -> "TcpLine":
             _, line = await loop.create_connection(lambda: TcpLine(bus.port), host, number)
     except TimeoutError as error:
         raise PortLost(f"{bus.port}: not accepted within {CONNECT_S_MAX:g} s") from error
+    except ValueError as error:  # a part of the name is empty, or longer than one can be
+        raise PortLost(f"{bus.port}: no host can be called that ({error})") from error
     except OSError as error:
         known = error.errno is not None and error.errno > 0  # negative ones are of name resolution
         raise PortLost(f"{bus.port}: {os.strerror(error.errno or 0) if known else error.strerror or error}") from error
@@ -54,10 +62,12 @@ class TcpLine(asyncio.Protocol):
         self._ended: Exception | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio. Keep-alive finds a far end that was switched off."""
+        """Called by asyncio. Keep-alive finds a far end that was switched off while nothing is asked."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS_MAX)
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
