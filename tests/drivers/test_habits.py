@@ -233,3 +233,42 @@ def test_a_turnaround_between_two_steps_does_not_make_plans_anew() -> None:
     for turnaround_ms in (44.0, 41.0, 45.0, 40.0, 36.0):
         habits.answers_in(turnaround_ms)
     assert habits.known is known
+
+
+@pytest.mark.parametrize(("before_ms", "after_ms"), [(50.0, 100.0), (100.0, 50.0), (20.0, 35.0), (500.0, 1000.0)])
+def test_a_meter_that_becomes_twice_as_slow_or_as_quick_is_planned_for_anew(before_ms: float, after_ms: float) -> None:
+    habits = Habits()
+    habits.answers_in(before_ms)
+    assert habits.known.turnaround_ms == before_ms
+    habits.answers_in(after_ms)
+    assert habits.known.turnaround_ms == after_ms
+
+
+def test_what_was_known_already_makes_no_plan_anew() -> None:
+    habits = Habits()
+    habits.answers_in(50.0)
+    habits.refuses(holes=[(3, 4, 6)], blocks=["0001FF00"], longest=40)
+    known = habits.known
+    habits.today += 1
+    habits.refuses(holes=[(3, 4, 6)], blocks=["0001FF00"], longest=40)
+    habits.gives((3, 8, 9))
+    habits.forget()
+    assert habits.known is known
+
+
+def test_what_a_clock_that_was_ahead_has_dated_is_forgotten_when_it_is_right_again() -> None:
+    habits = Habits()
+    habits.today = 20_001
+    habits.refuses(holes=[(3, 4, 6)], blocks=["0001FF00"], longest=40)
+    habits.was_late(800, profile_ms=600)
+    habits.forget()
+    assert habits.known.longest == 40
+    habits.today = 20_000
+    habits.forget()
+    assert habits.known == Known() and habits.late is None
+    assert (habits.holes, habits.blocks, habits.longest) == ({}, {}, None)
+
+
+def test_that_a_meter_is_as_late_as_it_is_known_to_be_is_no_news() -> None:
+    habits = Habits()
+    assert [habits.was_late(late_ms, profile_ms=600) for late_ms in (800, 800, 700, 801)] == [True, False, False, True]
