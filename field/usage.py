@@ -3,8 +3,7 @@
 import locale
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
@@ -13,8 +12,11 @@ from typing import Any, Final
 import click
 
 from field.chinese import translated
+from field.folding import cells, folded, joined
 
 LANGUAGES: Final = ("zh", "en")
+NAMES_MAX: Final = 30
+"""Columns for the names of options and commands in Chinese help, as click has them; a longer one has its own line."""
 _KEY: Final = "field.usage.lang"
 _PIECES: Final = {"[OPTIONS]": "[选项]", "COMMAND [ARGS]...": "命令 [参数]..."}
 
@@ -98,8 +100,9 @@ class _Spoken(click.Command):
         if spoken(ctx) != "zh":
             super().format_help_text(ctx, formatter)
             return
-        for line in ["", *help_zh(ctx.command_path)["help"].strip().splitlines()]:
-            formatter.write(f"  {line}".rstrip() + "\n")
+        for sentence in ["", *joined(help_zh(ctx.command_path)["help"].strip().splitlines())]:
+            for line in folded(sentence, formatter.width - 2):
+                formatter.write(f"  {line}".rstrip() + "\n")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if spoken(ctx) != "zh":
@@ -112,8 +115,7 @@ class _Spoken(click.Command):
             if record is not None:
                 name = next(option for option in param.opts if option.startswith("--"))
                 rows.append((record[0], texts[name] + _default(param)))
-        with _section(formatter, "选项"):
-            formatter.write_dl(rows)
+        _section(formatter, "选项", rows)
 
     def get_short_help_str(self, limit: int = 45) -> str:
         ctx = click.get_current_context(silent=True)
@@ -122,13 +124,18 @@ class _Spoken(click.Command):
         return help_zh(f"{ctx.command_path} {self.name}")["help"].strip().splitlines()[0]
 
 
-@contextmanager
-def _section(formatter: click.HelpFormatter, heading: str) -> Iterator[None]:
-    """As click's own, with the colon of Chinese."""
-    formatter.write_paragraph()
-    formatter.write(f"{heading}：\n")
-    with formatter.indentation():
-        yield
+def _section(formatter: click.HelpFormatter, heading: str, rows: Sequence[tuple[str, str]]) -> None:
+    """As click's own, with the colon of Chinese, and folded by what a terminal shows, not by characters."""
+    formatter.write(f"\n{heading}：\n")
+    names = min(max(cells(name) for name, _ in rows), NAMES_MAX) + 2
+    for name, text in rows:
+        told = list(folded(text, formatter.width - 2 - names))
+        if cells(name) > NAMES_MAX:
+            formatter.write(f"  {name}\n")
+            name = ""
+        for line in told:
+            formatter.write(f"  {name}{' ' * (names - cells(name))}{line}".rstrip() + "\n")
+            name = ""
 
 
 def _default(param: click.Parameter) -> str:
@@ -166,8 +173,7 @@ class SpokenGroup(_Spoken, click.Group):
             super().format_commands(ctx, formatter)
             return
         found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        with _section(formatter, "命令"):
-            formatter.write_dl([(name, one.get_short_help_str()) for name, one in found if one is not None])
+        _section(formatter, "命令", [(name, one.get_short_help_str()) for name, one in found if one is not None])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options, and the commands behind them."""
