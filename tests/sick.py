@@ -50,6 +50,13 @@ class RefusingDlt645(Dlt645Meter):
         return self._reply(frame, 0xC0, b"\x01")
 
 
+class RefusingModbus(ModbusMeter):
+    """Has no register that it is asked for."""
+
+    def answer(self, frame: ModbusFrame, now_ms: int) -> Answer | None:
+        return self._exception(frame, 2) if super().answer(frame, now_ms) is not None else None
+
+
 class BehindModbus(ModbusMeter):
     """The same, on Modbus."""
 

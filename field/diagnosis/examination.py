@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from config.model import BusEntry, ProtocolName, SerialSettings
@@ -17,6 +18,10 @@ from field.diagnosis.settings import others_than
 from field.port import usual_profile
 from protocols.capture import Value
 from protocols.dialogue import Ask
+from protocols.dlt645.codes import Edition
+from protocols.dlt645.edition import tells
+from protocols.dlt645.frame import Frame as Dlt645Frame
+from protocols.modbus.dialogue import refusal
 
 PATIENCE_S = 10.0
 """How long an answer is waited for after a silence: far beyond what any profile takes for late."""
@@ -30,7 +35,7 @@ TAIL_S = 0.15
 GIVEN_UP_AFTER = 3
 """Silences from the start after which a meter is asked no more."""
 RETRIED_MAX = 4
-"""Silent meters that are asked as another edition, and with other settings of the line."""
+"""Meters of a kind that are asked as another edition, and with other settings of the line."""
 _OTHER_EDITION: dict[ProtocolName, ProtocolName] = {"dlt645-2007": "dlt645-1997", "dlt645-1997": "dlt645-2007"}
 
 
@@ -58,8 +63,8 @@ class Exchange:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All that was seen. parity: how the line checks it, by the settings that meters were asked with. idle: what was
-    said while nothing was asked. settings, editions: with which settings of the line, and as which edition of
-    DL/T 645, a meter answered that was silent with its own."""
+    said while nothing was asked. settings: with which of the line a meter answered that was silent with its own.
+    editions: as which of DL/T 645 one answered that was silent as its own, or refused everything."""
 
     parity: Mapping[SerialSettings, ParityCheck]
     serial: SerialSettings
@@ -74,6 +79,14 @@ class Evidence:
     def of(self, meter: str) -> tuple[Exchange, ...]:
         """The exchanges of a meter, in order."""
         return tuple(one for one in self.exchanges if one.meter == meter)
+
+
+def refused(exchanges: Sequence[Exchange]) -> bool:
+    """Whether there were answers, and all of them refusals."""
+    frames = [told.frame for exchange in exchanges for told in exchange.taken.answers]
+    return bool(frames) and all(
+        frame.abnormal if isinstance(frame, Dlt645Frame) else refusal(frame) is not None for frame in frames
+    )
 
 
 @dataclass(slots=True)
@@ -156,7 +169,8 @@ async def examine(
                     interrupted(evidence(idle, [one for one in subjects if one.name in asked]))
                     raise
         lacking = [one for one in subjects if standings[one.name].given_up][:RETRIED_MAX]
-        editions = await _other_editions(asker, bus, lacking)
+        refusing = [one for one in subjects if refused([e for e in exchanges if e.meter == one.name])][:RETRIED_MAX]
+        editions = await _other_editions(asker, bus, [*lacking, *refusing])
         lacking = [one for one in lacking if one.name not in editions]
         settings = {} if bus.port.startswith("tcp://") else await _other_settings(asker, lacking)
         return evidence(idle, subjects, settings=settings, editions=editions)
@@ -227,13 +241,13 @@ def _taking(one: Subject, ask: Ask[Any], earlier: Sequence[Accepts]) -> Callable
 
 
 async def _other_editions(asker: Asker, bus: BusEntry, lacking: Sequence[Subject]) -> dict[str, ProtocolName]:
-    """Those of which nothing was heard, asked as meters of the other edition of DL/T 645."""
+    """Those of which nothing was heard but refusals, asked as meters of the other edition of DL/T 645."""
     found: dict[str, ProtocolName] = {}
     for one in lacking:
         entry = one.meter.entry
         if (other := _OTHER_EDITION.get(entry.protocol)) is not None:
             twin = subject(replace(entry, protocol=other, profile=usual_profile(other)), bus)
-            if await _answers(asker, twin, one.meter.settings):
+            if await _answers(asker, twin, one.meter.settings, partial(tells, edition=Edition(other))):
                 found[one.name] = other
     return found
 
@@ -249,20 +263,20 @@ async def _other_settings(asker: Asker, lacking: Sequence[Subject]) -> dict[str,
     return found
 
 
-async def _answers(asker: Asker, one: Subject, settings: SerialSettings) -> bool:
+async def _answers(asker: Asker, one: Subject, settings: SerialSettings, counts: Accepts = lambda _: True) -> bool:
     """Whether a meter answers with these settings, and another question too: the first answer may be a very late one
-    to what it was asked before."""
+    to what it was asked before. counts: whether an answer does."""
     first, *others = one.questions
-    if not await answers_with(asker, one, first, settings):
+    if not any(map(counts, await _answers_to(asker, one, first, settings))):
         return False
     for question in others:
-        if await answers_with(asker, one, question, settings):
+        if any(map(counts, await _answers_to(asker, one, question, settings))):
             return True
     return False
 
 
-async def answers_with(asker: Asker, one: Subject, question: Question, settings: SerialSettings) -> bool:
-    """Whether a meter answers with these settings, asked once."""
+async def _answers_to(asker: Asker, one: Subject, question: Question, settings: SerialSettings) -> list[Any]:
+    """The frames that answer a question with these settings, asked once."""
     entry = replace(one.meter.entry, serial=settings)
     bus = BusEntry(name=entry.bus, port="", serial=settings)
     meter = Meter(entry, one.meter.profile, bus)
@@ -274,4 +288,4 @@ async def answers_with(asker: Asker, one: Subject, question: Question, settings:
         ask.data, lambda sent_at, _: sent_at + wait_s, settings=settings, gap_s=meter.gap_s,
         character_s=meter.character_s,
     )  # fmt: skip
-    return bool(taking(heard).answers)
+    return [told.frame for told in taking(heard).answers]

@@ -10,7 +10,7 @@ from math import log
 from statistics import median
 from typing import Literal
 
-from field.diagnosis.examination import PATIENCE_S, Evidence, Exchange
+from field.diagnosis.examination import PATIENCE_S, Evidence, Exchange, refused
 from field.diagnosis.hearing import Role, address_of
 from field.diagnosis.questions import Subject
 from field.diagnosis.voices import voices
@@ -187,6 +187,11 @@ def _of_meter(evidence: Evidence, one: Subject, standings: Mapping[str, Standing
     yield from double
     if any(finding.check == "duplicate" for finding in double):
         return
+    if (edition := evidence.editions.get(one.name)) is not None:
+        editions = {"spoken": one.meter.entry.protocol, "answers": edition}
+        yield Finding(words="edition.refused", severity="bad", meter=one.name, facts=editions)
+    elif refused(exchanges) and any(question.steady for question in one.questions):
+        yield Finding(words="refused", severity="bad", meter=one.name, facts={"answers": how.answered})
     yield from _timing(one, how)
     for words, role in (("stale", Role.EARLIER), ("wrong", Role.OWN), ("foreign", Role.FOREIGN)):
         if roles[role]:

@@ -39,6 +39,8 @@ from tests.sick import (
     START_MS,
     BehindDlt645,
     BehindModbus,
+    RefusingDlt645,
+    RefusingModbus,
     TurnDlt645,
     TurnModbus,
     Turns,
@@ -282,6 +284,34 @@ def test_a_meter_of_1997_that_is_asked_as_one_of_2007_is_found_with_its_edition(
     assert (finding.check, finding.severity, finding.facts["answers"]) == ("edition", "bad", "dlt645-1997")
     (absent,) = ward.found(["000000000009"])
     assert absent.check == "silent"
+
+
+@pytest.mark.parametrize(
+    ("edition", "knows", "asked_as", "told"),
+    [
+        (Edition.E1997, [0x01], "dlt645-2007", ["edition"]),
+        (Edition.E2007, [0x11], "dlt645-1997", ["edition"]),
+        (Edition.E1997, [0x01], "dlt645-1997", []),
+        (Edition.E2007, [0x11], "dlt645-2007", []),
+        (Edition.E2007, [], "dlt645-2007", ["refused"]),
+    ],
+)
+def test_a_meter_that_refuses_everything_is_not_cleared(
+    edition: Edition, knows: list[int], asked_as: ProtocolName, told: list[str]
+) -> None:
+    meter = dlt645("000000000001", kind=RefusingDlt645, knows=knows, edition=edition)
+    other = dlt645("000000000002", seed=2, edition=Edition(asked_as))
+    ward = Ward([meter, other], protocol=asked_as, profile="dlt645-1997" if "1997" in asked_as else "", serial=S2400)
+    found = ward.found()
+    assert [(one.check, one.severity, one.meter) for one in found] == [(check, "bad", "000000000001") for check in told]
+    assert all(one.facts.get("answers", edition.value) in (edition.value, 16) for one in found)
+
+
+def test_a_modbus_meter_of_another_model_is_told_to_refuse() -> None:
+    other = modbus(1, kind=RefusingModbus)
+    assert [one.check for one in RTU.ward(other).found()] == ["refused"]
+    unknown = Ward([other], protocol="modbus-rtu", profile="modbus-generic", serial=S9600)
+    assert unknown.found() == [], "that it refuses what it may lack is an answer"
 
 
 @pytest.mark.parametrize("beside", [False, True])
