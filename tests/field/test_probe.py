@@ -47,7 +47,7 @@ from tests.beside import serving
 from tests.field.test_cli_words import HAN, prose
 from tests.peers import peer
 from tests.processes import free_port
-from tests.sick import START_MS, dlt645, modbus
+from tests.sick import S2400, START_MS, RefusingDlt645, dlt645, modbus
 from tests.told import PEERS
 
 PORT = "/memory/bus"
@@ -86,6 +86,27 @@ def test_a_dlt645_meter_is_found_with_each_usual_setting(serial: str, edition: E
     assert tried[-1] == f"{edition.value} {serial}"
     if edition is Edition.E2007:
         assert found.identity["model"] == "SIM-3" and found.identity["number"] == "202411110002"
+
+
+@pytest.mark.parametrize(("edition", "reads"), [(Edition.E2007, 0x11), (Edition.E1997, 0x01)])
+def test_a_refusal_without_a_reason_does_not_tell_the_edition(edition: Edition, reads: int) -> None:
+    editions: list[Way] = [("dlt645-2007", S2400), ("dlt645-1997", S2400)]
+    for order in (editions, editions[::-1]):
+        meter = dlt645("202411110002", kind=RefusingDlt645, knows=(reads,), edition=edition)
+        found, _ = probed([meter], "202411110002", order)
+        assert found is not None and found.protocol == edition.value
+
+
+def test_a_meter_that_refuses_everything_is_found_as_what_was_asked_first() -> None:
+    found, tried = probed([dlt645("202411110002", kind=RefusingDlt645)], "202411110002")
+    assert found is not None and found.protocol == "dlt645-2007"
+    assert tried == ["dlt645-2007 2400-8E1", "dlt645-1997 2400-8E1"], "no other settings"
+
+
+def test_a_slow_meter_is_not_taken_for_one_of_the_other_edition() -> None:
+    for pace, spoken in ((480, "dlt645-2007"), (700, "dlt645-2007"), (950, "dlt645-2007"), (1200, None), (1700, None)):
+        found, _ = probed([dlt645("202411110002", turnaround_ms=(pace, pace))], "202411110002")
+        assert (found and found.protocol) == spoken, pace
 
 
 def test_a_meter_of_three_phases_is_told_from_one_of_one() -> None:

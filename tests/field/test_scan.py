@@ -32,7 +32,7 @@ from tests.beside import serving
 from tests.field.test_cli_words import HAN, prose
 from tests.peers import peer
 from tests.processes import free_port
-from tests.sick import S2400, S9600, START_MS, dlt645, modbus
+from tests.sick import S2400, S9600, START_MS, RefusingDlt645, dlt645, modbus
 from tests.told import PEERS
 
 BUS = BusEntry(name="bus", port="/memory/bus", serial=S2400)
@@ -206,6 +206,32 @@ def test_meters_of_both_editions_and_of_modbus_share_a_pair() -> None:
         ("dlt645-1997", "000000000097", "2400-8E1"),
         ("modbus-rtu", "5", "9600-8N1"),
     ]
+
+
+@pytest.mark.parametrize("pace", [480.0, 700.0, 1100.0, 1600.0, 1800.0, 2000.0])
+@pytest.mark.parametrize("order", [(DLT645, EDITION_1997), (EDITION_1997, DLT645)])
+def test_a_late_answer_is_not_taken_for_one_of_the_other_edition(pace: float, order: tuple[Way, Way]) -> None:
+    seen, doubtful, took_s = scanned([dlt645("202411110001", turnaround_ms=(pace, pace))], *order)
+    assert [(one.protocol, one.turnaround_ms is None) for one in seen] == [("dlt645-2007", pace > 500)]
+    assert doubtful == [] and took_s < 10, "it was a search of 223 s"
+
+
+@pytest.mark.parametrize("order", [(DLT645, EDITION_1997), (EDITION_1997, DLT645)])
+@pytest.mark.parametrize(
+    ("edition", "knows"),
+    [(Edition.E1997, (0x01,)), (Edition.E2007, (0x11, 0x13)), (Edition.E2007, (0x11,)), (Edition.E2007, (0x13,))],
+)
+def test_a_refusal_without_a_reason_does_not_tell_the_edition(
+    order: tuple[Way, Way], edition: Edition, knows: tuple[int, ...]
+) -> None:
+    meter = dlt645("202411110001", kind=RefusingDlt645, knows=knows, edition=edition)
+    seen, doubtful, _ = scanned([meter], *order)
+    assert ([(one.protocol, one.address) for one in seen], doubtful) == ([(edition.value, "202411110001")], [])
+
+
+def test_a_meter_that_refuses_everything_is_there() -> None:
+    seen, _, _ = scanned([dlt645("202411110001", kind=RefusingDlt645)], DLT645, EDITION_1997)
+    assert [(one.protocol, one.sure) for one in seen] == [("dlt645-2007", False)]
 
 
 @pytest.mark.parametrize("protocol", ["modbus-rtu", "modbus-ascii"])
