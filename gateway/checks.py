@@ -146,7 +146,8 @@ def _rule(quantity: Quantity) -> _Rule | None:
         if quantity.name.startswith(SIGNED_ENERGY):
             return None
         whole, _, last = quantity.name.rpartition(".")
-        grouped = quantity.last == 0 and (last == "total" or quantity.tariff > 0)
-        return _Rule(low=Decimal(0), rises=quantity.last == 0, group=whole if grouped else "")
+        present = not quantity.last and not quantity.store  # what is frozen steps by a day's or a month's energy at once
+        grouped = present and (last == "total" or quantity.tariff > 0)
+        return _Rule(low=Decimal(0), rises=present, group=whole if grouped else "")
     low, high = _BOUNDS.get(quantity.name.partition(".")[0], (None, None))
     return None if low is None else _Rule(low=low, high=high)

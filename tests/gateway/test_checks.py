@@ -53,6 +53,24 @@ def test_energy_rises_at_most_by_the_power_of_the_meter_over_the_time(
     assert checks.counters.rose_too_fast == (not plausible)
 
 
+@pytest.mark.parametrize("frozen", ["last_1", "daily_1"])
+def test_what_is_frozen_anew_steps_by_a_whole_day_at_once(frozen: str) -> None:
+    checks = Checks({"m1": 20})
+    for minute, text in enumerate(("100.00", "180.00", "180.00")):
+        assert doubts(checks, capture({f"{TOTAL}.{frozen}": text}, at=minute * MINUTE_MS)) == {}
+    assert checks.flag(capture({TOTAL: "100.00"})) and doubts(checks, capture({TOTAL: "180.00"}, at=MINUTE_MS))
+
+
+@pytest.mark.parametrize("by_ms", [MINUTE_MS, 15 * MINUTE_MS, 365 * 24 * 60 * MINUTE_MS])
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_clock_that_is_set_casts_doubt_on_one_reading_at_most(by_ms: int, way: int) -> None:
+    checks, doubtful = Checks({"m1": 20}), 0
+    for n in range(10):
+        at = n * 15 * MINUTE_MS + (way * by_ms if n >= 5 else 0)
+        doubtful += bool(doubts(checks, capture({TOTAL: f"{100 + 4 * n}.00"}, at=10**12 + at)))
+    assert doubtful <= 1
+
+
 def test_one_count_may_turn_over_at_any_moment() -> None:
     checks = Checks({"m1": 1})
     checks.flag(capture({TOTAL: "100.00"}))
