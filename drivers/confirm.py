@@ -25,6 +25,10 @@ both: a converter that sends a damaged answer twice, a disturbance that lasts.""
 POWER_KW_MAX = 10_000
 """What a meter can measure, where its profile does not say: above any feeder but those of substations."""
 
+APART_MS_MAX = 60_000
+"""What counts of the time between two readings, at most: a clock that was set meanwhile shows years, and would let any
+step of a register pass."""
+
 _MS_PER_HOUR = Decimal(3_600_000)
 _LASTING = frozenset({Kind.REGISTER, Kind.DEMAND, Kind.IDENTITY})
 """What stays the same from one reading to the next, or rises slowly. Anything else cannot be confirmed."""
@@ -45,22 +49,32 @@ def confirmed(
     settings): whether the line itself vouches for it (parity is checked, and there is no noise); then a reading without
     a doubtful value is enough.
 
+    The meter may freeze anew between two answers (at a settlement, at midnight). Where anything frozen is another than
+    it was, all that is frozen counts from that reading on, so that nothing of before stands beside something of after.
+
     A register that still rises after READINGS_MAX readings, never faster than power_kw_max, is taken as it is. What
     agrees with nothing is doubtful, and its detail lists the readings. A meter that falls silent is not asked on.
     """
     vouched: list[bool] = []
     readings: list[Reading] = [(yield from _timed(dialogue(), came=lambda: vouched.append(certain())))]
     first = readings[0][0]
-    wanted = [place for place, value in enumerate(first) if value.quantity.kind in _LASTING]
+    frozen = {place for place, value in enumerate(first) if value.quantity.last or value.quantity.store}
+    wanted = [place for place, value in enumerate(first) if place in frozen or value.quantity.kind in _LASTING]
     if all(vouched) and certain() and all(first[place].quality is not Quality.DOUBTFUL for place in wanted):
         return first
     settled: dict[int, Value] = {}
+    shown = {place: first[place] for place in frozen if first[place].plain is not None}
     while len(settled) < len(wanted) and len(readings) < READINGS_MAX and not _silent(readings[-1][0]):
         known = frozenset(first[place].quantity.name for place in settled)
         before, again = readings[-1][0], (yield from _timed(dialogue(), pause_s=APART_S, known=known))
         readings.append(again)
+        came = {place: again[0][place] for place in frozen if again[0][place].plain is not None}
+        moved = any(value.plain != shown.get(place, value).plain for place, value in came.items())
+        shown |= came
+        if moved:
+            settled = {place: value for place, value in settled.items() if place not in frozen}
         for place in wanted:
-            if place not in settled and _same(before[place], again[0][place]):
+            if place not in settled and _same(before[place], again[0][place]) and not (moved and place in frozen):
                 settled[place] = again[0][place]
     values = list(readings[-1][0])
     for place in wanted:
@@ -121,13 +135,14 @@ def _unsettled(place: int, readings: Sequence[Reading], power_kw_max: int) -> Va
 def _rises(place: int, readings: Sequence[Reading], power_kw_max: int) -> bool:
     """Whether a register of energy rises from each reading to the next, and never faster than it can (units of kWh,
     kvarh and kVAh; a count of its last digit is always possible)."""
-    if readings[0][0][place].quantity.kind is not Kind.REGISTER:
+    quantity = readings[0][0][place].quantity
+    if quantity.kind is not Kind.REGISTER or quantity.last or quantity.store:
         return False
     for (before, before_at), (after, after_at) in pairwise(readings):
         low, high = before[place].number, after[place].number
         if low is None or high is None:
             return False
         count = Decimal(1).scaleb(int(min(high.as_tuple().exponent, 0)))
-        if not 0 <= high - low <= max(count, power_kw_max * (after_at - before_at) / _MS_PER_HOUR):
+        if not 0 <= high - low <= max(count, power_kw_max * min(after_at - before_at, APART_MS_MAX) / _MS_PER_HOUR):
             return False
     return True
