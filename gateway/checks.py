@@ -146,7 +146,7 @@ def _rule(quantity: Quantity) -> _Rule | None:
         if quantity.name.startswith(SIGNED_ENERGY):
             return None
         whole, _, last = quantity.name.rpartition(".")
-        present = not quantity.last and not quantity.store  # what is frozen steps by a day's or a month's energy at once
+        present = not quantity.last and not quantity.store  # what is frozen steps by a day's energy at once
         grouped = present and (last == "total" or quantity.tariff > 0)
         return _Rule(low=Decimal(0), rises=present, group=whole if grouped else "")
     low, high = _BOUNDS.get(quantity.name.partition(".")[0], (None, None))
