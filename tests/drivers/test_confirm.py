@@ -13,7 +13,7 @@ from protocols.capture import Fault, Quality, Value, faulty
 from protocols.dialogue import Ask, Dialogue, Reply
 from protocols.modbus.dialogue import Block, Item, read_blocks
 from protocols.modbus.registers import Format, Type
-from protocols.quantity import by_name
+from protocols.quantity import Quantity, by_name
 from tests.desk import Desk, serve
 from tests.script import Said, ScriptedLine, meter, registers
 
@@ -27,7 +27,8 @@ APART_MS = 1000
 def read(
     readings: Sequence[Sequence[str | Fault]], *, certain: bool = False, power_kw_max: int = 36, quantities: Any = None
 ) -> tuple[list[Value], int]:
-    """The confirmed values when the meter says this, a second apart; and how often it was read."""
+    """The confirmed values when the meter says this, a second apart, "?" behind a number that it says is doubtful; and
+    how often it was read."""
     wanted = quantities or (ENERGY, DEMAND, VOLTAGE)[: len(readings[0])]
     asked = 0
 
@@ -38,7 +39,7 @@ def read(
         answer = yield Ask(data=b"?", reply_max=1, accepts=lambda frame: True)
         assert isinstance(answer, Reply)
         return [
-            faulty(quantity, text) if isinstance(text, Fault) else Value(quantity=quantity, number=Decimal(text))
+            faulty(quantity, text) if isinstance(text, Fault) else said_of(quantity, text)
             for quantity, text in zip(wanted, said, strict=True)
         ]
 
@@ -51,6 +52,11 @@ def read(
             talk.send(Reply(frame="", sent_at=at, ended_at=at))
     except StopIteration as end:
         return end.value, asked
+
+
+def said_of(quantity: Quantity, text: str) -> Value:
+    quality = Quality.DOUBTFUL if text.endswith("?") else Quality.GOOD
+    return Value(quantity=quantity, number=Decimal(text.rstrip("?")), quality=quality)
 
 
 def shown(values: Sequence[Value]) -> list[tuple[str | None, str]]:
@@ -83,6 +89,11 @@ def test_a_register_that_rises_all_the_time_is_taken_as_it_is() -> None:
     assert asked == READINGS_MAX
 
 
+def test_a_count_of_its_last_digit_is_no_faster_than_a_register_can() -> None:
+    values, _ = read([["1"], ["2"], ["3"], ["4"], ["5"]])
+    assert shown(values) == [("5", "good")]
+
+
 @pytest.mark.parametrize("readings", [
     (["1.00"], ["0.99"], ["1.01"], ["1.02"], ["1.03"]),  # it falls
     (["1.00"], ["1.01"], ["1.02"], ["9.00"], ["9.01"]),  # faster than 36 kW, which is 0.01 kWh a second
@@ -112,6 +123,42 @@ def test_a_line_that_vouches_for_its_bytes_is_believed_at_once() -> None:
     assert read([["1.00"], ["2.00"]], certain=True)[1] == 1
 
 
+def test_what_is_doubtful_is_read_again_though_the_line_vouches_for_its_bytes() -> None:
+    values, asked = read([["1.00", "2.0000?"], ["1.00", "2.0000"]], certain=True)
+    assert shown(values) == [("1.00", "good"), ("2.0000", "good")]
+    assert asked == 2
+
+
+def test_damage_agrees_with_nothing() -> None:
+    assert read([[GARBLED], [GARBLED], ["1.00"], ["1.00"]])[1] == 4
+    assert read([[ABSENT], [GARBLED], ["1.00"], ["1.00"]])[1] == 4
+    (value,), asked = read([[GARBLED]])
+    assert (value.fault, asked) == (GARBLED, READINGS_MAX)
+
+
+def test_a_demand_that_rises_all_the_time_is_doubtful() -> None:
+    (value,), _ = read([["1.0000"], ["1.0001"], ["1.0002"], ["1.0003"], ["1.0004"]], quantities=(DEMAND,))
+    assert value.quality is Quality.DOUBTFUL
+
+
+def test_a_register_that_rose_until_the_meter_fell_silent_is_doubtful() -> None:
+    (energy, demand), asked = read([["1.000", "2.0000"], ["1.004", SILENT], ["1.008", "2.0000"]])
+    assert asked == 2
+    assert (energy.plain, energy.quality, demand.quality) == ("1.004", Quality.DOUBTFUL, Quality.DOUBTFUL)
+
+
+def test_between_two_readings_the_meter_is_left_alone_for_a_moment_or_for_as_long_as_it_asks_for() -> None:
+    for pause_s, expected_s in ((0.0, confirm.APART_S), (0.5, 0.5)):
+
+        def dialogue(pause_s: float = pause_s) -> Dialogue[str]:
+            yield Ask(data=b"?", reply_max=1, accepts=lambda frame: True, pause_s=pause_s)
+            return [Value(quantity=ENERGY, number=Decimal(1))]
+
+        talk = confirmed(dialogue)
+        assert next(talk).pause_s == pause_s
+        assert talk.send(Reply(frame="", sent_at=0, ended_at=1000)).pause_s == expected_s
+
+
 def test_refusals_and_what_the_meter_has_not_are_asked_twice_at_most() -> None:
     values, asked = read([["1.00", ABSENT], ["1.00", ABSENT]])
     assert [value.fault for value in values] == [None, ABSENT]
@@ -132,6 +179,11 @@ def test_however_readings_disagree_a_good_value_was_read_twice_running_or_rose_a
         if value.quality is Quality.GOOD and steps[asked - 2] != 0:
             believed[steps] = asked
     assert believed == {(1,) * (READINGS_MAX - 1): READINGS_MAX}
+
+
+def test_what_is_settled_stays_as_it_was_though_it_rises_while_the_rest_is_read_again() -> None:
+    values, _ = read([["1.00", "1.0"], ["1.00", "2.0"], ["1.01", "3.0"], ["1.01", "3.0"]])
+    assert shown(values) == [("1.00", "good"), ("3.0", "good")]
 
 
 def test_what_is_settled_keeps_the_moment_at_which_it_was_read() -> None:
@@ -174,3 +226,17 @@ def test_an_answer_that_was_damaged_and_comes_twice_does_not_confirm_itself(monk
     assert confirmed_on_the_wire() == "1000"
     monkeypatch.setattr(confirm, "APART_S", 0.0)
     assert confirmed_on_the_wire() == "9000"
+
+
+def test_a_bill_whose_meter_falls_silent_after_one_reading_is_doubtful_and_it_is_asked_no_more() -> None:
+    desk = Desk(ScriptedLine(lambda question, n: [(0.02, registers(1, 0, 1000))] if n == 0 else []))
+    item = Item(quantity=ENERGY, function=4, address=0, format=Format(type=Type.UINT32))
+    one = meter("1", "modbus-rtu", attempts=1)
+
+    async def script() -> None:
+        desk.ask(one, lambda: confirmed(lambda: read_blocks([Block(1, [item])])), name="bill")
+
+    serve(desk, script, for_s=30.0)
+    (value,) = desk.outcome("bill").values or ()
+    assert (value.plain, value.quality, value.fault) == ("1000", Quality.DOUBTFUL, None)
+    assert len(desk.line.asked) == 2
