@@ -55,6 +55,8 @@ class Flights:
         self.flying: dict[int, Flight] = {}
         """What is on its way, by the number under which it is answered."""
         self._past: OrderedDict[int, None] = OrderedDict()
+        self._odd: set[str] = set()
+        """Meters whose answers did not fit although nobody else was asked: no mixing up of answers."""
         self._deframer = TcpReplies(self._asked)
         self._stalled_at = float("inf")
         """When a reply of which only a part came is given up (loop time)."""
@@ -115,10 +117,19 @@ class Flights:
                 self.landed.append(flight)
             elif flight is None and transaction in self._past:
                 self.late += 1
+            elif flight is not None and self._unfit(flight):
+                continue
             else:
                 self.mixed_up += 1
         if ended_at:
             self._wake()
+
+    def _unfit(self, flight: Flight) -> bool:
+        """Whether an answer that does not fit its question is the meter's own: it gives such when asked alone, too."""
+        meter = flight.run.standing.meter.id
+        if not flight.company:
+            self._odd.add(meter)
+        return meter in self._odd
 
     def _asked(self, begin: bytes) -> bool:
         """See TcpReplies."""

@@ -162,23 +162,23 @@ class PipelinedBus(Bus):
         if isinstance(answer, Reply):
             frame = answer.frame
             run.keep(ask.data, frame.encode())
+            if began < self._answered_at:  # on its way already when that came: the far end can do it
+                self._dropped = 0
+            self._answered_at = now
             if ask.speaks_for is None or not ask.speaks_for(frame):
                 counters.replies += 1
                 self.account.asked(began=began, ended=now, gap_s=0.0, wire_s=0.0)
                 meter.answered(now - began)
                 standing.quiet_until = now + meter.gap_s
-                if began < self._answered_at:  # on its way already when that came: the far end can do it
-                    self._dropped = 0
-                self._answered_at = now
                 self._course.answered(run, answer, now)
                 return
             # Else it is the silence of the meter, told by the gateway in front of it.
         else:
             run.keep(ask.data, b"")
+            if flight.company and not standing.silent:
+                self._drop(now)
         counters.silences += 1
         self.account.asked(began=began, ended=now, gap_s=0.0, wire_s=None)
-        if flight.company and not standing.silent:
-            self._drop(now)
         self._course.unanswered(run, Silence(), began=began, ended=now, now=now, live=flight.live)
 
     def _drop(self, now: float) -> None:

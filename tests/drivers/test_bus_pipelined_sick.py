@@ -1,0 +1,57 @@
+"""What is one meter's own trouble costs the others behind its gateway nothing for long."""
+
+import asyncio
+
+import pytest
+
+from drivers.flights import Flights
+from drivers.pipelined import ALONE_S_FIRST
+from protocols.modbus.frame import Frame
+from tests.drivers.test_bus_pipelined import FarEnd, Hall, Said, everybody, meters, right, serve
+from tests.modbus import exception, reply
+
+
+@pytest.mark.parametrize("silent", [10, 20])
+def test_a_gateway_that_says_who_does_not_answer_drops_no_question(silent: int) -> None:
+    def answer(frame: Frame, n: int) -> Said:
+        gone = exception(0x0B, unit=frame.unit, function=4, transaction=frame.transaction)
+        return [(0.02, gone.encode() if frame.unit <= silent else right(frame))]
+
+    hall = Hall(FarEnd(answer))
+    serve(hall, everybody(hall, meters(20)))
+    assert len(hall.bus.silent) == silent
+    assert hall.pipelined.fallbacks == 0 and hall.line.most == 8
+    assert all(hall.plain(str(unit)) == [str(unit << 8)] for unit in range(silent + 1, 21))
+
+
+def test_a_gateway_that_drops_questions_is_still_found_out() -> None:
+    hall = Hall(FarEnd(lambda frame, n: [] if n % 8 else [(0.02, right(frame))]))
+    serve(hall, everybody(hall, meters(20)))
+    assert hall.pipelined.fallbacks == 1
+
+
+def fallbacks(hours: int) -> int:
+    """How often a gateway is asked one question at a time since one of its meters gives more than it is asked for."""
+
+    def answer(frame: Frame, n: int) -> Said:
+        odd = reply([1, 2], unit=frame.unit, function=4, transaction=frame.transaction).encode()
+        return [(0.02, odd if frame.unit == 1 else right(frame))]
+
+    hall, many = Hall(FarEnd(answer)), meters(8)
+
+    async def script() -> None:
+        for n in range(60 * hours):
+            for one in many:
+                hall.ask(one, n, name=f"{one.entry.address} {n}", within_s=50)
+            await asyncio.sleep(60)
+
+    serve(hall, script)
+    assert all(hall.plain(f"{unit} {n}") == [str(unit << 8 | n)] for unit in range(2, 9) for n in range(60 * hours))
+    assert not any(hall.plain(f"1 {n}")[:1] != [None] for n in range(60 * hours) if hall.ended[f"1 {n}"].values)
+    return hall.pipelined.fallbacks
+
+
+def test_a_meter_whose_answers_never_fit_costs_one_time_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ALONE_S_FIRST < 120 and fallbacks(3) == 1
+    monkeypatch.setattr(Flights, "_unfit", lambda *_: False)
+    assert fallbacks(3) > 4
