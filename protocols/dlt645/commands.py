@@ -96,7 +96,7 @@ def freeze(
 
 
 def set_time(iso: str, *, preamble: int = 4) -> Command:
-    """08: tell all meters the time, `2026-11-21T15:08:30`. Nobody answers.
+    """08: tell all meters the time, `2026-11-21T15:08:30`, in both editions. Nobody answers.
 
     A meter takes it if it is at most 5 minutes off, once a day; not to be sent around midnight.
     """

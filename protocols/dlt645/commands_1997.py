@@ -1,14 +1,13 @@
-"""What else is said to a DL/T 645-1997 meter: writing, setting its clock and address, its rate, password and demands.
+"""What else is said to a DL/T 645-1997 meter: writing, setting its address, its rate, its password and its demands.
 
-Nothing here is sent by any command or driver, as with `commands`. Known from implementations, one live log and a
-meter's firmware (hoanghon00/meter-dlt645-1997, Data_Trans.c and Authority.c: lengths, passwords, confirmations). How a
-meter answers 03 (read again) is in none of them, so there is nothing for it. Passwords: 8 hex digits P2 P1 P0 PA, high
-byte first; PA is the level.
+Its clock is set as in 2007 (`commands.set_time`). Nothing here is sent by any command or driver, as with `commands`.
+Known from implementations, one live log and a meter's firmware (hoanghon00/meter-dlt645-1997, Data_Trans.c and
+Authority.c: lengths, passwords, confirmations). How a meter answers 03 (read again) is in none of them, so there is
+nothing for it. Passwords: 8 hex digits P2 P1 P0 PA, high byte first; PA is the level.
 """
 
 from protocols.bcd import low_first
 from protocols.dialogue import Ask
-from protocols.dlt645 import moment
 from protocols.dlt645.authority import hexed
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.commands import WRITE_MAX, Command, confirmed_or_refused, one_meter
@@ -22,14 +21,6 @@ def write(address: str, di: str, data: bytes, password: str, *, preamble: int = 
     if len(told) > WRITE_MAX:
         raise ValueError(f"expected at most {WRITE_MAX} bytes in a write, got {len(told)}")
     return _command(one_meter(address), 0x04, told, preamble)
-
-
-def set_time(iso: str, *, preamble: int = 4) -> Command:
-    """08: tell all meters the time, `2026-11-21T15:08:30`. Nobody answers."""
-    found = moment.parts_of(iso)
-    if len(found) != 6:
-        raise ValueError(f"expected a time to the second, got {iso!r}")
-    return _command(BROADCAST, 0x08, low_first(moment.join(found, "YYMMDDhhmmss")), preamble)
 
 
 def write_address(new: str, *, address: str = BROADCAST, preamble: int = 4) -> Command:
@@ -62,17 +53,16 @@ def _command(
 ) -> Command:  # fmt: skip
     """also: whose answer it is, besides that of the address (of anyone, where the only meter on the line was asked).
     confirmed: the data of the right answer; None: nothing, or what was told."""
-    broadcast = address == BROADCAST and also is None
     right = (b"", told) if confirmed is None else (confirmed,)
 
     def accepts(frame: Frame) -> bool:
-        if broadcast or frame.more or frame.function != function or not frame.from_meter:
+        if frame.more or frame.function != function or not frame.from_meter:
             return False
         if frame.address != also and not answers_for(address, frame, any_address=BROADCAST):
             return False
         return len(frame.data) == 1 if frame.abnormal else frame.data in right
 
     question = Frame(address=address, control=function, data=told)
-    reply_max = 0 if broadcast else preamble + OVERHEAD + max(1, *map(len, right))
+    reply_max = preamble + OVERHEAD + max(1, *map(len, right))
     ask = Ask(data=question.encode(preamble), reply_max=reply_max, accepts=accepts, repeatable=False)
     return confirmed_or_refused(ask, Edition.E1997)

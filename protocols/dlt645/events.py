@@ -40,7 +40,8 @@ from protocols.catalogue_records import (
     with_instants,
 )
 from protocols.dlt645.compound import Either, Fields, Groups, Record
-from protocols.dlt645.item import (
+from protocols.dlt645.shapes import Digits, Number, Shape, When
+from protocols.dlt645.stand import (
     AMPERE,
     COUNT,
     ENERGY,
@@ -55,7 +56,6 @@ from protocols.dlt645.item import (
     Stand,
     single,
 )
-from protocols.dlt645.shapes import Digits, Number, Shape, When
 
 RECORDS_MAX, MONTHS_MAX = 10, 12
 _LONG_PERCENT = Number(length=3, decimals=2)

@@ -9,8 +9,8 @@ layout of its own; F0xx, of one maker.
 """
 
 from protocols.dlt645.compound import Timed
-from protocols.dlt645.item import ENERGY, ENERGY_SIGNED, MINUTE, POWER, POWER_SIGNED, Item, Stand, single
 from protocols.dlt645.shapes import Demand, Shape
+from protocols.dlt645.stand import ENERGY, ENERGY_SIGNED, MINUTE, POWER, POWER_SIGNED, Item, Stand, single
 from protocols.quantity import STORES, TARIFF_MAX, by_name, variant
 
 KINDS = {store.code - 1: store.name for store in STORES.values() if store.code <= 11}

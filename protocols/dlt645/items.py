@@ -13,9 +13,9 @@ from protocols.dlt645 import table_1997, table_2007
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.compound import Fields, Opaque, Record, Secret, Timed
 from protocols.dlt645.frame import OVERHEAD
-from protocols.dlt645.item import Item
 from protocols.dlt645.load_record import Records
 from protocols.dlt645.shapes import Number, Plain, Shape, invalid, unavailable
+from protocols.dlt645.stand import Item
 from protocols.quantity import Quantity
 
 _HEX = re.compile(r"[0-9A-F]+")

@@ -23,7 +23,8 @@ from itertools import combinations
 from protocols.bcd import high_first
 from protocols.capture import Value
 from protocols.dlt645.compound import Timed
-from protocols.dlt645.item import (
+from protocols.dlt645.shapes import Plain, Shape, invalid, unavailable
+from protocols.dlt645.stand import (
     AMPERE,
     ENERGY,
     ENERGY_SIGNED,
@@ -36,7 +37,6 @@ from protocols.dlt645.item import (
     Stand,
     single,
 )
-from protocols.dlt645.shapes import Plain, Shape, invalid, unavailable
 from protocols.quantity import Quantity, by_name
 
 START, INVALID_START, SEPARATOR, END = b"\xa0\xa0", b"\xe0\xe0", b"\xaa", 0xE5

@@ -14,8 +14,8 @@ what one firmware shows; five say that it is a time.
 """
 
 from protocols.dlt645.compound import Opaque, Secret, Several
-from protocols.dlt645.item import COUNT, ENERGY, POWER, XX, Item, Stand, single
 from protocols.dlt645.shapes import Digits, Number, Shape, Sign, When
+from protocols.dlt645.stand import COUNT, ENERGY, POWER, XX, Item, Stand, single
 from protocols.dlt645.table_2007 import standing_in
 from protocols.quantity import by_name, variant
 

@@ -8,7 +8,8 @@ Source: DL/T 645-2007, Annex A. Extensions of the grid, from firmware: 000B to 0
 
 from protocols.dlt645 import events, freezes, load_record
 from protocols.dlt645.compound import Groups, Opaque, Secret
-from protocols.dlt645.item import (
+from protocols.dlt645.shapes import Ascii, Demand, Digits, Number, Shape, Sign, When
+from protocols.dlt645.stand import (
     AMPERE,
     ENERGY,
     ENERGY_SIGNED,
@@ -24,7 +25,6 @@ from protocols.dlt645.item import (
     X,
     single,
 )
-from protocols.dlt645.shapes import Ascii, Demand, Digits, Number, Shape, Sign, When
 from protocols.quantity import HARMONIC_MAX, LAST_MAX, TARIFF_MAX, Quantity, by_di, by_name
 
 _COMBINED_ROWS = frozenset({0x00, 0x03, 0x04, 0x17, 0x18, 0x2B, 0x2C, 0x3F, 0x40})

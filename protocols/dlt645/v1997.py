@@ -11,7 +11,6 @@ from protocols.dlt645.items import PAYLOAD_MAX, reply_max
 from protocols.dlt645.reading import FOLLOW_UPS_MAX, ReadItem, answers_for, failed, speaker, values_of
 
 READ, FOLLOW_UP = 0x01, 0x02
-NORMAL, MORE, ABNORMAL = 0x80, 0xA0, 0xC0
 
 
 def read(address: str, dis: Sequence[str], *, preamble: int = 4) -> Dialogue[Frame]:

@@ -31,7 +31,6 @@ RECORDED: list[tuple[str, Command, int]] = [
     ("V220", commands.write(METER, "04000103", encode_item("04000103", ["15"]), FOUR), 4),
     ("V224", commands.set_time("2026-11-21T15:08:30"), 4),
     ("V082", commands.set_time("2019-12-07T16:28:00", preamble=0), 0),
-    ("V082", commands_1997.set_time("2019-12-07T16:28:00", preamble=0), 0),
     ("V225", commands.freeze(BROADCAST), 4),
     ("V226", commands.freeze(METER, minute=0, hour=0), 4),
     ("V227", commands.change_baud(METER, 2400), 4),
@@ -180,7 +179,6 @@ def test_nothing_is_changed_in_more_than_one_meter(address: str) -> None:
     [
         lambda: commands.write(METER, "0400010", b"", FOUR),
         lambda: commands.write(METER, "04000103", bytes(39), FOUR),
-        lambda: commands_1997.set_time("2026-11-21T15:08"),
         lambda: commands_1997.write(METER, "C010", b"", "000000"),
         lambda: commands_1997.write(METER, "C010", bytes(45), "00000000"),
         lambda: commands_1997.change_password(METER, "00000000", "000000"),
