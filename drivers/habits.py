@@ -53,7 +53,7 @@ NOTHING = Known()
 class Habits:
     """Of one meter. `known` is another object after each change."""
 
-    __slots__ = ("_in_time", "blocks", "down", "holes", "known", "late", "longest", "mute", "today")
+    __slots__ = ("_dated", "_in_time", "blocks", "down", "holes", "known", "late", "longest", "mute", "today")
 
     def __init__(self) -> None:
         self.known = NOTHING
@@ -73,6 +73,8 @@ class Habits:
         self.mute: dict[Hole | str, int] = {}
         """Single items, of the holes and blocks, to which it was silent while it answered others: on which day."""
         self._in_time = 0
+        self._dated: int | None = None
+        """The day on which `forget` was called last."""
 
     def refuses(
         self, *, holes: Iterable[Hole] = (), blocks: Iterable[str] = (), longest: int | None = None
@@ -98,14 +100,21 @@ class Habits:
             self._changed()
 
     def forget(self) -> None:
-        """Let go of what is too old, or from a future that a clock once showed."""
+        """Let go of what is too old, or from a future that a clock once showed.
+
+        How late it is outlives a clock that is set, as a window too narrow costs a wrong value: a leap of days between
+        two calls, which are minutes apart, is no time that has passed.
+        """
         old = range(self.today - DAYS_MAX, self.today + 1)
         self.mute = {item: day for item, day in self.mute.items() if day == self.today}
         holes = {hole: day for hole, day in self.holes.items() if day in old}
         blocks = {block: day for block, day in self.blocks.items() if day in old}
         longest = self.longest if self.longest is not None and self.longest[1] in old else None
-        if self.late is not None and self.late[1] not in old:
-            self.late = None
+        if self.late is not None:
+            leap = self.today - self._dated if self._dated is not None else 0
+            day = min(self.today, self.late[1] + (leap if leap not in (0, 1) else 0))
+            self.late = (self.late[0], day) if day in old else None
+        self._dated = self.today
         if (holes, blocks, longest) != (self.holes, self.blocks, self.longest):
             self.holes, self.blocks, self.longest = holes, blocks, longest
             self._changed()

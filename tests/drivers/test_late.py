@@ -13,10 +13,12 @@ from drivers.bus import Bus
 from drivers.habits import DAYS_MAX, IN_TIME_MAX, LATE_MS_MAX, Habits
 from drivers.meter import Meter
 from drivers.run import Standing
+from gateway.learned import DAY_MS, Learned
 from protocols.capture import Quality
 from protocols.dialogue import Ask
 from simulators import virtual
 from tests.desk import START_MS, Desk, serve
+from tests.drivers.test_learned import Book
 from tests.script import BUS, Said, ScriptedLine, energy, meter, registers
 
 LATE_S = 1.4
@@ -206,6 +208,39 @@ def test_what_was_learned_is_bounded_dated_and_forgotten_on_evidence_or_after_a_
     habits.today += 1
     habits.forget()
     assert habits.late is None
+
+
+def test_a_clock_that_is_set_does_not_narrow_a_window_and_time_that_passes_does() -> None:
+    habits = Habits()
+    habits.today = 20_000
+    habits.forget()
+    habits.was_late(800, profile_ms=600)
+    for today in (20_365, 20_000, 0, 20_366, 20_335, 20_336):  # years forth and back, a battery that died, a month
+        habits.today = today
+        habits.forget()
+        assert habits.late == (1100, today - (today == 20_336))
+    for _ in range(DAYS_MAX - 1):
+        habits.today += 1
+        habits.forget()
+        assert habits.late == (1100, 20_335)
+    habits.today += 1
+    habits.forget()
+    assert habits.late is None
+
+
+def test_a_gateway_that_wakes_without_the_time_of_day_keeps_its_windows() -> None:
+    """It has no clock that runs on without power: it begins in 1970, and is set when it hears the time."""
+    before, after, book = meter("1", "modbus-rtu"), meter("1", "modbus-rtu"), Book()
+    day = 20_000
+    learned = Learned(book, {before.id: before}, now_ms=lambda: day * DAY_MS)
+    assert before.was_late(2.0)
+    asyncio.run(learned.keep())
+    day = 0
+    learned = Learned(book, {after.id: after}, now_ms=lambda: day * DAY_MS)
+    asyncio.run(learned.keep())
+    day = 20_001
+    asyncio.run(learned.keep())
+    assert after.late_s == before.late_s > meter("1", "modbus-rtu").late_s
 
 
 def test_the_window_is_never_narrower_than_the_profile_says() -> None:
