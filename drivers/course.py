@@ -98,17 +98,17 @@ class Course:
         answer in several frames those before are of another time than those to come, so it is begun anew."""
         self.uncertain(run.standing, now)
         assert run.ask is not None
-        if run.ask.holds_meter:
+        if run.ask.holds_meter and not run.once:
             self._release(run)
             run.drop()
-        elif not run.ask.repeatable:
+        elif run.ask.holds_meter or not run.ask.repeatable:
             self.advance(run, Silence(), now)
             return
         self.requeue(run)
 
     def requeue(self, run: Run) -> None:
         """Back to wait, from the start where the meter is silent."""
-        if run.standing.silent:
+        if run.standing.silent and not run.once:
             run.drop()
             if run.bare:
                 return
@@ -126,7 +126,7 @@ class Course:
         self._counters.retries += 1
         age_s = now - run.first_reply
         drifts = run.replies > 0 and age_s <= MOMENT_S < run.standing.quiet_until - run.first_reply
-        if drifts and run.restarts < run.standing.meter.attempts - 1:
+        if drifts and not run.once and run.restarts < run.standing.meter.attempts - 1:
             run.restarts += 1
             self._counters.restarts += 1
             run.drop()

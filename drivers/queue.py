@@ -98,7 +98,8 @@ class Queue:
         it takes about probe_s."""
         self._silent.add(standing, now=now, probe_s=probe_s)
         for run in self._lanes.remove(lambda run: run.standing is standing and not run.urgent):
-            run.drop()
+            if not run.once:
+                run.drop()
             self._parked.put(run)
 
     def probed(self, standing: Standing, *, began: float, ended: float, live_work: bool) -> None:

@@ -104,7 +104,7 @@ class Run:
 
     __slots__ = (
         "_answers", "_dialogue", "_given_up", "ask", "asked", "attempts", "bare", "first_reply", "frames", "heard",
-        "interrupts", "job", "key", "last_fault", "read_at", "replies", "restarts", "standing", "started_at",
+        "interrupts", "job", "key", "last_fault", "once", "read_at", "replies", "restarts", "standing", "started_at",
         "unanswered", "urgent",
     )  # fmt: skip
 
@@ -125,6 +125,8 @@ class Run:
         """Whether any question was."""
         self.heard = False
         """Whether anything at all came, be it garbled."""
+        self.once = False
+        """Whether what may not be repeated was asked: then it is not begun anew."""
         self.restarts = 0
         self.replies = 0
         self.first_reply = 0.0
@@ -176,14 +178,16 @@ class Run:
 
     def answer(self, answer: Answer[Any], now: float) -> list[Value] | None:
         """Hand an answer to the dialogue: its values when that was the last question, else None."""
+        assert self.ask is not None
         self.attempts = 0
+        if not self.ask.repeatable:
+            self.once = True
         if isinstance(answer, Reply):
             self.unanswered, self.last_fault, self.heard = 0, None, True
             self.replies += 1
             if self.replies == 1:
                 self.started_at, self.first_reply = answer.sent_at, now
             self.read_at = answer.ended_at
-            assert self.ask is not None
             self._answers.append((self.ask.wants, answer.ended_at))
         elif not (isinstance(answer, Garbled) and answer.too_long):
             self.unanswered += 1
