@@ -57,12 +57,14 @@ class Site:
     def __init__(
         self, simulated: ModbusMeter | Dlt645Meter, items: Sequence[str], *, faults: Faults = QUIET, seed: int = 1,
         profile: Profile | None = None, billing: bool = False, protocol: ProtocolName | None = None,
+        now_ms: Callable[[], int] = virtual.now_ms,
     ) -> None:  # fmt: skip
+        """now_ms: the clock of the bus; that of the meter is right."""
         modbus = isinstance(simulated, ModbusMeter)
         self.there = SimulatedMeter(id="m", meter=simulated)
         self.wire = Wire([self.there], serial=SERIAL, now_ms=virtual.now_ms, seed=seed, faults=faults)
         self.wire.asked = []
-        self.bus = Bus(BUS, open_line=self._open, now_ms=virtual.now_ms)
+        self.bus = Bus(BUS, open_line=self._open, now_ms=now_ms)
         self.items, self.billing = tuple(items), billing
         self.meter: Meter
         self.begin(meter("1" if modbus else "000000000001", protocol or ("modbus-rtu" if modbus else "dlt645-2007"),
