@@ -64,7 +64,10 @@ class Standing:
 
     def reopened(self, lost_at: float, now: float) -> None:
         """The port is open again. A serial server goes on with what it was asked, and may keep the answer until it is
-        called again: a meter that still owed one when the port was lost gets its late window anew."""
+        called again: a meter that still owed one when the port was lost gets its late window anew. One that was silent
+        before may have been so because nothing reached it: it is asked soon."""
+        if lost_at < now:
+            self.probe_at = min(self.probe_at, now)
         if self.quiet_until > lost_at:
             self.quiet_until = max(self.quiet_until, now + self.meter.late_s)
 
