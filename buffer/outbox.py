@@ -209,9 +209,9 @@ class Outbox:
         """Keep another record of the same data key in place of the one that is kept. Durable when it returns."""
         await self._run(lambda: self._store.run(lambda c: rekey.replace_key_record(c, kid, message)))
 
-    def voided(self) -> list[tuple[int, int]]:
-        """Numbers (epoch, seq) that will never come, for hello: until a receipt has passed them."""
-        return self.look(lambda connection: settling.voided(connection, VOIDED_MAX))
+    def voided(self, limit: int = VOIDED_MAX) -> list[tuple[int, int]]:
+        """Numbers (epoch, seq) that will never come, for hello: until a receipt has passed them. Lowest first."""
+        return self.look(lambda connection: settling.voided(connection, limit))
 
     async def add_key_record(self, kid: bytes, epoch: int, message: bytes) -> None:
         """Keep a signed key record until the last batch under it is settled. Durable when it returns."""

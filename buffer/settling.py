@@ -62,7 +62,7 @@ def settle(store: Store, connection: apsw.Connection, receipt: Receipt) -> Settl
     ranges = [(0, receipt.contiguous_upto), *receipt.ranges]
     settled: list[tuple[int]] = []
     voided: list[int] = []
-    records = 0
+    records = passed = 0
     with transaction(connection):
         for first, last in ranges:
             rows: Iterable[tuple[int, int, int]] = connection.execute(
@@ -82,10 +82,9 @@ def settle(store: Store, connection: apsw.Connection, receipt: Receipt) -> Settl
             gone = connection.execute(
                 "SELECT seq FROM voided WHERE epoch = ? AND seq BETWEEN ? AND ?", (receipt.epoch, first, last)
             ).fetchall()
-            connection.executemany(
-                "DELETE FROM voided WHERE epoch = ? AND seq = ?",
-                [(receipt.epoch, seq) for (seq,) in gone if seq not in rejected],
-            )
+            known = [(receipt.epoch, seq) for (seq,) in gone if seq not in rejected]
+            connection.executemany("DELETE FROM voided WHERE epoch = ? AND seq = ?", known)
+            passed += len(known)
         drop_keys(store, connection)
     count_voided(store, connection, len(voided), batches=-len(settled) - len(voided))
     store.counters["settled_batches"] += len(settled)
@@ -93,7 +92,7 @@ def settle(store: Store, connection: apsw.Connection, receipt: Receipt) -> Settl
     store.counters["rejected"] += len(voided)
     if receipt.epoch == store.epoch and ranges[-1][1] >= store.next_seq:
         store.counters["receipts_beyond"] += 1
-    return Settled(batches=len(settled), records=records, voided=tuple(voided))
+    return Settled(batches=len(settled), records=records, voided=tuple(voided), passed=passed)
 
 
 def void(store: Store, connection: apsw.Connection, epoch: int, seq: int, reason: str) -> bool:

@@ -99,11 +99,13 @@ class Unsealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What a receipt did: batches and records settled, and the numbers that it rejected and that are now voided."""
+    """What a receipt did: batches and records settled, the numbers that it rejected and that are now voided, and how
+    many voided numbers the centre knows by now."""
 
     batches: int
     records: int
     voided: tuple[int, ...]
+    passed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,14 +194,19 @@ def _accounts(look: Look, day: date) -> dict[str, str]:
     parts: dict[str, list[dict[str, Any]]] = defaultdict(list)
     number = (day - _EPOCH).days
     for gateway, text in look.rows(
-        "SELECT gateway, text FROM gateway_note WHERE name LIKE ?", (f"manifest.{number}.%",)
+        "SELECT gateway, text FROM gateway_note WHERE name LIKE ? ORDER BY at DESC", (f"manifest.{number}.%",)
     ):
         parts[gateway].append(json.loads(text))
     return {
         gateway: _account(told)
-        for gateway, told in parts.items()
+        for gateway, told in ((gateway, _of_one_way(notes)) for gateway, notes in parts.items())
         if len(told) == told[0]["parts"] or any(part["differs"] for part in told)
     }
+
+
+def _of_one_way(notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The notes on parts, the latest first, without those of an account that was parted in another way before."""
+    return [note for note in notes if note["parts"] == notes[0]["parts"]]
 
 
 def _account(parts: Sequence[Mapping[str, Any]]) -> str:

@@ -35,6 +35,8 @@ READ_NOW_S = 30.0
 """How long a meter that is read on request may take, its queue included."""
 ITEMS_MAX = 64
 """Quantities in one request."""
+DETAIL_MAX = 1000
+"""Characters of a reply's detail."""
 TASK = "read_now"
 """The task under which readings on request are filed; they have no slot."""
 MARGIN_MS = 3_600_000
@@ -69,6 +71,7 @@ class Commands:
         *,
         requests: "asyncio.Queue[bytes]",
         say: Say,
+        carries: Callable[[], int],
         meters: Mapping[str, Meter],
         buses: Mapping[str, Bus],
         plan: Callable[[Meter, Sequence[str]], ReadPlan],
@@ -83,9 +86,11 @@ class Commands:
         clock: Clock,
         now_ms: Callable[[], int],
     ) -> None:
+        """carries: how long a message may be, in bytes, as far as the broker has said."""
         self.counters = CommandCounters()
         self._requests = requests
         self._say = say
+        self._carries = carries
         self._meters = meters
         self._buses = buses
         self._plan = plan
@@ -129,16 +134,24 @@ class Commands:
         self.counters.refused += not obeyed
         log.info("request action=%s status=%s detail=%r", request.action[:64], answer.status, answer.detail)
         sealed = await self._sealer.seal_reply(batch.encode(answer.captures)) if answer.captures else b""
+        message = self._reply(request, answer.status, answer.detail, sealed)
+        if len(message) > self._carries():
+            message = self._reply(
+                request, answer.status, f"too long for the broker, it comes in a batch {answer.detail}"
+            )
+        await self._say("reply", message)
+
+    def _reply(self, request: Request, status: str, detail: str, sealed: bytes = b"") -> bytes:
         reply = Reply(
             gateway=self._identity.gateway,
             epoch=self._epoch,
             request=request.request,
-            status=answer.status,
-            detail=answer.detail[:1000],
+            status=status,
+            detail=detail[:DETAIL_MAX],
             sealed=sealed,
             sent_at=self._now_ms(),
         )
-        await self._say("reply", signed(reply, kid=self._identity.kid, sign=self._identity.sign))
+        return signed(reply, kid=self._identity.kid, sign=self._identity.sign)
 
     async def _obey(self, request: Request) -> _Answer:
         if not self._clock.trusted():

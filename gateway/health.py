@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from itertools import islice
 from typing import Any
 
 from buffer.errors import StoreAway
@@ -22,6 +23,8 @@ PURGE_EVERY_S = 60.0
 """Between two steps of letting settled history go."""
 PUBLISH_EVERY_S = {"prompt": 300.0, "metered": 6 * 3600.0}
 """Between two health messages, by the uplink's profile: some kB each, so half a megabyte a month on a metered link."""
+LEFT_OUT = "left_out"
+"""The fact of a health message that says how many counters and facts are not in it."""
 CLOCK_FLOOR = "clock.floor"
 """The fact under which the floor of the clock is kept."""
 
@@ -84,7 +87,11 @@ class HealthWatch:
                 except StoreAway as error:
                     self.put_off += 1
                     log.error("housekeeping put off detail=%r", str(error))  # noqa: TRY400
-            if now >= publish_at and self._uplink.connected and await self._uplink.say("health", self.message()):
+            if (
+                now >= publish_at
+                and self._uplink.connected
+                and await self._uplink.say("health", self.message(self._uplink.carries))
+            ):
                 publish_at = now + PUBLISH_EVERY_S[self._site.uplink.profile]
             await asyncio.sleep(round_s)
 
@@ -94,15 +101,23 @@ class HealthWatch:
         if floor is not None:
             await self._outbox.set_fact(CLOCK_FLOOR, str(floor))
 
-    def message(self) -> bytes:
-        """The health message of now."""
-        return Health(
-            gateway=self._site.gateway,
-            epoch=self._outbox.epoch,
-            at=self._now_ms(),
-            counters=self.counters(),
-            facts=self._facts(),
-        ).encode()
+    def message(self, bytes_max: int) -> bytes:
+        """The health message of now: of what it could tell the first that a broker of short messages carries, and how
+        much it leaves out."""
+        counters, facts = self.counters(), self._facts()
+        keep = all_of_it = len(counters) + len(facts)
+        while True:
+            told = {} if keep == all_of_it else {LEFT_OUT: str(all_of_it - keep)}
+            message = Health(
+                gateway=self._site.gateway,
+                epoch=self._outbox.epoch,
+                at=self._now_ms(),
+                counters=dict(islice(counters.items(), max(0, keep - len(facts)))),
+                facts=told | dict(islice(facts.items(), keep)),
+            ).encode()
+            if len(message) <= bytes_max or not keep:
+                return message
+            keep = min(keep - 1, keep * bytes_max // len(message))
 
 
 def _flat(counters: Any) -> list[tuple[str, int]]:

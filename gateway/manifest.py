@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 import math
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,13 +20,14 @@ from buffer.errors import StoreAway
 from buffer.outbox import Outbox
 from config.model import Site
 from gateway.clock import Clock
+from gateway.ledger import Ledger
 from gateway.sealer import Sealer
 from gateway.slots import Slots
 from identity.gateway import GatewayIdentity
 from protocols.capture import Capture, Gap
-from protocols.envelope import BatchKind
-from protocols.manifest import METERS_MAX, SUM_BELOW, DayPart, MeterDay, TaskDay, term
-from protocols.messages import Manifest, signed
+from protocols.envelope import ADDED_MAX, BatchKind
+from protocols.manifest import PARTS_MAX, DayPart, Share, shares
+from protocols.messages import MANIFEST_ADDED_MAX, Manifest, signed
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class ManifestCounters:
 
     sent: int = 0
     """Parts."""
+    too_long: int = 0
+    """Times that a part was not sent, as no way to part it makes it as short as the broker wants it."""
     agreed: int = 0
     """Days."""
     differed: int = 0
@@ -81,12 +83,13 @@ class _Open:
     mark: tuple[int, int] | None = None
     """(epoch, seq): the first batch that need not be."""
     next_at: float = -math.inf
-    begun: bool = False
-    """Whether the account was begun to be given."""
+    shares: tuple[Share, ...] = ()
+    """How it was parted when it was given last; none before it was begun to be given."""
     tries: int = 0
     again: int = 0
     """How often the day was sent again."""
     agreed: set[int] = field(default_factory=set)
+    """Parts."""
 
 
 class Manifests:
@@ -101,8 +104,10 @@ class Manifests:
         identity: GatewayIdentity,
         clock: Clock,
         say: Say,
+        carries: Callable[[], int],
         now_ms: Callable[[], int],
     ) -> None:
+        """carries: how long a message may be, in bytes, as far as the broker has said."""
         self.counters = ManifestCounters()
         self._site = site
         self._outbox = outbox
@@ -110,6 +115,7 @@ class Manifests:
         self._identity = identity
         self._clock = clock
         self._say = say
+        self._carries = carries
         self._now_ms = now_ms
         self._slots = Slots(site.zone)
         self._plan = plan_digest(site)
@@ -133,14 +139,15 @@ class Manifests:
         more: where it differs, the centre has more. Once the day was sent again, that makes it complete there.
         """
         now = self._open
-        if now is None or now.day != day or not now.begun:  # what is said of an account before the last is no news
+        # What is said of an account before the last, or of one that was parted in another way, is no news.
+        if now is None or now.day != day or parts != len(now.shares):
             return f"day {day} is not open"
         if more and now.again:
             self.counters.more += 1
             log.warning("account day=%d part=%d: the centre has more than this store, and all that is in it", day, part)
         if agrees or (more and now.again):
             now.agreed.add(part)
-            if len(now.agreed) >= parts:
+            if len(now.agreed) == parts:
                 await self._close(now)
                 self.counters.agreed += 1
             return "noted"
@@ -191,38 +198,64 @@ class Manifests:
         return self._slots.bounds(day)
 
     async def _give(self, of: _Open) -> None:
-        """Make the account of the day and send it."""
+        """Make the account of the day and send it, in parts that are no longer than a batch, and than the broker
+        carries."""
         assert of.looked_at is not None
-        meters = await self._account(of.day, of.looked_at)
+        carries = self._carries()
+        body_max = min(self._site.uplink.batch_bytes, carries) - ADDED_MAX - MANIFEST_ADDED_MAX
+        parted = shares([(meter.id, meter.tasks) for meter in self._site.meters], body_max)
+        if parted != of.shares:
+            of.shares, of.agreed = parted, set()
+        of.next_at = asyncio.get_running_loop().time() + min(AGAIN_S * 2**of.tries, AGAIN_S_MAX)
+        ledger = await self._account(of.day, of.looked_at)
         since, until = self._bounds(of.day)
-        parts = [meters[at : at + METERS_MAX] for at in range(0, len(meters), METERS_MAX)] or [()]
-        of.begun = True
-        for number, part in enumerate(parts):
+        tasks = {task.name: task for task in self._site.tasks}
+        for number, share in enumerate(parted):
             if number in of.agreed:
                 continue
-            body = DayPart(
-                since=since, until=until, cut=self._cut(until, of.looked_at), part=number, parts=len(parts), meters=part
-            ).encode()
-            sealed = await self._sealer.seal_reply(body, BatchKind.MANIFEST)
-            manifest = Manifest(
-                gateway=self._identity.gateway, epoch=self._outbox.epoch, day=of.day, plan=self._plan, sealed=sealed,
-                sent_at=self._now_ms(),
+            meters = [
+                ledger.meter(
+                    meter,
+                    [
+                        ledger.task(meter, name, list(self._slots.between(tasks[name].every_s, since - 1, until)))
+                        for name in names
+                    ],
+                )
+                for meter, names in share
+            ]
+            message = await self._sealed(
+                of, DayPart(since=since, until=until, cut=self._cut(until, of.looked_at), part=number,
+                            parts=len(parted), meters=tuple(meters))
             )  # fmt: skip
-            if not await self._say("manifest", signed(manifest, kid=self._identity.kid, sign=self._identity.sign)):
+            if len(message) > carries or number >= PARTS_MAX:
+                self.counters.too_long += 1
+                log.error(
+                    "account not sent day=%d part=%d bytes=%d broker_carries=%d", of.day, number, len(message), carries
+                )
+            elif await self._say("manifest", message):
+                self.counters.sent += 1
+            else:
+                of.next_at = -math.inf  # there is no session: with the next one
                 return
-            self.counters.sent += 1
-        of.next_at = asyncio.get_running_loop().time() + min(AGAIN_S * 2**of.tries, AGAIN_S_MAX)
         of.tries = min(of.tries + 1, 16)
+
+    async def _sealed(self, of: _Open, part: DayPart) -> bytes:
+        sealed = await self._sealer.seal_reply(part.encode(), BatchKind.MANIFEST)
+        manifest = Manifest(
+            gateway=self._identity.gateway, epoch=self._outbox.epoch, day=of.day, plan=self._plan, sealed=sealed,
+            sent_at=self._now_ms(),
+        )  # fmt: skip
+        return signed(manifest, kid=self._identity.kid, sign=self._identity.sign)
 
     def _cut(self, until: int, looked_at: int) -> int:
         return min(looked_at - round(1000 * ACCEPTED_S), until + DAY_MS)
 
-    async def _account(self, day: int, looked_at: int) -> tuple[MeterDay, ...]:
-        """The account of every meter of the site, of what the store has."""
+    async def _account(self, day: int, looked_at: int) -> Ledger:
+        """What the store has of the day."""
         since, until = self._bounds(day)
         cut = self._cut(until, looked_at)
         before = max((task.every_s for task in self._site.tasks), default=0) * 1000
-        ledger = _Ledger(since, until, cut)
+        ledger = Ledger(since, until, cut)
         look, beside = self._outbox.look, self._outbox.beside
         of_day = partial(account.numbers, since=since - before, until=max(until, cut))
         numbers = await beside(partial(look, of_day))
@@ -232,60 +265,7 @@ class Manifests:
                 if isinstance(record, Capture | Gap):
                     ledger.take(record)
             await asyncio.sleep(PIECE_PAUSE_S)
-        tasks = {task.name: task for task in self._site.tasks}
-        return tuple(
-            MeterDay(
-                meter=meter.id,
-                values=ledger.values[meter.id],
-                total=ledger.totals[meter.id],
-                tasks=tuple(
-                    ledger.task(meter.id, name, list(self._slots.between(tasks[name].every_s, since - 1, until)))
-                    for name in meter.tasks
-                ),
-            )
-            for meter in self._site.meters
-        )
-
-
-class _Ledger:
-    """Adds up the records of a day."""
-
-    def __init__(self, since: int, until: int, cut: int) -> None:
-        self.values: dict[str, int] = defaultdict(int)
-        self.totals: dict[str, int] = defaultdict(int)
-        self._since, self._until, self._cut = since, until, cut
-        self._seen: dict[tuple[str, str, int, str], None] = {}
-        self._captured: dict[tuple[str, str], set[int]] = defaultdict(set)
-        self._gaps: dict[tuple[str, str], set[int]] = defaultdict(set)
-        self._before: set[tuple[str, str]] = set()
-        """Series that had begun before the day."""
-
-    def take(self, record: Capture | Gap) -> None:
-        """Count a record. They come by slot, so a value that several tasks share comes again soon."""
-        series = record.meter, record.task
-        if record.slot is not None:
-            if record.slot < self._since:
-                self._before.add(series)
-            elif record.slot < self._until:
-                (self._captured if isinstance(record, Capture) else self._gaps)[series].add(record.slot)
-        if isinstance(record, Gap) or not self._since <= record.stamp < self._until or record.read_at >= self._cut:
-            return
-        meter, stamp, source = record.meter, record.stamp, record.source.value
-        for value in record.values:
-            plain = value.plain
-            key = (meter, value.quantity.name, stamp, source)
-            if plain is not None and key not in self._seen:
-                self._seen[key] = None
-                self.values[meter] += 1
-                self.totals[meter] = (self.totals[meter] + term(key[1], stamp, source, plain)) % SUM_BELOW
-
-    def task(self, meter: str, name: str, slots: list[int]) -> TaskDay:
-        """The day of a task of a meter; slots: those of the day. What lies before the series began was not planned."""
-        captured, gaps = self._captured[meter, name], self._gaps[meter, name]
-        begun = 0 if (meter, name) in self._before else min(captured | gaps, default=math.inf)
-        return TaskDay(
-            task=name, planned=sum(slot >= begun for slot in slots), captured=len(captured), gaps=len(gaps - captured)
-        )
+        return ledger
 
 
 def plan_digest(site: Site) -> bytes:

@@ -133,11 +133,13 @@ class Parts:
             identity=world.identity,
             clock=self.clock,
             say=self.uplink.say,
+            carries=lambda: self.uplink.carries,
             now_ms=now_ms,
         )
         self.commands = Commands(
             requests=self.uplink.requests,
             say=self.uplink.say,
+            carries=lambda: self.uplink.carries,
             meters=self.meters,
             buses=self.buses,
             plan=_plan,

@@ -15,36 +15,26 @@ from buffer.errors import StoreAway
 from buffer.outbox import Outbox
 from buffer.words import Sealed
 from config.model import UplinkProfile
+from gateway.hellos import Hellos
 from gateway.offers import EARLY_S, Offers
 from gateway.pace import Pace, Shipment
+from gateway.pauses import Pauses
 from gateway.sealer import Sealer
-from gateway.session import Session, SessionFactory, SessionLost
+from gateway.session import PACKET_BYTES_MAX, Session, SessionFactory, SessionLost
 from identity.files import IdentityError
 from identity.gateway import CentreTrust, GatewayIdentity
 from protocols.envelope import BatchKind
 from protocols.errors import Malformed
-from protocols.messages import Hello, Receipt, State, parse_topic, signed, topic, verified
+from protocols.messages import Receipt, State, parse_topic, topic, verified
 
 log = logging.getLogger(__name__)
 
-BACK_OFF_S, BACK_OFF_S_MAX = 1.0, 35.0
-"""Between two attempts to connect: doubled each time, each between half of it and the whole. With the time-out of an
-attempt under way there is a session within 60 s of the network's healing; at most about 9 attempts in any minute."""
-GOOD_S = 60.0
-"""A session that lasted this long, and in which a receipt came, was a good one: the pauses begin anew."""
-FRUITFUL_FAILURES_MAX = 4
-"""After a shorter one in which a receipt came they grow no longer than this many failures make them: 8 to 16 s. Two
-gateways under one id, each of which ends the other's session, stay below that rate too."""
 REQUESTS_MAX = 16
 """Requests that may wait to be obeyed; a further one is counted and dropped, and its sender asks again."""
 KEY_AGAIN_S = 5.0
 """A key record that the centre asks for is sent at most this often: asked for sooner, it is sent when it may be."""
-HELLO_AGAIN_S = 900.0
-"""The same for a hello, but for the first of a session. A centre asks for what it has lost as seldom."""
 SIZE_MIN = 256
 """Bytes: hardly any batch is shorter, so a look into the store for what fits finds no more than these."""
-TIME_S_MAX = 10.0
-"""The first receipt after a hello tells the centre's time, unless it took longer than this."""
 AWAY_S = 10.0
 """Until a store that cannot be read, or a token that does not sign, is tried again; the session stays."""
 FAREWELL_S = 3.0
@@ -70,6 +60,8 @@ class UplinkCounters:
     rejected: int = 0
     too_long: int = 0
     """Batches given up because the broker carries nothing so long; their records are sealed again, fewer to a batch."""
+    unsaid: int = 0
+    """Other messages that were not sent because the broker carries nothing so long, and they cannot be parted."""
     put_off: int = 0
     """Times that nothing could be offered, as the store could not be read or a token did not sign."""
     keys_asked: int = 0
@@ -107,13 +99,17 @@ class Uplink:
         self._trust = trust
         self._profile: UplinkProfile = profile
         self._now_ms = now_ms
-        self._random = random
         self._heard_time = heard_time
         self._offers = Offers(random)
+        self._hellos = Hellos(outbox, identity=identity, now_ms=now_ms)
+        self._pauses = Pauses(random)
         self._pace = Pace()
         self._session: Session | None = None
+        self._carries = PACKET_BYTES_MAX
         self._events_under_way = 0
         self._keys_sent: dict[bytes, float] = {}
+        self._keys_unsent: set[bytes] = set()
+        """Such as are longer than the broker carries."""
         self._keys_wanted: frozenset[bytes] = frozenset()
         """What the latest receipt asked for."""
         self._wake = sealer.sealed
@@ -121,14 +117,6 @@ class Uplink:
         self._fruitful = False
         """Whether a receipt came in this session."""
         self._began_at = 0.0
-        self._hello_at: float | None = None
-        """When the hello was sent that has no answer yet."""
-        self._hello_again_at = 0.0
-        self._given_up = False
-        """Whether batches were given up since the last hello: it closes their numbers at the centre."""
-        self._centre_behind = False
-        """Whether the latest receipt says less than what was settled, as of a database that was restored from a backup:
-        the hello shows the centre what it has lost."""
         self._lost_because = ""
 
     @property
@@ -146,6 +134,11 @@ class Uplink:
         """Bytes a second that the link was found to carry in this session; 0 before the first acknowledgement."""
         return self._pace.rate
 
+    @property
+    def carries(self) -> int:
+        """The longest message that the broker carries, in bytes, as far as the latest session told."""
+        return self._carries
+
     def stop(self) -> None:
         """Say goodbye and end."""
         self._stopping.set()
@@ -160,7 +153,7 @@ class Uplink:
     async def say(self, name: str, payload: bytes) -> bool:
         """Publish a message that may be lost (health, a reply); says whether the broker has it."""
         session = self._session
-        if session is None or len(payload) > session.message_bytes_max:
+        if session is None or self._too_long(session, name, payload):
             return False
         pace = self._pace
         try:
@@ -172,6 +165,14 @@ class Uplink:
             await self._ship(session, name, payload)
         except SessionLost:
             return False
+        return True
+
+    def _too_long(self, session: Session, name: str, payload: bytes) -> bool:
+        """Whether the broker would end the session instead of carrying it."""
+        if len(payload) <= session.message_bytes_max:
+            return False
+        self.counters.unsaid += 1
+        log.error("not sent name=%s bytes=%d broker_carries=%d", name, len(payload), session.message_bytes_max)
         return True
 
     async def _ship(self, session: Session, name: str, payload: bytes, *, retain: bool = False) -> None:
@@ -193,9 +194,9 @@ class Uplink:
         self._wake.set()
 
     async def _connect_until_stopped(self) -> None:
-        failures = 0
+        now = asyncio.get_running_loop().time
         while not self._stopping.is_set():
-            self._fruitful = False
+            self._fruitful, self._began_at = False, now()
             try:
                 async with self._sessions(self._state(online=False)) as session:
                     await self._use(session)
@@ -210,21 +211,13 @@ class Uplink:
                 self._sealer.offline()
                 self._offers.lost()
                 self._pace.eased.set()  # whoever waits for room finds that there is no session
-            failures = self._failures_after(failures)
+            pause_s = self._pauses.after(now() - self._began_at, fruitful=self._fruitful)
             if not self._stopping.is_set():
-                await self._pause(min(BACK_OFF_S * 2 ** min(failures, 10), BACK_OFF_S_MAX))
-
-    def _failures_after(self, failures: int) -> int:
-        """How many failures to count for the next pause."""
-        if not self._fruitful:
-            return failures + 1
-        if asyncio.get_running_loop().time() - self._began_at >= GOOD_S:
-            return 0
-        return min(failures + 1, FRUITFUL_FAILURES_MAX)
+                await self._pause(pause_s)
 
     async def _pause(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(seconds * (0.5 + 0.5 * self._random.random())):
+            async with asyncio.timeout(seconds):
                 await self._stopping.wait()
         except TimeoutError:
             return
@@ -232,14 +225,14 @@ class Uplink:
     async def _use(self, session: Session) -> None:
         """One session, from its first word to its loss (SessionLost) or to the stop."""
         self.counters.sessions += 1
-        self._session = session
+        self._session, self._carries = session, session.message_bytes_max
         self._began_at = asyncio.get_running_loop().time()
         self._pace = Pace()
         self._events_under_way = 0
         self._keys_sent.clear()
+        self._keys_unsent.clear()
         self._keys_wanted = frozenset()
-        self._hello_again_at = 0.0
-        self._centre_behind = False
+        self._hellos.begin()
         if self._profile == "prompt":
             self._offers.at_once()
         self._lost_because = ""
@@ -263,13 +256,11 @@ class Uplink:
         behind a month of keys."""
         await self._ship(session, "state", self._state(online=True), retain=True)
         await self._send_key_of(session, (await self._sealer.data_key()).kid)
-        self._hello_at = asyncio.get_running_loop().time()
-        await self._say_hello(session)
+        await self._say_hello(session, first=True)
 
-    async def _say_hello(self, session: Session) -> None:
-        hello = await self._hello()
-        self._given_up = self._centre_behind = False
-        await self._ship(session, "hello", hello)
+    async def _say_hello(self, session: Session, *, first: bool = False) -> None:
+        now = asyncio.get_running_loop().time()
+        await self._ship(session, "hello", await self._hellos.make(session.message_bytes_max, now=now, first=first))
 
     def _up(self, name: str) -> str:
         return topic(self._identity.gateway, "up", name)
@@ -278,21 +269,6 @@ class Uplink:
         return State(
             gateway=self._identity.gateway, online=online, epoch=self._outbox.epoch, at=self._now_ms()
         ).encode()
-
-    async def _hello(self) -> bytes:
-        outbox = self._outbox
-        voided, pending = await outbox.beside(lambda: (outbox.voided(), outbox.pending))
-        hello = Hello(
-            gateway=self._identity.gateway,
-            epoch=outbox.epoch,
-            first_unsettled=outbox.first_unsettled,
-            next_seq=outbox.next_seq,
-            voided=tuple(voided),
-            pending=pending,
-            oldest_at=outbox.unsealed().oldest_at,
-            sent_at=self._now_ms(),
-        )
-        return signed(hello, kid=self._identity.kid, sign=self._identity.sign)
 
     async def _offer_for_ever(self, session: Session, group: asyncio.TaskGroup) -> None:
         greeted = False
@@ -319,10 +295,8 @@ class Uplink:
         """Send all that may be sent now; says when more is due, in loop time, if nothing else happens."""
         await self._send_wanted_keys(session)
         now = asyncio.get_running_loop().time()
-        hello_wanted = self._given_up or self._centre_behind
-        if hello_wanted and self._hello_again_at <= now + EARLY_S:
+        if self._hellos.due(now):
             await self._say_hello(session)
-            self._hello_again_at, hello_wanted = now + HELLO_AGAIN_S, False
         for sealed in await self._found(session.in_flight_max, now):
             if len(sealed.message) > session.message_bytes_max:
                 await self._give_up(sealed, session.message_bytes_max)
@@ -333,9 +307,7 @@ class Uplink:
                 await self._send_key_of(session, sealed.kid)
             group.create_task(self._offer(session, sealed), name=f"uplink:batch {sealed.seq}")
         timers = [self._key_due(kid) for kid in self._keys_wanted]
-        timers += [self._hello_again_at] * hello_wanted
-        if (offer_at := self._offers.next_after(now)) is not None:
-            timers.append(offer_at)
+        timers += [at for at in (self._hellos.due_at(), self._offers.next_after(now)) if at is not None]
         return min(timers, default=None)
 
     async def _found(self, in_flight_max: int, now: float) -> list[Sealed]:
@@ -352,7 +324,8 @@ class Uplink:
     async def _give_up(self, sealed: Sealed, bytes_max: int) -> None:
         log.warning("batch given up seq=%d bytes=%d broker_carries=%d", sealed.seq, len(sealed.message), bytes_max)
         self.counters.too_long += 1
-        self._given_up |= await self._outbox.void(sealed.epoch, sealed.seq, "longer than the broker carries")
+        voided = await self._outbox.void(sealed.epoch, sealed.seq, "longer than the broker carries")
+        self._hellos.given_up(any_were=voided)
 
     def _fits(self, sealed: Sealed) -> bool:
         """Whether the link has room for it. An event takes the place behind what is under way at once."""
@@ -383,7 +356,11 @@ class Uplink:
                 await self._send_key(session, kid, entry.message)
 
     async def _send_key(self, session: Session, kid: bytes, record: bytes) -> None:
-        await self._ship(session, "key", record)
+        # What is under a key that cannot be sent waits at the centre, which goes on asking for it.
+        if kid in self._keys_unsent or self._too_long(session, "key", record):
+            self._keys_unsent.add(kid)
+        else:
+            await self._ship(session, "key", record)
         self._keys_sent[kid] = asyncio.get_running_loop().time()
 
     async def _send_wanted_keys(self, session: Session) -> None:
@@ -395,7 +372,7 @@ class Uplink:
             self.counters.keys_asked += len(due)
             for kid, record in renewal.records.items():
                 await self._send_key(session, kid, record)
-            self._given_up |= renewal.resealed > 0
+            self._hellos.given_up(any_were=renewal.resealed > 0)
 
     def _key_due(self, kid: bytes) -> float:
         """From when on, in loop time, the key record may be sent if it is asked for."""
@@ -426,18 +403,15 @@ class Uplink:
         receipt = await self._receipt(payload)
         self._fruitful = True
         self._keys_wanted = frozenset(receipt.need_key)
-        if self._hello_at is not None:
-            if asyncio.get_running_loop().time() - self._hello_at <= TIME_S_MAX:
-                self._heard_time(receipt.sent_at)
-            self._hello_at = None
+        if self._hellos.answered(asyncio.get_running_loop().time()):
+            self._heard_time(receipt.sent_at)
         try:
             await self._settle(receipt)
         except StoreAway as error:
             # Receipts are cumulative, and what has none is offered again: the next one settles this too.
             self.counters.unsettled += 1
             log.error("receipt not kept detail=%r", str(error))  # noqa: TRY400
-        if receipt.epoch == self._outbox.epoch:
-            self._centre_behind = max(receipt.contiguous_upto, 0) < self._outbox.first_unsettled - 1
+        self._hellos.receipted(receipt)
 
     async def settle_carried(self, payload: bytes) -> None:
         """A receipt that came by another way than a session. Raises Malformed, OutboxError."""
@@ -455,6 +429,6 @@ class Uplink:
         self.counters.settled_batches += settled.batches
         self.counters.settled_records += settled.records
         self.counters.rejected += len(settled.voided)
-        self._given_up |= bool(settled.voided)
+        self._hellos.settled(settled)
         self.settled.set()
         self._wake.set()

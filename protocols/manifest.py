@@ -5,6 +5,7 @@ of the values, each with its key, so it does not depend on any order, and a valu
 twice under other keys changes it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Self
@@ -21,6 +22,10 @@ PARTS_MAX: Final = 1024
 TASKS_MAX: Final = 256
 SUM_BYTES: Final = 8
 SUM_BELOW: Final = 1 << 8 * SUM_BYTES
+
+
+Share = tuple[tuple[str, tuple[str, ...]], ...]
+"""What one part of an account tells of: meters, and of each all its tasks or some of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +95,35 @@ def _task(item: object) -> TaskDay:
     fields = Fields("task's day", item, 4)
     return TaskDay(task=fields.text("task"), planned=fields.integer("planned"), captured=fields.integer("captured"),
                    gaps=fields.integer("gaps"))  # fmt: skip
+
+
+_TEXT, _COUNT, _TIME, _LIST = 3, 5, 9, 3
+"""Bytes that a text takes besides its own, a count, a time and the head of a list, at most."""
+_HEAD = 2 + 3 * _TIME + 2 * _COUNT + _LIST
+_METER, _TASK = 1 + _TEXT + _COUNT + 1 + SUM_BYTES + _LIST, 1 + _TEXT + 3 * _COUNT
+
+
+def shares(meters: Sequence[tuple[str, Sequence[str]]], bytes_max: int) -> tuple[Share, ...]:
+    """How an account of these meters and their tasks is parted, so that no part's body is longer than `bytes_max`.
+
+    It is the same whatever the figures are, as a part is known by its number. A meter of many tasks may come in several
+    parts, with all its values and their sum in each. A task that is too long by itself has a part of its own. Without
+    meters there is one part.
+    """
+    parts: list[dict[str, list[str]]] = [{}]
+    size = _HEAD
+    for meter, tasks in meters:
+        begins = _METER + len(meter.encode())
+        for task in tasks or (None,):
+            part = parts[-1]
+            adds = 0 if task is None else _TASK + len(task.encode())
+            full = meter not in part and len(part) == METERS_MAX
+            if part and (full or size + adds + (0 if meter in part else begins) > bytes_max):
+                parts.append(part := {})
+                size = _HEAD
+            size += adds + (0 if meter in part else begins)
+            part.setdefault(meter, []).extend([] if task is None else [task])
+    return tuple(tuple((meter, tuple(tasks)) for meter, tasks in part.items()) for part in parts)
 
 
 def term(quantity: str, stamp: int, source: str, plain: str) -> int:

@@ -17,7 +17,7 @@ from config.model import TaskEntry, UplinkEntry, UplinkProfile
 from field.chain import SETTLE_MS
 from field.clock import wall_ms
 from field.truth import Truth
-from gateway import uplink
+from gateway import pauses
 from gateway.daemon import Daemon
 from gateway.session import SessionFactory, mqtt_sessions
 from protocols.capture import Event
@@ -115,12 +115,12 @@ async def linked(
 @contextmanager
 def brisk() -> Iterator[None]:
     """Connection attempts hundredths of seconds apart: what is tried then is what comes after them."""
-    before = uplink.BACK_OFF_S, uplink.BACK_OFF_S_MAX
-    uplink.BACK_OFF_S, uplink.BACK_OFF_S_MAX = 0.01, 0.05
+    before = pauses.BACK_OFF_S, pauses.BACK_OFF_S_MAX
+    pauses.BACK_OFF_S, pauses.BACK_OFF_S_MAX = 0.01, 0.05
     try:
         yield
     finally:
-        uplink.BACK_OFF_S, uplink.BACK_OFF_S_MAX = before
+        pauses.BACK_OFF_S, pauses.BACK_OFF_S_MAX = before
 
 
 async def reset_along(directory: Path, broker: Broker, *, first: int, step: int) -> Truth:

@@ -20,9 +20,9 @@ def test_health_is_told_every_five_minutes_and_not_made_while_nobody_hears_it(
     made: list[float] = []
     message = HealthWatch.message
 
-    def noted(self: HealthWatch) -> bytes:
+    def noted(self: HealthWatch, bytes_max: int) -> bytes:
         made.append(asyncio.get_running_loop().time())
-        return message(self)
+        return message(self, bytes_max)
 
     async def scenario() -> None:
         chain = Chain(tmp_path, uniform(buses=1, meters_per_bus=1), [MINUTE])

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from central.kpi import bounds, kpi
 from central.look import looking
 from config.model import TaskEntry
-from gateway import manifest
 from gateway.daemon import Daemon
 from gateway.manifest import FACT, SENT_AGAIN_MAX, ManifestCounters, plan_digest
+from protocols import manifest
 from protocols.errors import Malformed
-from protocols.manifest import METERS_MAX, SUM_BELOW, DayPart, MeterDay, TaskDay, term
+from protocols.manifest import METERS_MAX, SUM_BELOW, DayPart, MeterDay, TaskDay, shares, term
 from simulators import virtual
 from simulators.describe import uniform
 from tests.chain import START, Chain
@@ -55,6 +55,38 @@ def test_no_bytes_are_anything_but_an_account_or_malformed(data: bytes) -> None:
         assert DayPart.decode(data).encode() == data
     except Malformed:
         return
+
+
+MOST = 2**32 - 1
+SITES = st.dictionaries(
+    st.text(min_size=1, max_size=32), st.lists(st.text(min_size=1, max_size=20), max_size=5, unique=True), max_size=90
+)
+
+
+@given(site=SITES, bytes_max=st.integers(60, 2000))
+def test_an_account_is_parted_into_bodies_that_fit_whatever_the_figures_are(
+    site: dict[str, list[str]], bytes_max: int
+) -> None:
+    parts = shares([(meter, tuple(tasks)) for meter, tasks in site.items()], bytes_max)
+    told = [(meter, task) for part in parts for meter, tasks in part for task in tasks or (None,)]
+    assert told == [(meter, task) for meter, tasks in site.items() for task in tasks or (None,)]
+    for part in parts:
+        days = [
+            MeterDay(
+                meter=meter, values=MOST, total=SUM_BELOW - 1,
+                tasks=tuple(TaskDay(task=task, planned=MOST, captured=MOST, gaps=MOST) for task in tasks),
+            )
+            for meter, tasks in part
+        ]  # fmt: skip
+        body = DayPart(since=2**62, until=2**62, cut=2**62, part=1023, parts=1024, meters=tuple(days)).encode()
+        assert len(body) <= bytes_max or (len(days) == 1 and len(days[0].tasks) <= 1)
+        assert DayPart.decode(body).meters == tuple(days)
+
+
+def test_a_part_is_no_shorter_than_it_must_be() -> None:
+    fleet = [(f"meter-{n:04d}", ("curve", "bill")) for n in range(512)]
+    assert len(shares(fleet, 8192 - 256)) == 512 // METERS_MAX
+    assert len(shares(fleet, 444)) == 512 // 5 + 1
 
 
 @pytest.mark.parametrize(("one", "other"), [("230.0", "230"), ("230.00", "230.0"), ("-0.0", "0"), ("1.50", "1.5")])

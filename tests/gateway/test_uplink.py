@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from config.model import TaskEntry, UplinkEntry
 from gateway.offers import AGAIN_S, AGAIN_S_MAX, JITTER, UNRECEIPTED_MAX, Offers
 from gateway.session import Session, SessionLost, mqtt_sessions, tls_context
-from gateway.uplink import KEY_AGAIN_S
+from gateway.uplink import KEY_AGAIN_S, Uplink
 from identity.centre import Centre
 from protocols.messages import Receipt, Reply, Request, State, signed, topic, verified
 from simulators import virtual
@@ -395,6 +395,36 @@ def test_a_meter_is_read_on_request_and_the_reading_lands_too(tmp_path: Path) ->
         rows = [row for row in chain.sink.readings() if row.task == "read_now"]
         assert {row.quantity for row in rows} == {"current.a", "frequency"}
         assert all(row.slot is None for row in rows)
+        chain.close()
+
+    virtual.run(scenario(), start_ms=START)
+
+
+def test_a_reply_longer_than_the_broker_carries_comes_without_what_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        chain = chain_of(tmp_path)
+        replies: list[Reply] = []
+
+        def hear(name: str, payload: bytes) -> None:
+            if name.endswith("/reply"):
+                replies.append(verified(Reply, payload, gateway=GATEWAY, verify=chain.identity.public.verify))
+            chain.landing.receive(name, payload)
+
+        chain.broker.attach(hear)
+        monkeypatch.setattr(Uplink, "carries", 300)
+        async with chain.running() as daemon:
+            await asyncio.sleep(20)
+            meter = chain.site.meters[0]
+            asked = sorted(daemon.parts.meters[meter.id].profile.items)[:64] if daemon.parts is not None else []
+            request = _request(chain, "read_now", meter=meter.id, items=";".join(asked))
+            chain.broker.deliver(topic(GATEWAY, "down", "request"), request)
+            await asyncio.sleep(40)
+            assert len(replies) == 1 and not replies[0].sealed
+            assert "too long" in replies[0].detail
+            await chain.drain(daemon)
+        assert len([row for row in chain.sink.readings() if row.task == "read_now"]) > 10, "it comes in a batch"
         chain.close()
 
     virtual.run(scenario(), start_ms=START)
