@@ -249,6 +249,8 @@ def _from_catalogue(name: str, profile: Profile, edition: Edition) -> ProfileIte
         quantity = None
     if quantity is None or quantity.di is None or edition is not Edition.E2007 or not layout(quantity.di):
         digits = 2 * edition.di_length
+        if quantity is not None and quantity.di is None and edition is Edition.E2007:
+            raise ValueError(f"an identifier of {digits} hex digits, as what comes with a record has none of its own")
         named = f"the name of a quantity that {edition.value} has{near(name, profile.items)}"
         raise ValueError(f"{named}, or an identifier of {digits} hex digits")
     return ProfileItem(quantity=quantity, di=quantity.di)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 160
 """Columns of a table where there is no terminal to ask: a line of a pipe is not folded."""
 LEAST = 8
-"""Columns of the terminal in which words can still be read; a number is never broken."""
+"""Columns of the terminal in which words can still be read; a number or a name is never broken."""
 BETWEEN = 3
 """Columns of the terminal between two columns of a table."""
 
@@ -100,6 +100,9 @@ class Output:
         console = Console(highlight=False, markup=False, emoji=False, width=width)
         if clear:
             console.clear()
+        for one in tables:
+            if isinstance(one, Table):
+                _keep_names(one)
         fitting = [self._upright(one) if isinstance(one, Table) and _needs(one) > console.width else one
                    for one in tables]  # fmt: skip
         with console.capture() as drawn:
@@ -133,8 +136,15 @@ class Output:
             self.object(asdict(mistake))
 
 
+def _keep_names(table: "Table") -> None:
+    """A column of names, addresses or times is not broken: only what has words in it, or Chinese, is folded."""
+    for column in table.columns:
+        cells = [str(cell) for cell in column.cells]
+        column.no_wrap = column.no_wrap or all(cell.isascii() and " " not in cell for cell in cells)
+
+
 def _needs(table: "Table") -> int:
-    """Columns of the terminal without which a table cannot be read: numbers whole, words in pieces of some length."""
+    """Columns of the terminal without which a table cannot be read: numbers and names whole, words in some."""
     from rich.cells import cell_len
 
     if not table.show_header:

@@ -14,7 +14,7 @@ from drivers.line import PortLost
 from drivers.profile import load_profile
 from field import output
 from field import port as ports
-from field.diagnosis.probing import Probed, duration_s, probe, ways
+from field.diagnosis.probing import Probed, duration_s, model_s, probe, ways
 from field.diagnosis.progress import Progress
 from field.output import Exit, Output
 
@@ -73,7 +73,7 @@ def show(out: Output, port: str, found: Probed) -> None:
         out.line("", "")
         out.show(table)
     if found.alike:
-        out.line(f"the same registers have {', '.join(found.alike)}: the label on the meter decides",
+        out.line(f"with the same registers: {', '.join(found.alike)}; the label on the meter decides",
                  f"{'、'.join(found.alike)} 与其寄存器相同，请以表面铭牌为准")  # fmt: skip
     elif found.profile == "modbus-generic":
         out.line("no model that is known here has such registers: name them one by one, holding:10:uint16",
@@ -123,9 +123,10 @@ def command(
     if ports.owned(port):
         return ports.refuse(out, port)
     tries = ways(port, address, protocols, settings)
-    count, seconds = len(tries), f"{duration_s(tries):.0f}"
-    out.error(f"{port}: {count} {'way' if count == 1 else 'ways'} to try, about {seconds} s",
-              f"{port}：共 {count} 种方式，约 {seconds} 秒")  # fmt: skip
+    count, seconds, more = len(tries), f"{duration_s(tries):.0f}", f"{model_s(tries):.0f}"
+    en, zh = (f", and about {more} s to tell the model", f"，判断型号另需约 {more} 秒") if more != "0" else ("", "")
+    out.error(f"{port}: {count} {'way' if count == 1 else 'ways'} to try, about {seconds} s{en}",
+              f"{port}：共 {count} 种方式，约 {seconds} 秒{zh}")  # fmt: skip
     entry = BusEntry(name="bus", port=port, serial=tries[0][1])
     try:
         with Progress(out) as progress:

@@ -1,5 +1,6 @@
 """How to talk to a meter is found out, and what it is; what is printed is what a site file takes."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from decimal import Decimal
@@ -30,7 +31,7 @@ from field.diagnosis.fitting import (
     telling_places,
 )
 from field.diagnosis.probe import meters_csv, site_toml
-from field.diagnosis.probing import Probed, Way, duration_s, probe, ways
+from field.diagnosis.probing import Probed, Way, duration_s, model_s, probe, ways
 from field.diagnosis.settings import usual
 from field.main import main
 from protocols.dlt645.codes import Edition
@@ -47,7 +48,7 @@ from tests.beside import serving
 from tests.field.test_cli_words import HAN, prose
 from tests.peers import peer
 from tests.processes import free_port
-from tests.sick import S2400, START_MS, RefusingDlt645, dlt645, modbus
+from tests.sick import S2400, S9600, START_MS, RefusingDlt645, dlt645, modbus
 from tests.told import PEERS
 
 PORT = "/memory/bus"
@@ -57,9 +58,17 @@ def probed(
     meters: Sequence[SimulatedMeter], address: str, tries: Sequence[Way] = (), faults: Faults = QUIET
 ) -> tuple[Probed | None, list[str]]:
     """What a probe in virtual time finds, and what it tried."""
+    found, tried, _ = timed(meters, address, tries, faults)
+    return found, tried
+
+
+def timed(
+    meters: Sequence[SimulatedMeter], address: str, tries: Sequence[Way] = (), faults: Faults = QUIET
+) -> tuple[Probed | None, list[str], float]:
+    """And how long it took, in seconds."""
     tried: list[str] = []
 
-    async def run() -> Probed | None:
+    async def run() -> tuple[Probed | None, float]:
         first = (tries or ways(PORT, address, (), ()))[0][1]
         wire = Wire(meters, serial=first, now_ms=virtual.now_ms, faults=faults, seed=3)
 
@@ -67,11 +76,13 @@ def probed(
             return MemoryLine(wire)
 
         bus = BusEntry(name="bus", port=PORT, serial=first)
-        return await probe(
+        found = await probe(
             bus, address, tries or ways(PORT, address, (), ()), open_line=open_line, progress=tried.append
         )
+        return found, asyncio.get_running_loop().time()
 
-    return virtual.run(run(), start_ms=START_MS), list(dict.fromkeys(text.partition("  ")[0] for text in tried))
+    found, took_s = virtual.run(run(), start_ms=START_MS)
+    return found, list(dict.fromkeys(text.partition("  ")[0] for text in tried)), took_s
 
 
 @pytest.mark.parametrize("serial", [str(one) for one in usual("dlt645-2007")])
@@ -127,6 +138,15 @@ def test_nobody_is_found_within_what_was_said() -> None:
         tries = ways(PORT, address, (), ())
         assert probed([], address) == (None, [f"{protocol} {settings}" for protocol, settings in tries])
         assert duration_s(tries) < 60
+
+
+def test_a_model_is_told_in_about_the_time_that_was_said() -> None:
+    tries = ways(PORT, "7", ("modbus-rtu",), (S9600,))
+    for pace_ms in (20.0, 50.0, 80.0):
+        found, _, took_s = timed([modbus(7, turnaround_ms=(pace_ms, pace_ms))], "7", tries)
+        assert found is not None and found.profile == "eastron-sdm630"
+        assert 0.4 * model_s(tries) < took_s < 1.5 * (duration_s(tries) + model_s(tries))
+    assert model_s(ways(PORT, "202411110002", (), ())) == 0, "DL/T 645 meters say what they are"
 
 
 def test_noise_does_not_hide_a_meter() -> None:
