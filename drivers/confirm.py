@@ -42,12 +42,16 @@ def confirmed(
     *,
     certain: Callable[[], bool] = lambda: False,
     power_kw_max: int = POWER_KW_MAX,
+    apart_s: Callable[[], float] = lambda: APART_S,
 ) -> Dialogue[Any]:
     """Read as `dialogue` does, again and again until every register, demand and name was the same twice in a row.
 
     certain: asked at each answer of the first reading (when it ends, another meter may have been asked, with other
     settings): whether the line itself vouches for it (parity is checked, and there is no noise); then a reading without
     a doubtful value is enough.
+
+    apart_s: asked before each further reading: how long the meter needs to have sent all that it may still send
+    (`Meter.apart_s`).
 
     The meter may freeze anew between two answers (at a settlement, at midnight). Where anything frozen is another than
     it was, all that is frozen counts from that reading on, so that nothing of before stands beside something of after.
@@ -66,7 +70,7 @@ def confirmed(
     shown = {place: first[place] for place in frozen if first[place].plain is not None}
     while len(settled) < len(wanted) and len(readings) < READINGS_MAX and not _silent(readings[-1][0]):
         known = frozenset(first[place].quantity.name for place in settled)
-        before, again = readings[-1][0], (yield from _timed(dialogue(), pause_s=APART_S, known=known))
+        before, again = readings[-1][0], (yield from _timed(dialogue(), pause_s=max(APART_S, apart_s()), known=known))
         readings.append(again)
         came = {place: again[0][place] for place in frozen if again[0][place].plain is not None}
         moved = any(value.plain != shown.get(place, value).plain for place, value in came.items())

@@ -130,6 +130,12 @@ class Meter:
         late_s = self._late_s if late is None else max(self._late_s, late[0] / 1000)
         return late_s + self._turnaround_s_max - self.turnaround_s
 
+    @property
+    def apart_s(self) -> float:
+        """How long after an answer one to the question before it may come. Where no answer says what it answers, one
+        that came twice may have been taken for the next one's, whose own is then taken for that of the one after."""
+        return self.turnaround_s + self._margin_s if self.nameless else 0.0
+
     def was_late(self, late_s: float) -> bool:
         """An answer came so long after the longest time-out (see `longest_s`): learn from it. Whether that is news."""
         return self.habits.was_late(late_s * 1000, profile_ms=self._late_s * 1000)

@@ -209,7 +209,8 @@ class Schedule:
         dialogue = plan.dialogue
         if any(series.billed for series in together):
             power_kw_max = meter.profile.power_kw_max
-            dialogue = partial(confirmed, dialogue, certain=lambda: bus.certain, power_kw_max=power_kw_max)
+            dialogue = partial(confirmed, dialogue, certain=lambda: bus.certain, power_kw_max=power_kw_max,
+                               apart_s=lambda: meter.apart_s)  # fmt: skip
         self.counters.asked += len(together)
         self._running += 1
         bus.submit(
