@@ -3,7 +3,8 @@
 DI3 DI2 DI1 DI0. 00 energy and 01 demand: DI1 tariff (00 total, FF all), DI0 settlement day (00 current, FF current and
 the last 12). 02 variables: DI1 phase (FF all); of a harmonic DI0 is its order (FF all). 04 parameters.
 Source: DL/T 645-2007, Annex A. Extensions of the grid, from firmware: 000B to 000D, 0090, 020C, 0280000B to 0280000F,
-02800010 to 23, 04000108 to 0C, 040003 06 and 07, 0400040E and 0F, 04000508, 040010 to 040015, 0405, 0406.
+02800010 to 23, 04000108 to 0C, 040003 06 to 08, 0400040E and 0F, 04000508, 040009 03 to 06, 040010 to 040015, 0405,
+0406; lengths of 0400090x and 040012 also from a meter tester.
 """
 
 from protocols.dlt645 import events, freezes, load_record
@@ -79,7 +80,7 @@ _SHAPES: dict[str, Shape] = {
     "0400010C": When(parts="YYMMDDWWhhmmss"),
     **{f"0400020{n}": _BYTE for n in range(1, 7)},
     "04000205": _MINUTES,
-    **{f"0400030{n}": Opaque(length=1) for n in range(1, 6)},
+    **{f"0400030{n}": Opaque(length=1) for n in (1, 2, 3, 4, 5, 8)},
     "04000306": Number(length=3, decimals=0),
     "04000307": Number(length=3, decimals=0),
     "04000401": Digits(length=6),
@@ -103,8 +104,7 @@ _SHAPES: dict[str, Shape] = {
     **{f"0400070{n}": _FLAGS for n in range(1, 6)},
     "04000801": Opaque(length=1),
     "04000802": Opaque(length=1),
-    "04000901": _FLAGS,
-    "04000902": _FLAGS,
+    **{f"0400090{n}": _FLAGS for n in range(1, 7)},
     "04000A01": When(parts="MMDDhhmm"),
     **{f"04000A0{n}": _MINUTES for n in range(2, 8)},
     **{f"04000B0{n}": Digits(length=2, unset="9999") for n in range(1, 4)},
@@ -117,7 +117,10 @@ _SHAPES: dict[str, Shape] = {
     **{f"0400100{n}": _LIMIT for n in range(1, 6)},
     "04001101": _FLAGS,
     "04001104": Digits(length=8, base=16),
-    **{f"0400120{n}": Opaque(length=5) for n in range(1, 5)},
+    "04001201": Opaque(length=5),
+    "04001202": Opaque(length=1),
+    "04001203": Opaque(length=2),
+    "04001204": Opaque(length=4),
     "04001401": Opaque(length=2),
     "04001501": Opaque(length=12),
     "04800001": Ascii(length=32),
@@ -160,7 +163,7 @@ def find(di: str) -> Stand | None:
             break
         items.append(item)
     by_phase = area == "02" and di[4:6] == "FF"
-    return Stand(items=tuple(items), block=True, open_ended=open_ended, by_phase=by_phase) if items else None
+    return Stand(items=tuple(items), block=True, open_ended=open_ended, by_phase=by_phase) if len(items) > 1 else None
 
 
 def _single(di: str) -> Item | None:
