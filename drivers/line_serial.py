@@ -125,6 +125,10 @@ class SerialLine:
         """See Line."""
         if not self._device.is_open:
             raise PortLost(f"{self._name}: closed")
+        if self._unsent:  # what the last question left behind would go with this one, long after its time
+            stuck = PortLost(f"{self._name}: takes nothing any more")
+            self._end(stuck)
+            raise stuck
         self._sent_at = max(self._loop.time(), self._sent_at) + len(data) * self._character_s
         self._unsent += data
         self._writable()

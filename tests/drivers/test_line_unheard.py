@@ -1,8 +1,11 @@
-"""A TCP connection of which nothing arrives any more is lost, and a host that cannot be is a port that cannot be
+"""A line over which nothing arrives any more is lost, and a host that cannot be is a port that cannot be
 opened: neither is the silence of meters, or the end of the bus."""
 
 import asyncio
+import os
+import pty
 import socket
+import tty
 
 import pytest
 
@@ -42,3 +45,31 @@ def test_a_far_end_that_takes_nothing_for_too_long_is_lost(monkeypatch: pytest.M
 def test_a_host_that_cannot_be_called_so_is_a_port_that_cannot_be_opened(host: str) -> None:
     with pytest.raises(PortLost, match="host"):
         asyncio.run(open_line(BusEntry(name="b1", port=f"tcp://{host}:502")))
+
+
+def test_a_device_that_takes_nothing_is_lost_and_gathers_no_questions() -> None:
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    lost = list[Exception]()
+
+    async def stuck() -> int:
+        line = await open_line(BusEntry(name="b1", port=os.ttyname(theirs)))
+        line.attach(lambda data: None, lost.append)
+        taken = 0
+        try:
+            while not lost and taken < 10_000:
+                line.write(bytes(100))
+                taken += 1
+        except PortLost:
+            return taken
+        finally:
+            line.close()
+        return taken
+
+    try:
+        taken = asyncio.run(stuck())
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert 1 < taken < 2_000
+    assert [str(error).endswith("takes nothing any more") for error in lost] == [True]
