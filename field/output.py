@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
@@ -25,7 +26,8 @@ LEAST = 8
 """Columns of the terminal in which words can still be read; a number or a name is never broken."""
 BETWEEN = 3
 """Columns of the terminal between two columns of a table."""
-
+_WHOLE = re.compile(r"[!-~]*|[-+:.0-9 ]*")
+"""What is not broken: a name or an address, which has no space, and a time, which has no letters."""
 
 FAULTS_ZH = {
     "bus": "总线故障", "silent": "无应答", "garbled": "报文损坏", "refused": "被拒绝", "absent": "无此项",
@@ -139,8 +141,7 @@ class Output:
 def _keep_names(table: "Table") -> None:
     """A column of names, addresses or times is not broken: only what has words in it, or Chinese, is folded."""
     for column in table.columns:
-        cells = [str(cell) for cell in column.cells]
-        column.no_wrap = column.no_wrap or all(cell.isascii() and " " not in cell for cell in cells)
+        column.no_wrap = column.no_wrap or all(_WHOLE.fullmatch(str(cell)) for cell in column.cells)
 
 
 def _needs(table: "Table") -> int:

@@ -46,6 +46,24 @@ def test_where_a_table_finds_no_room_each_row_is_told_by_itself(
     assert [line.split() for line in shown(capsys, "zh", rows)[2:]] == [["b1", "/dev/ttyS1", "16660"], ["panel", "7"]]
 
 
+@pytest.mark.parametrize("columns", [24, 30, 42, 60])
+def test_names_and_times_are_never_broken_and_words_are(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [("eastron-sdm120", "11-22 19:50", "no such device"), ("rs485-1", "-", "")]
+    out = Output(as_json=False, lang="en")
+    table = out.table(("profile", "型号"), ("last", "最近"), ("trouble", "故障"))
+    for row in rows:
+        table.add_row(*row)
+    out.show(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(cell_len(line) <= columns for line in lines)
+    for whole in ("eastron-sdm120", "11-22 19:50", "rs485-1"):
+        assert sum(whole in line for line in lines) == 1
+    assert any("no such device" in line for line in lines) is (columns != 42), "folded, where a table just fits"
+
+
 def test_what_a_cell_says_is_shown_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, rows=[("b:on:1", "tcp://[fe80::1]:502", "1")])
     assert lines[2].split() == ["b:on:1", "tcp://[fe80::1]:502", "1"]
