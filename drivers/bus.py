@@ -234,25 +234,26 @@ class Bus:
 
     async def _ask(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         """Put the question in hand, and deal with what comes of it."""
-        if run.ask is None and not self._course.start(run, loop.time()):
+        now = self._now
+        if run.ask is None and not self._course.start(run, now):
             return
         standing, ask, port = run.standing, run.ask, self.port
         meter = standing.meter
         assert ask is not None
         if ask.divisible and self.errors.too_long(ask.reply_max):
             self.counters.divided += 1
-            self._course.advance(run, Garbled(too_long=True), loop.time())
+            self._course.advance(run, Garbled(too_long=True), now)
             return
         live = self._queue.live
         gap_s = max(meter.gap_s, self._silence_s)
         self._in_hand = run
         on_its_way = False
         try:
-            if (clear_at := standing.clear_at(ask, loop.time())) > loop.time() + 1e-9:
+            if (clear_at := standing.clear_at(ask, now)) > now + 1e-9:
                 standing.quiet_until = max(standing.quiet_until, clear_at)
                 self._course.requeue(run)
                 return
-            self._waits_since = loop.time() if self._waits_since is None else self._waits_since
+            self._waits_since = now if self._waits_since is None else self._waits_since
             noisy = not await port.quiet(gap_s, since=self._waits_since)
             if self._overtaken and not run.urgent:
                 self._course.requeue(run)
@@ -288,7 +289,7 @@ class Bus:
             return
         finally:
             self._in_hand = None
-        now = self._now = loop.time()
+        now = self._now = port.ended
         run.keep(ask.data, port.seen)
         if self._late.any:
             self._late.exchanged(standing, ask, answer)

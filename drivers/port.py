@@ -159,16 +159,18 @@ class Port:
             line.apply(settings)
             self._settings = settings
             self.parities[settings] = line.parity
-        if self._last_byte + gap_s - loop.time() > 1e-9:
+        began = loop.time()
+        if self._last_byte + gap_s - began > 1e-9:
             await self.quiet(gap_s)
             line, loop = self._checked()
+            began = loop.time()
 
         counters, now_ms, wakeup = self.counters, self._now_ms, self.wakeup
         exchange = self._exchange = Exchange(
             ask, deframer, character_s=character_s, inter_byte_s=inter_byte_s, loop=loop, wake=wakeup.wake,
             echo=b"" if ask.mirrored and self._hears_itself is False else ask.data,
         )  # fmt: skip
-        began = self.began = loop.time()
+        self.began = began
         sending_s = len(ask.data) * character_s
         sent_at = now_ms() + round(sending_s * 1000)
         self._last_byte = began + sending_s
@@ -177,10 +179,9 @@ class Port:
             line.write(ask.data, sending_s + deframer.missing * character_s)
             counters.sent_bytes += len(ask.data)
             while not exchange.over:
-                if loop.time() >= ends - 1e-9:
+                await wakeup.until(ends)
+                if not exchange.over and loop.time() >= ends - 1e-9:
                     exchange.time_out()
-                else:
-                    await wakeup.until(ends)
         finally:
             exchange.close()
             self._exchange = None

@@ -33,9 +33,10 @@ class Wakeup:
         self._soon = False
         """Whether it is to be woken in the next turn of the loop."""
         self._due = NEVER
-        self._timers: list[asyncio.TimerHandle] = []
-        """At most two, the later one first. A time-out that did not strike is left where it is and serves the next
-        wait: timers that are made and cancelled for each question cost more than all that waits for them."""
+        self._timers: list[tuple[float, asyncio.TimerHandle]] = []
+        """At most two, each with its time, the later one first. A time-out that did not strike is left where it is and
+        serves the next wait: timers that are made and cancelled for each question cost more than all that waits for
+        them."""
 
     def until(self, when: float) -> "Wakeup":
         """To be awaited: until woken, or until then (loop time in seconds; infinity: until woken)."""
@@ -43,10 +44,10 @@ class Wakeup:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         self._due = when
-        if when < (timers[-1].when() if timers else NEVER):
+        if when < (timers[-1][0] if timers else NEVER):
             if len(timers) > 1:
-                timers.pop().cancel()
-            timers.append(self._loop.call_at(when, self._struck, when))
+                timers.pop()[1].cancel()
+            timers.append((when, self._loop.call_at(when, self._struck, when)))
         return self
 
     def wake(self) -> None:
@@ -70,11 +71,11 @@ class Wakeup:
     def close(self) -> None:
         """Leave no timer behind, and be ready for another loop."""
         while self._timers:
-            self._timers.pop().cancel()
+            self._timers.pop()[1].cancel()
         self._loop, self._due, self._woken = None, NEVER, False
 
     def _struck(self, when: float) -> None:
-        self._timers[:] = [timer for timer in self._timers if timer.when() != when]
+        self._timers[:] = [timer for timer in self._timers if timer[0] != when]
         due = self._due
         assert self._loop is not None
         if due <= self._loop.time() + 1e-9:
