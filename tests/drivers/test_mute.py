@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config.model import BusEntry, ProtocolName, SerialSettings
+from config.model import BusEntry, ProtocolName, SerialSettings, TaskEntry
 from drivers.bus import Bus, Job, Lane, Outcome
 from drivers.confirm import confirmed
 from drivers.habits import DAYS_MAX
@@ -23,12 +24,14 @@ from protocols.capture import Fault, Quality
 from protocols.dialogue import MUTE
 from simulators import virtual
 from simulators.answer import Holes
+from simulators.describe import BusPlan, MeterGroup, SitePlan
 from simulators.dlt645 import Dlt645Meter
 from simulators.load import Load
 from simulators.meter import SimulatedMeter
 from simulators.modbus import ModbusMeter
 from simulators.noise import QUIET, Faults
 from simulators.wire import MemoryLine, Wire
+from tests.chain import START, Chain
 from tests.desk import START_MS
 from tests.drivers.test_learned import Book
 from tests.many import until
@@ -342,3 +345,29 @@ def test_readings_that_are_cut_short_learn_all_the_same() -> None:
         assert (told, vain) == ([*given(VOLTAGES), "absent", *given(WHOLE[4:])], 0)
 
     site.run(script)
+
+
+def test_a_site_of_mute_meters_and_a_dead_one_loses_no_slot_of_the_others(tmp_path: Path) -> None:
+    tasks = [TaskEntry(name="curve", every_s=300, items=(*ENERGIES, *VOLTAGES, "frequency"))]
+    three = MeterGroup(profile="dlt645-2007-3p", address="000000000001", count=3)
+    groups = (replace(three, holes="mute"), replace(three, address="000000000011"),
+              replace(three, address="000000000021", present=False))  # fmt: skip
+    plan_ = SitePlan(buses=(BusPlan(name="b", serial=SerialSettings.parse("2400-8E1"), meters=groups),))
+
+    async def hours() -> None:
+        chain = Chain(tmp_path, plan_, tasks)
+        async with chain.running() as daemon:
+            await asyncio.sleep(3600)
+            await chain.drain(daemon)
+        truth = chain.truth()
+        assert truth.passed, truth.examples
+        gaps = {gap.meter for gap in chain.accepted.gaps}
+        assert gaps == {f"b-{n:012d}" for n in (21, 22, 23)}
+        read: dict[int | None, set[str]] = {}
+        for capture in chain.accepted.captures:
+            if capture.meter == "b-000000000001":
+                read.setdefault(capture.slot, set()).update(name for name, text in capture.values.items() if text)
+        assert len(read) >= 12 and all(names == set(tasks[0].items) for names in read.values())
+        chain.close()
+
+    virtual.run(hours(), start_ms=START)
