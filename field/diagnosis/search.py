@@ -73,35 +73,36 @@ def search(first: Came, *, questions_max: int) -> Search:
         if len(known) == DIGITS or line.questions >= questions_max:
             doubtful.append(mask)
             continue
-        before = len(_below(found, known))
-        deeper = yield from _step(line, known, found)
-        if deeper is None or (not deeper and len(_below(found, known)) <= max(1, before)):
+        heard, deeper = yield from _step(line, known)
+        found |= heard
+        if deeper is None or (not deeper and len(heard) < 2):
             doubtful.append(mask)
         waiting += deeper or ()
     return Found(tuple(sorted(found)), tuple(doubtful))
 
 
-def _step(line: "_Line", known: str, found: set[str]) -> Generator[str, Came, list[str] | None]:
-    """One byte more: the abbreviated addresses behind which there are several; None where nearly everything sounds so.
-    found: gets the meters that are understood."""
+def _step(line: "_Line", known: str) -> Generator[str, Came, tuple[set[str], list[str] | None]]:
+    """One byte more: the meters that are understood, and the abbreviated addresses behind which there are several; None
+    where nearly everything sounds so."""
+    heard: set[str] = set()
     deeper: list[str] = []
     children, undone = _children(known), line.undone
     for _ in range(2):
         silent = []
         for child in children:
             came = yield from line.asked(child)
-            found.update(came.addresses)
+            heard.update(came.addresses)
             if came.several:
                 deeper.append(child)
             elif came.nothing:
                 silent.append(child)
-            if len(deeper) > CROWDS_MAX + 2 * len(_below(found, known)):
-                return None
-        if line.undone == undone and (deeper or len(_below(found, known)) > 1):
+            if len(deeper) > CROWDS_MAX + 2 * len(heard):
+                return heard, None
+        if line.undone == undone and (deeper or len(heard) > 1):
             break
         # There is noise, or it took an answer: where several spoke there are two at least. Ask once more.
         children = silent
-    return deeper
+    return heard, deeper
 
 
 @dataclass(slots=True)
@@ -138,7 +139,3 @@ def _children(known: str) -> list[str]:
     """The abbreviated addresses with one more byte."""
     high = DIGITS - len(known) - STEP
     return [f"{'A' * high}{byte:0{STEP}d}{known}" for byte in range(CHILDREN)]
-
-
-def _below(found: set[str], known: str) -> list[str]:
-    return [address for address in found if address.endswith(known)]

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -95,6 +96,17 @@ def test_two_that_answer_one_after_the_other_do_not_hide_a_third() -> None:
         return Came(mine[:2])
 
     assert searched(answer)[0].addresses == tuple(addresses)
+
+
+def test_two_that_answer_one_after_the_other_are_all_there_is_if_each_is_found_again() -> None:
+    addresses = ["000000000001", "000000000002"]
+    for knowing in (True, False):
+
+        def answer(mask: str, knowing: bool = knowing) -> Came:
+            known = mask.lstrip("A")
+            return Came(tuple(address for address in addresses if address.endswith(known) and (knowing or not known)))
+
+        assert searched(answer)[0] == Found(tuple(addresses), () if knowing else (ANY_METER,))
 
 
 def test_two_meters_with_one_address_are_doubtful() -> None:
@@ -227,6 +239,24 @@ def test_a_refusal_without_a_reason_does_not_tell_the_edition(
     meter = dlt645("202411110001", kind=RefusingDlt645, knows=knows, edition=edition)
     seen, doubtful, _ = scanned([meter], *order)
     assert ([(one.protocol, one.address) for one in seen], doubtful) == ([(edition.value, "202411110001")], [])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_mixture_of_both_editions_is_found(seed: int) -> None:
+    rng = Random(seed)
+    kinds: list[tuple[Edition, dict[str, Any]]] = [
+        (Edition.E2007, {}), (Edition.E1997, {}), (Edition.E1997, {"kind": RefusingDlt645, "knows": (0x01,)}),
+        (Edition.E2007, {"kind": RefusingDlt645, "knows": (0x11,)}),
+    ]  # fmt: skip
+    meters, told = [], {}
+    for number in rng.sample(range(100), rng.randrange(2, 6)):
+        address = f"{rng.choice(['2024111100', '0000000000'])}{number:02d}"
+        (edition, options), pace = rng.choice(kinds), rng.choice([(20.0, 40.0), (300.0, 480.0)])
+        meters.append(dlt645(address, seed=number, edition=edition, turnaround_ms=pace, **options))
+        told[address] = edition.value
+    ways = (DLT645, EDITION_1997)
+    seen, doubtful, _ = scanned(meters, *(ways if seed % 2 else ways[::-1]))
+    assert ({one.address: one.protocol for one in seen}, doubtful) == (told, [])
 
 
 def test_a_meter_that_refuses_everything_is_there() -> None:
