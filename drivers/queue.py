@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
-from drivers.job import Job
+from drivers.job import Job, Lane
 from drivers.lanes import Lanes
 from drivers.run import Run, Standing, nobody
 from drivers.silent import Silent
@@ -129,7 +129,7 @@ class Queue:
         run = self._parked.take(lambda run: run.standing is standing)
         if run is None:
             assert standing.probe is not None
-            bare = replace(standing.probe, done=nobody, deadline=_NEVER)
+            bare = replace(standing.probe, done=nobody, deadline=_NEVER, lane=Lane.BACKFILL)  # nobody waits for it
             run = Run(bare, standing, next(self._order))
         return run
 
