@@ -40,8 +40,7 @@ from protocols.catalogue_records import (
     with_instants,
 )
 from protocols.dlt645.compound import Either, Fields, Groups, Record
-from protocols.dlt645.shapes import Digits, Number, Shape, When
-from protocols.dlt645.stand import (
+from protocols.dlt645.layout import (
     AMPERE,
     COUNT,
     ENERGY,
@@ -53,9 +52,10 @@ from protocols.dlt645.stand import (
     SECOND,
     XX,
     XXX,
-    Stand,
+    Layout,
     single,
 )
+from protocols.dlt645.shapes import Digits, Number, Shape, When
 
 RECORDS_MAX, MONTHS_MAX = 10, 12
 _LONG_PERCENT = Number(length=3, decimals=2)
@@ -88,7 +88,7 @@ _FORMS: dict[str, Shape] = {
 """By the first word of a field, the one that says when left out."""
 
 
-def find(di: str) -> Stand | None:
+def find(di: str) -> Layout | None:
     """What stands behind an identifier of area 03 or an extension class; None where only the bytes are known."""
     area, kind, which, nth = di[:2], di[2:4], di[4:6], int(di[6:], 16)
     if area in EXTENSIONS:
@@ -138,7 +138,7 @@ def _of_meter(kind: str) -> tuple[tuple[str, ...], int]:
     return ("start", "end", EXTREME, *all_sums("gained")), 1
 
 
-def _counters(di: str, kind: str) -> Stand | None:
+def _counters(di: str, kind: str) -> Layout | None:
     if kind in BY_PHASE:
         stem = BY_PHASE[kind][0]
         names = [f"event.{stem}.{phase}.{field}" for phase in "abc" for field in ("count", "minutes")]
@@ -159,7 +159,7 @@ def _form(field: str) -> Shape:
     return ENERGY_SIGNED if words[0] == "energy" and "combined" in field else _FORMS[words[0]]
 
 
-def _record(di: str, stem: str, fields: Sequence[str], nth: int, *, head: int) -> Stand:
+def _record(di: str, stem: str, fields: Sequence[str], nth: int, *, head: int) -> Layout:
     """A record with these fields; head: how many of them every meter has."""
     usual = Fields(parts=tuple(map(_form, fields)))
     longer = tuple(_LONG_PERCENT if field == EXTREME else _form(field) for field in fields)
@@ -170,7 +170,7 @@ def _record(di: str, stem: str, fields: Sequence[str], nth: int, *, head: int) -
     return single(di, names, Record(whole=whole, head=head, end=end, after=after), open_ended=True)
 
 
-def _quality(di: str, phase: int, month: int) -> Stand | None:
+def _quality(di: str, phase: int, month: int) -> Layout | None:
     if phase > 3 or month > MONTHS_MAX:
         return None
     ending = f".{list(PHASES)[phase]}" + (f".past_{month}" if month else "")
@@ -181,7 +181,7 @@ def _quality(di: str, phase: int, month: int) -> Stand | None:
     return single(di, [f"voltage_quality.{field}{ending}" for field, _, _ in QUALITY_FIELDS], Either(forms=forms))
 
 
-def _power_off(di: str, which: str, nth: int) -> Stand | None:
+def _power_off(di: str, which: str, nth: int) -> Layout | None:
     if which != "00" or nth > RECORDS_MAX:
         return None
     if not nth:
@@ -189,7 +189,7 @@ def _power_off(di: str, which: str, nth: int) -> Stand | None:
     return single(di, [f"event.power_off.{field}.record_{nth}" for field in ("start", "end")], _SPAN)
 
 
-def _over_demand(di: str, which: str, nth: int) -> Stand | None:
+def _over_demand(di: str, which: str, nth: int) -> Layout | None:
     natures = list(OVER_DEMANDS)
     if di[4:] == "0000":
         names = [f"event.over_demand.{nature}.count" for nature in natures]
@@ -200,7 +200,7 @@ def _over_demand(di: str, which: str, nth: int) -> Stand | None:
     return _record(di, f"over_demand.{natures[nature - 1]}", ("start", "end", "demand", "moment"), nth, head=2)
 
 
-def _operation(di: str, which: str, nth: int) -> Stand | None:
+def _operation(di: str, which: str, nth: int) -> Layout | None:
     stem = OPERATIONS[which][0]
     if not nth:
         return single(di, [f"event.{stem}.count"], COUNT)
@@ -213,7 +213,7 @@ def _operation(di: str, which: str, nth: int) -> Stand | None:
     return _record(di, stem, ("start", behind, *OF_OPERATION[which]), nth, head=2)
 
 
-def _extension(di: str, area: str, kind: str, which: str, nth: int) -> Stand | None:
+def _extension(di: str, area: str, kind: str, which: str, nth: int) -> Layout | None:
     """A class of the grid: its counters, its time in all, its records and their fields."""
     stem = EXTENSIONS[area][0]
     by_phase = "10" <= area <= "13" or "18" <= area <= "1C"

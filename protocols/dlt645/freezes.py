@@ -9,8 +9,8 @@ layout of its own; F0xx, of one maker.
 """
 
 from protocols.dlt645.compound import Timed
+from protocols.dlt645.layout import ENERGY, ENERGY_SIGNED, MINUTE, POWER, POWER_SIGNED, Item, Layout, single
 from protocols.dlt645.shapes import Demand, Shape
-from protocols.dlt645.stand import ENERGY, ENERGY_SIGNED, MINUTE, POWER, POWER_SIGNED, Item, Stand, single
 from protocols.quantity import STORES, TARIFF_MAX, by_name, variant
 
 KINDS = {store.code - 1: store.name for store in STORES.values() if store.code <= 11}
@@ -32,7 +32,7 @@ _HOURLY = 0x04
 _POWERS = [f"power.{nature}.{phase}" for nature in ("active", "reactive") for phase in ("total", "a", "b", "c")]
 
 
-def find(di: str) -> Stand | None:
+def find(di: str) -> Layout | None:
     """What stands behind an identifier of area 05; None where only the bytes are known."""
     kind, content, nth = int(di[2:4], 16), di[4:6], int(di[6:], 16)
     store = KINDS.get(kind)
@@ -44,14 +44,14 @@ def find(di: str) -> Stand | None:
         items = (
             Item(di=di, quantities=(by_name(f"{name}.{store}_{nth}"),), shape=POWER_SIGNED) for name in _POWERS
         )  # fmt: skip
-        return Stand(items=tuple(items), block=True, by_phase=True)
+        return Layout(items=tuple(items), block=True, by_phase=True)
     if content == "FF" and kind == _HOURLY:
         names = (f"energy.active.{way}.total.{store}_{nth}" for way in ("import", "export"))
         return single(di, [*names, f"record.time.{store}_{nth}"], Timed(when=MINUTE, parts=(ENERGY, ENERGY)))
     if content not in _CONTENTS:
         return None
     name, shape = _CONTENTS[content]
-    return Stand(
+    return Layout(
         items=tuple(_register(di, name, shape, tariff, store, nth) for tariff in range(TARIFF_MAX + 1)),
         block=True, open_ended=True,
     )  # fmt: skip

@@ -1,11 +1,10 @@
-"""What stands behind a data identifier: its quantities and its length, and how its payload is read and written.
+"""Data identifiers looked up: what stands behind each, its payload, its block, how long its answer can be.
 
 The identifiers themselves are tables: `table_2007` (with `events`, `freezes`, `load_record`) and `table_1997`.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from protocols.capture import Value
@@ -13,9 +12,9 @@ from protocols.dlt645 import table_1997, table_2007
 from protocols.dlt645.codes import Edition
 from protocols.dlt645.compound import Fields, Opaque, Record, Secret, Timed
 from protocols.dlt645.frame import OVERHEAD
+from protocols.dlt645.layout import Layout
 from protocols.dlt645.load_record import Records
-from protocols.dlt645.shapes import Number, Plain, Shape, invalid, unavailable
-from protocols.dlt645.stand import Item
+from protocols.dlt645.shapes import Number, Plain, Shape
 from protocols.quantity import Quantity
 
 _HEX = re.compile(r"[0-9A-F]+")
@@ -24,86 +23,13 @@ PAYLOAD_MAX = 200
 """Longest DATA of a read reply (DL/T 645-2007: at most 200), the identifier included."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """What stands behind an identifier: one item, or the items of a block in the order of the wire.
-
-    open_ended: a tariff block, load records, an event record; meters send more or less, so what came says how many.
-    by_phase: a block over phases. A meter of one phase sends the first item alone; two of three could be anybody's
-    (with three wires the second is that of C).
-    """
-
-    di: str
-    items: tuple[Item, ...]
-    block: bool
-    open_ended: bool
-    by_phase: bool
-
-    @property
-    def width(self) -> int:
-        """Bytes of an item by the standard; the items of a block are all alike."""
-        return self.items[0].shape.length
-
-    def mismatch(self, payload: bytes) -> str | None:
-        """Why a payload (identifier taken off) of this length cannot be what stands behind the identifier, or None.
-
-        A block may hold fewer items than the table, or more, but no part of one; one over phases only the first or all.
-        """
-        length, width = len(payload), self.width
-        some = self.by_phase and 1 < length // width < len(self.items)
-        if (length % width == 0 and not some) if self.block else (not length or self.items[0].shape.takes(length)):
-            return None
-        expected = (
-            f"{width} or {len(self.items) * width}" if some else f"a multiple of {width}" if self.block else f"{width}"
-        )
-        return f"length: expected {expected} bytes, got {length}: {payload.hex().upper()}"
-
-    def decode(self, payload: bytes) -> list[Value]:
-        """The Values of the items that came, all of them invalid if the length is wrong."""
-        width = self.width
-        wrong = self.mismatch(payload)
-        if wrong is not None:
-            came = self.items[: len(payload) // width + 1] if self.block else self.items
-            return [invalid(quantity, wrong) for item in came for quantity in item.quantities]
-        if not self.block:
-            item = self.items[0]
-            if not payload and not self.open_ended:
-                return [unavailable(quantity, "an empty reply") for quantity in item.quantities]
-            return item.shape.decode(item.quantities, payload)
-        values: list[Value] = []
-        at = 0
-        for item in self.items[: len(payload) // width]:
-            values += item.shape.decode(item.quantities, payload[at : at + width])
-            at += width
-        return values
-
-    def encode(self, plain: Sequence[Plain]) -> bytes:
-        """The payload for these values, one for each quantity in order; a block may be given fewer items."""
-        payload, at = b"", 0
-        for item in self.items:
-            if at == len(plain) and self.block:
-                break
-            width = len(item.quantities)
-            if at + width > len(plain):
-                raise ValueError(f"{self.di}: expected {at + width} values, got {len(plain)}")
-            payload += item.shape.encode(item.quantities, plain[at : at + width])
-            at += width
-        if at != len(plain):
-            raise ValueError(f"{self.di}: expected at most {at} values, got {len(plain)}")
-        return payload
-
-
 @lru_cache(maxsize=4096)
 def layout(di: str, edition: Edition = Edition.E2007) -> Layout | None:
     """What stands behind an identifier (upper-case hex, high byte first); None when the catalogue has no such thing."""
     if len(di) != 2 * edition.di_length or _HEX.fullmatch(di) is None:
         return None
-    stand = (table_2007 if edition is Edition.E2007 else table_1997).find(di)
-    if stand is None:
-        return None
-    return Layout(
-        di=di, items=stand.items, block=stand.block, open_ended=stand.open_ended, by_phase=stand.by_phase
-    )  # fmt: skip
+    find = table_2007.find if edition is Edition.E2007 else table_1997.find
+    return find(di)
 
 
 def decode_item(di: str, payload: bytes, edition: Edition = Edition.E2007) -> list[Value]:

@@ -23,8 +23,7 @@ from itertools import combinations
 from protocols.bcd import high_first
 from protocols.capture import Value
 from protocols.dlt645.compound import Timed
-from protocols.dlt645.shapes import Plain, Shape, invalid, unavailable
-from protocols.dlt645.stand import (
+from protocols.dlt645.layout import (
     AMPERE,
     ENERGY,
     ENERGY_SIGNED,
@@ -34,9 +33,10 @@ from protocols.dlt645.stand import (
     XX,
     XXX,
     Item,
-    Stand,
+    Layout,
     single,
 )
+from protocols.dlt645.shapes import Plain, Shape, invalid, unavailable
 from protocols.quantity import Quantity, by_name
 
 START, INVALID_START, SEPARATOR, END = b"\xa0\xa0", b"\xe0\xe0", b"\xaa", 0xE5
@@ -195,7 +195,7 @@ class Records:
         return head + bytes((sum(head) & 0xFF, END))
 
 
-def find(di: str) -> Stand | None:
+def find(di: str) -> Layout | None:
     """What stands behind an identifier of area 06; None where only the bytes are known."""
     kind, what = int(di[2:4], 16), di[4:6]
     if di[:2] != "06":
@@ -203,7 +203,7 @@ def find(di: str) -> Stand | None:
     if kind <= len(SECTIONS) and what == "00" and di[6:] in ("00", "01", "02", "FF"):
         sections = SECTIONS[kind - 1 : kind] if kind else SECTIONS
         quantities = (TIME, *(quantity for section in sections for quantity, _ in section))
-        return Stand(items=(Item(di=di, quantities=quantities, shape=Records(kind)),), open_ended=True)
+        return Layout(items=(Item(di=di, quantities=quantities, shape=Records(kind)),), open_ended=True)
     if kind != 0x10 or what not in _CURVES:
         return None
     first, rows = _CURVES[what]

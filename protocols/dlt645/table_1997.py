@@ -14,8 +14,8 @@ what one firmware shows; five say that it is a time.
 """
 
 from protocols.dlt645.compound import Opaque, Secret, Several
+from protocols.dlt645.layout import COUNT, ENERGY, POWER, XX, Item, Layout, single
 from protocols.dlt645.shapes import Digits, Number, Shape, Sign, When
-from protocols.dlt645.stand import COUNT, ENERGY, POWER, XX, Item, Stand, single
 from protocols.dlt645.table_2007 import standing_in
 from protocols.quantity import by_name, variant
 
@@ -109,7 +109,7 @@ _SHAPES: dict[str, Shape] = {"9": ENERGY, "A": POWER, "B": _MOMENT}
 _TARIFF_MAX = 14
 
 
-def find(di: str) -> Stand | None:
+def find(di: str) -> Layout | None:
     """What stands behind an identifier (4 upper-case hex digits); None when the catalogue has no such thing."""
     if di in _NAMED:
         name, shape = _NAMED[di]
@@ -121,12 +121,12 @@ def find(di: str) -> Stand | None:
         return single(di, names, Several(parts=parts, least=least), open_ended=least < len(members))
     item = _register(di)
     if item is not None:
-        return Stand(items=(item,))
+        return Layout(items=(item,))
     names, open_ended = _block(di)
-    stands = [find(name) for name in names]
-    items = tuple(item for stand in stands if stand for item in stand.items)
+    layouts = [find(name) for name in names]
+    items = tuple(item for layout in layouts if layout for item in layout.items)
     by_phase = di[:2] in ("B3", "B6")
-    return Stand(items=items, block=True, open_ended=open_ended, by_phase=by_phase) if items else None
+    return Layout(items=items, block=True, open_ended=open_ended, by_phase=by_phase) if items else None
 
 
 def _register(di: str) -> Item | None:

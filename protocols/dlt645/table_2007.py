@@ -9,8 +9,7 @@ Source: DL/T 645-2007, Annex A. Extensions of the grid, from firmware: 000B to 0
 
 from protocols.dlt645 import events, freezes, load_record
 from protocols.dlt645.compound import Groups, Opaque, Secret
-from protocols.dlt645.shapes import Ascii, Demand, Digits, Number, Shape, Sign, When
-from protocols.dlt645.stand import (
+from protocols.dlt645.layout import (
     AMPERE,
     ENERGY,
     ENERGY_SIGNED,
@@ -22,10 +21,11 @@ from protocols.dlt645.stand import (
     XX,
     XXX,
     Item,
-    Stand,
+    Layout,
     X,
     single,
 )
+from protocols.dlt645.shapes import Ascii, Demand, Digits, Number, Shape, Sign, When
 from protocols.quantity import HARMONIC_MAX, LAST_MAX, TARIFF_MAX, Quantity, by_di, by_name
 
 _COMBINED_ROWS = frozenset({0x00, 0x03, 0x04, 0x17, 0x18, 0x2B, 0x2C, 0x3F, 0x40})
@@ -144,14 +144,14 @@ _PRICES: dict[str, tuple[str, int, Shape]] = {
 _AREAS = {"03": events.find, "05": freezes.find, "06": load_record.find}
 
 
-def find(di: str) -> Stand | None:
+def find(di: str) -> Layout | None:
     """What stands behind an identifier (8 upper-case hex digits); None when the catalogue has no such thing."""
     area = di[:2]
     if area in _AREAS or area > "06":
         return _AREAS.get(area, events.find)(di)
     item = _single(di)
     if item is not None:
-        return Stand(items=(item,))
+        return Layout(items=(item,))
     table = _entry(di) if area == "04" else _past(di)
     if table is not None:
         return table
@@ -163,7 +163,7 @@ def find(di: str) -> Stand | None:
             break
         items.append(item)
     by_phase = area == "02" and di[4:6] == "FF"
-    return Stand(items=tuple(items), block=True, open_ended=open_ended, by_phase=by_phase) if len(items) > 1 else None
+    return Layout(items=tuple(items), block=True, open_ended=open_ended, by_phase=by_phase) if len(items) > 1 else None
 
 
 def _single(di: str) -> Item | None:
@@ -181,7 +181,7 @@ def standing_in(quantity: Quantity, shape: Shape) -> tuple[Quantity, ...]:
     return (quantity,)
 
 
-def _entry(di: str) -> Stand | None:
+def _entry(di: str) -> Layout | None:
     """0401, 0402: zone and day tables; 0403: holidays; 0404: what the display shows; 0405, 0406: prices and steps."""
     nth = int(di[6:], 16)
     if di[:6] in ("040100", "040200") and nth <= 8:
@@ -199,7 +199,7 @@ def _entry(di: str) -> Stand | None:
     return None
 
 
-def _past(di: str) -> Stand | None:
+def _past(di: str) -> Layout | None:
     """000B to 000D: what was used in the periods before this one."""
     nth = int(di[6:], 16)
     if di[:4] not in ("000B", "000C", "000D") or di[4:6] != "00" or not 1 <= nth <= LAST_MAX:
