@@ -68,6 +68,8 @@ def command(out: Output, file: Path, view: str | None) -> Exit:
         for row in rows:
             table.add_row(*(_told(out, row[name], site.zone if name in MOMENTS else None) for name in names))
         out.show(table)
+    else:
+        out.line("there are none", "没有")
     other = (site.buffer.spare or site.store) / NAME
     if other.exists():
         out.error(f"left out: {other}: the store has gone on there", f"未包含：{other}：存储已转到该文件")

@@ -68,13 +68,15 @@ def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str, a
         except ConfigError as error:
             out.mistakes(error.mistakes)
             return Exit.USAGE
-    right = ("planned", "success %", "one shot %", "late", "left", "complete %", "conflicts", "p50 s", "p95 s", "p99 s")
-    whose = (("gateway", "网关"), ("meter", "电能表")) if groups is None else ((by, by), ("meters", "电能表数"))
+    right = ("meters", "absent", "planned", "success %", "one shot %", "late", "left", "complete %", "conflicts",
+             "p50 s", "p95 s", "p99 s")  # fmt: skip
+    whose = ((by, by) if groups is not None else ("gateway", "网关"),
+             ("meter", "电能表") if by == "meter" else ("meters", "电能表数"))  # fmt: skip
     table = out.table(
         ("day", "日期"), *whose, *((("absent", "未上报"),) if groups is not None else ()), ("planned", "应采"),
         ("success %", "成功率 %"), ("one shot %", "一次成功率 %"), ("late", "补采"), ("left", "缺失"),
         ("complete %", "完整率 %"), ("conflicts", "冲突"), ("p50 s", "延迟 p50 s"), ("p95 s", "p95 s"),
-        ("p99 s", "p99 s"), ("account", "对账"), right=(*right, "absent") if groups is not None else right,
+        ("p99 s", "p99 s"), ("account", "对账"), right=right,
     )  # fmt: skip
     count = 0
     try:
@@ -86,13 +88,14 @@ def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str, a
                 whole["day"] = line.day.isoformat()
                 out.object(whole | {"planned": line.planned, "success": line.success, "one_shot": line.one_shot,
                                     "completeness": line.completeness, **delays})  # fmt: skip
-                of: tuple[str, ...] = (line.gateway, line.meter or f"({line.meters})")
+                of: tuple[str, ...] = (line.group or line.gateway or "-", line.meter or str(line.meters))
                 if line.group is not None:
-                    of = (line.group or "-", str(line.meters), str(line.absent))
-                cells = (line.day, *of, line.planned, line.success, line.one_shot, line.late, line.left,
-                         line.completeness, line.conflicts, *delays.values())  # fmt: skip
+                    of = (*of, str(line.absent))
+                cells = (line.day, *of, line.planned, _figure(line.success, 2), _figure(line.one_shot, 2), line.late,
+                         line.left, _figure(line.completeness, 2), line.conflicts,
+                         *(_figure(delay, 3) for delay in delays.values()))  # fmt: skip
                 account = out.say(line.account, ACCOUNTS_ZH[line.account])
-                table.add_row(*("" if cell is None else str(cell) for cell in cells), account)
+                table.add_row(*map(str, cells), account)
     except (SinkAway, SinkUnfit) as error:
         out.wrong(str(error))
         return Exit.NOTHING
@@ -101,6 +104,10 @@ def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str, a
     else:
         out.line("nothing of those days", "这些日期没有数据")
     return Exit.GOOD if count else Exit.NOTHING
+
+
+def _figure(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"
 
 
 @output.command("export")

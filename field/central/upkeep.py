@@ -179,7 +179,8 @@ def drop(out: Output, file: Path, day: date, yes: bool) -> Exit:
     try:
         if not yes:
             count = old_readings(site.database, day)
-            out.line(f"{count} readings are older; --yes drops them", f"有 {count} 个更早的读数；加 --yes 将其删除")
+            out.line(f"readings of earlier days: {count}; --yes drops them",
+                     f"更早的读数：{count} 个；加 --yes 将其删除")  # fmt: skip
             out.object({"before": day.isoformat(), "done": False, "readings": count})
             return Exit.GOOD
         gone = drop_before(site.database, day)

@@ -87,8 +87,10 @@ def test_its_meters_are_shown_in_either_language(waiting: Path, lang: str) -> No
 
 
 @pytest.mark.parametrize("view", ["batches", "requeued", "gone"])
-def test_of_what_there_is_none_nothing_is_shown(done: Path, view: str) -> None:
-    assert run(done, "--show", view).stdout == ""
+def test_of_what_there_is_none_that_is_said(done: Path, view: str) -> None:
+    assert run(done, "--show", view, "--lang", "en").stdout == "there are none\n"
+    assert run(done, "--show", view, "--lang", "zh").stdout == "没有\n"
+    assert run(done, "--show", view, "--json").stdout == ""
 
 
 def test_the_spare_file_is_named_and_not_passed_over(done: Path) -> None:
