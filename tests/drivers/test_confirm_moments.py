@@ -1,9 +1,11 @@
 """What is confirmed while the world moves: the meter freezes anew between two readings, or a clock is set."""
 
 import sys
+from datetime import datetime
 from decimal import Decimal
 from itertools import product
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -12,7 +14,10 @@ from drivers.confirm import READINGS_MAX, confirmed
 from protocols.capture import Fault, Quality, Value, faulty
 from protocols.dialogue import Ask, Dialogue, Garbled, Reply
 from protocols.quantity import by_name
+from simulators.dlt645 import Dlt645Meter
+from simulators.load import Load
 from tests.drivers.test_confirm import ENERGY
+from tests.drivers.test_mute import Site
 
 FROZEN = tuple(
     by_name(name)
@@ -86,6 +91,35 @@ def test_what_is_settled_one_by_one_is_mixed(monkeypatch: pytest.MonkeyPatch) ->
     plain = tuple(by_name(n) for n in ("energy.active.import.total", "demand.active.import.total", "clock.date"))
     monkeypatch.setattr(sys.modules[__name__], "FROZEN", plain)
     assert any(mixed(over_a_freeze(moves, ())) for moves in range(ASKED_MAX + 1))
+
+
+FIRST = datetime(2026, 3, 1, tzinfo=ZoneInfo("Asia/Shanghai"))
+"""A month ends, and the simulated meter settles."""
+SETTLED = tuple(
+    f"{name}.last_{n}"
+    for name in ("energy.active.import.total", "energy.reactive.q1.total", "energy.active.import.t1") for n in (1, 2)
+)  # fmt: skip
+
+
+def over_a_settlement(before_ms: int) -> list[str | None]:
+    """What is billed of a meter whose reading begins so long before it settles; None where it is not sure."""
+    site, billed = Site(Dlt645Meter("000000000001", Load(3)), SETTLED, billing=True), list[str | None]()
+
+    async def script() -> None:
+        outcome = await site.read()
+        assert outcome.read_at is not None and outcome.started_at is not None
+        billed.extend(value.plain if value.quality is Quality.GOOD else None for value in outcome.values or ())
+
+    site.run(script, start_ms=round(FIRST.timestamp() * 1000) - 10_000 - before_ms)
+    return billed
+
+
+def test_a_bill_that_is_read_while_the_meter_settles_is_that_of_before_or_that_of_after() -> None:
+    before, after = over_a_settlement(60_000), over_a_settlement(-60_000)
+    assert None not in before + after and all(one != other for one, other in zip(before, after, strict=True))
+    billed = [over_a_settlement(before_ms) for before_ms in range(0, 2000, 20)]
+    assert all(one in (before, after) for one in billed)
+    assert billed[0] == after and billed[-1] == before
 
 
 def register(numbers: list[str], clock: list[int]) -> Value:

@@ -99,7 +99,7 @@ class Site:
         told = ["value" if value.plain else value.fault and value.fault.value for value in outcome.values or ()]
         return told, self.wire.counts["questions"] - self.wire.counts["answers"] - before
 
-    def run(self, script: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def run(self, script: Callable[[], Coroutine[Any, Any, None]], *, start_ms: int = START_MS) -> None:
         async def main() -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.bus.run(), name="bus:b1")
@@ -107,7 +107,7 @@ class Site:
                 await script()
                 self.bus.stop()
 
-        virtual.run(main(), start_ms=START_MS)
+        virtual.run(main(), start_ms=start_ms)
 
 
 def given(items: Sequence[str]) -> list[str | None]:
