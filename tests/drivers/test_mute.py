@@ -21,7 +21,7 @@ from drivers.silent import PROBE_EVERY_S
 from drivers.witness import Witness
 from gateway.learned import DAY_MS, Learned
 from protocols.capture import Fault, Quality
-from protocols.dialogue import MUTE
+from protocols.dialogue import MUTE, Answer, Reply, Silence
 from simulators import virtual
 from simulators.answer import Holes
 from simulators.describe import BusPlan, MeterGroup, SitePlan
@@ -31,6 +31,7 @@ from simulators.meter import SimulatedMeter
 from simulators.modbus import ModbusMeter
 from simulators.noise import QUIET, Faults
 from simulators.wire import MemoryLine, Wire
+from tests import modbus
 from tests.chain import START, Chain
 from tests.desk import START_MS
 from tests.drivers.test_learned import Book
@@ -371,3 +372,34 @@ def test_a_site_of_mute_meters_and_a_dead_one_loses_no_slot_of_the_others(tmp_pa
         chain.close()
 
     virtual.run(hours(), start_ms=START)
+
+
+@pytest.mark.parametrize("gateway", [False, True])
+def test_over_tcp_a_mute_meter_is_told_from_a_dead_one_also_when_a_gateway_speaks_for_it(gateway: bool) -> None:
+    """A gateway says 0B for its meter's silence, which the bus takes for just that."""
+    there, vain = sdm630(lacks=("voltage.c", "current.c")), 0
+    entry = meter("1", "modbus-tcp").entry
+    reads = plan(SDM630, entry, GAPPED, SERIAL)
+
+    def reading() -> list[str | None]:
+        nonlocal vain
+        vain, dialogue = 0, reads.dialogue()
+        ask = next(dialogue)
+        while True:
+            (question,) = modbus.deframe(modbus.listener(ask.data, "requests"), [ask.data])
+            said = there.handle(question, 0)
+            if said is None and gateway:
+                said = modbus.exception(0x0B, function=question.function, transaction=question.transaction).encode()
+            answer: Answer[Any] = Silence()
+            frame = modbus.accepted(ask, said) if said is not None else None
+            if frame is not None and ask.speaks_for is not None and not ask.speaks_for(frame):
+                answer = Reply(frame=frame, sent_at=0, ended_at=0)
+            vain += isinstance(answer, Silence)
+            try:
+                ask = dialogue.send(answer)
+            except StopIteration as end:
+                return ["value" if value.plain else None for value in end.value]
+
+    for _ in range(6):
+        assert reading() == given(GAPPED)
+    assert vain == 0
