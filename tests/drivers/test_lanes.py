@@ -31,6 +31,14 @@ class Row:
         self.lanes.put(run)
         return run
 
+    def begun(self, name: str, lane: Lane) -> Run:
+        """A job one of whose questions is answered and the next one is due; it does not wait yet."""
+        run = self.put(name, lane)
+        self.lanes.remove(lambda one: one is run)
+        run.asked, run.replies = True, 1
+        run.ask = Ask(data=b"?", reply_max=1, accepts=lambda frame: True)
+        return run
+
     def take(self) -> Run | None:
         return self.lanes.take(lambda run: run.job.name not in self.away)
 
@@ -67,9 +75,7 @@ def test_events_go_between_the_frames_of_a_reading_and_a_reading_goes_on_between
     row = Row()
     for _ in range(5 * PASSED_OVER_MAX):
         row.put("event", Lane.EVENT)
-    reading = row.put("reading", Lane.CURVE)
-    row.lanes.remove(lambda run: run is reading)
-    reading.replies, reading.ask = 1, Ask(data=b"?", reply_max=1, accepts=lambda frame: True)
+    reading = row.begun("reading", Lane.CURVE)
     for _ in range(3):
         row.lanes.put(reading)
         assert row.order(PASSED_OVER_MAX + 1) == [*["event"] * PASSED_OVER_MAX, "reading"]
@@ -81,3 +87,18 @@ def test_each_job_ends_at_its_own_deadline() -> None:
         row.put(name, lane, deadline=deadline)
     assert [row.expired(now) for now in (9.9, 10.0, 19.9, 20.0, 30.0)] == [[], ["a"], [], ["b"], ["c"]]
     assert row.lanes.waiting == 0 and row.lanes.soonest == float("inf")
+
+
+def test_whatever_interrupts_a_reading_goes_before_it_even_when_it_has_begun_itself() -> None:
+    row = Row()
+    for name, lane in (("reading", Lane.PRIORITY), ("event", Lane.EVENT), ("now", Lane.READ_NOW)):
+        row.lanes.put(row.begun(name, lane))
+    assert row.order(3) == ["now", "event", "reading"]
+
+
+def test_a_reading_that_has_begun_goes_on_before_others_of_higher_lanes_begin() -> None:
+    row = Row()
+    row.put("priority", Lane.PRIORITY)
+    row.lanes.put(row.begun("reading", Lane.BACKFILL))
+    row.put("billing", Lane.BILLING)
+    assert row.order(3) == ["reading", "priority", "billing"]

@@ -118,6 +118,28 @@ def test_a_meter_that_owed_an_answer_when_the_port_was_lost_is_left_alone_anew_a
     assert standing.quiet_until == (NOW + 30.0 + standing.meter.late_s if rests else quiet_until)
 
 
+@pytest.mark.parametrize(
+    ("lost_at", "probe_at", "then"),
+    [
+        (NOW, NOW + 500.0, NOW + 30.0),
+        (NOW, NOW + 10.0, NOW + 10.0),
+        (float("inf"), NOW + 500.0, NOW + 500.0),  # the port was never open before
+    ],
+)
+def test_a_meter_that_was_silent_before_a_lost_port_is_asked_soon(lost_at: float, probe_at: float, then: float) -> None:
+    standing = Standing(meter())
+    standing.probe_at = probe_at
+    standing.reopened(lost_at, NOW + 30.0)
+    assert standing.probe_at == then
+
+
+def test_damage_counts_as_in_a_row_until_an_answer_comes() -> None:
+    standing = Standing(meter("1", "modbus-rtu"))
+    standing.garbled = 5
+    answered(standing, words(0), told())
+    assert standing.garbled == 0
+
+
 def test_a_longer_rest_is_not_cut_short_by_a_lost_port() -> None:
     standing = Standing(meter())
     standing.quiet_until = NOW + 600.0
