@@ -77,7 +77,10 @@ def command(
     except OutboxError as error:
         out.wrong(words(error))
         return Exit.NOTHING
-    if not shown:
+    if not shown and meter is not None and all(one.id != meter for one in site.meters):
+        out.line(f"nothing is kept of {meter}, and the archive has no such meter; `history` alone lists what is kept",
+                 f"没有 {meter} 的记录，档案中也没有该表；不带电能表的 `history` 列出已有记录的表")  # fmt: skip
+    elif not shown:
         out.line("nothing is kept of that", "没有这样的记录")
     return Exit.GOOD if shown and not history.unread else Exit.PART
 

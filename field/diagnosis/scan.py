@@ -21,7 +21,7 @@ from field.output import Exit, Output
 
 UNITS = (1, 247)
 DOUBTFUL_SHOWN = 8
-"""Doubtful addresses told to people, a sentence each; --json has all."""
+"""Doubtful addresses that are told to people by a sentence each; --json has all."""
 _RANGE = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
 _USUAL: tuple[ProtocolName, ...] = ("dlt645-2007", "dlt645-1997", "modbus-rtu")
 Way = tuple[ProtocolName, SerialSettings]
@@ -151,23 +151,35 @@ def show(out: Output, roll: Roll) -> None:
             serial = "-" if one.protocol == "modbus-tcp" else str(one.serial)
             table.add_row(one.protocol, serial, one.address, delay, one.identity)
         out.show(table)
-    for protocol, settings, address in doubtful[:DOUBTFUL_SHOWN]:
+    for way in dict.fromkeys((protocol, settings) for protocol, settings, _ in doubtful):
+        _tell_doubtful(out, way, [address for *of, address in doubtful if tuple(of) == way])
+
+
+def _tell_doubtful(out: Output, way: Way, addresses: Sequence[str]) -> None:
+    """Of one way: a sentence for each address, or one for all where there are so many that it is the bus."""
+    en, zh = f"{way[0]} at {way[1]}: ", f"{way[0]}（{way[1]}）："
+    if len(addresses) > DOUBTFUL_SHOWN:
+        first = ", ".join(addresses[:DOUBTFUL_SHOWN])
+        out.error(
+            f"{en}for {len(addresses)} addresses ({first}, ...) bytes came that make no answer: noise, or somebody else "
+            f"asks on this bus; stop whoever polls it, or let doctor examine the bus",
+            f"{zh}{len(addresses)} 个地址（{first} 等）收到的字节不成应答：有干扰，或总线上另有主站；请停止其他主站，"
+            f"或用 doctor 诊断总线",
+        )
+        return
+    for address in addresses:
         if "A" in address:
             out.error(
-                f"{protocol} at {settings}: several meters answer to {address}, and not all were told apart: some know "
-                f"no abbreviated addresses, or there is noise; read the addresses off the meters",
-                f"{protocol}（{settings}）：{address} 有多块表应答，未能全部分清：有的不支持缩位地址，或有干扰；"
-                f"请抄录表面地址",
+                f"{en}several meters answer to {address}, and not all were told apart: some know no abbreviated "
+                f"addresses, or there is noise; read the addresses off the meters",
+                f"{zh}{address} 有多块表应答，未能全部分清：有的不支持缩位地址，或有干扰；请抄录表面地址",
             )
         else:
             out.error(
-                f"{protocol} at {settings}: two meters answer to {address}, or what answers is damaged each time; "
-                f"doctor --meter {address} tells",
-                f"{protocol}（{settings}）：{address} 有两块表应答，或应答总是损坏；请用 doctor --meter {address} 诊断",
+                f"{en}two meters answer to {address}, or what answers is damaged each time; doctor --meter {address} "
+                f"tells",
+                f"{zh}{address} 有两块表应答，或应答总是损坏；请用 doctor --meter {address} 诊断",
             )
-    if len(doubtful) > DOUBTFUL_SHOWN:
-        left = len(doubtful) - DOUBTFUL_SHOWN
-        out.error(f"and {left} more such addresses (--json lists them)", f"另有 {left} 个这样的地址（--json 全部列出）")
 
 
 @output.command("scan")

@@ -15,7 +15,7 @@ from config.model import BusEntry, ProtocolName, SerialSettings
 from drivers.line import Line
 from field.clock import wall_ms
 from field.diagnosis.progress import Progress
-from field.diagnosis.scan import Roll, Way, scan, units_of
+from field.diagnosis.scan import Roll, Way, scan, show, units_of
 from field.diagnosis.scanning import Seen, duration_s, step_s
 from field.diagnosis.search import CHILDREN, SURE, Came, Found, search
 from field.main import main
@@ -380,6 +380,19 @@ def test_independent_meters_are_found() -> None:
         assert result.exit_code == 0, result.output
         for told in PEERS[name]:
             assert f'"address": "{told.address}"' in result.stdout
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "two meters answer to"), ("zh", "有两块表应答")])
+def test_a_bus_that_is_never_quiet_is_told_once_and_not_for_each_address(
+    lang: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for count, sentences in ((1, 1), (8, 8), (9, 1), (91, 1)):
+        show(Output(as_json=False, lang=lang), Roll(doubtful=[(*RTU, str(unit)) for unit in range(1, count + 1)]))
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == sentences
+        assert (words in told[0]) is (count <= 8) and ("91" in told[0]) is (count == 91)
+        show(Output(as_json=True, lang=lang), Roll(doubtful=[(*RTU, str(unit)) for unit in range(1, count + 1)]))
+        assert len(capsys.readouterr().out.splitlines()) == count, "machines are told all"
 
 
 @pytest.mark.parametrize(
