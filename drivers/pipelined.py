@@ -19,7 +19,8 @@ from protocols.dialogue import Reply, Silence
 log = logging.getLogger(__name__)
 
 ALONE_S_FIRST, ALONE_S_MAX = 60.0, 3600.0
-"""How long one question at a time is asked after the far end could not stand more: doubled each time."""
+"""How long one question at a time is asked after the far end could not stand more: doubled each time, unless it has
+stood more for as long meanwhile, as one does behind a network that is away now and then."""
 
 
 def bus_for(entry: BusEntry, **options: Any) -> Bus:
@@ -192,6 +193,8 @@ class PipelinedBus(Bus):
         if now < self._alone_until:
             return
         self.fallbacks += 1
+        if now - self._alone_until > self._alone_s:
+            self._alone_s = ALONE_S_FIRST
         self._alone_until = now + self._alone_s
         log.warning("bus=%s one question at a time for %d s: the far end %s", self.entry.name, self._alone_s, why)
         self._alone_s = min(ALONE_S_MAX, 2 * self._alone_s)

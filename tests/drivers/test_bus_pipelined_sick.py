@@ -55,3 +55,42 @@ def test_a_meter_whose_answers_never_fit_costs_one_time_alone(monkeypatch: pytes
     assert ALONE_S_FIRST < 120 and fallbacks(3) == 1
     monkeypatch.setattr(Flights, "_unfit", lambda *_: False)
     assert fallbacks(3) > 4
+
+
+def window_after(pause_s: float) -> tuple[int, float]:
+    """How often the connection was lost with several questions on their way, so long after the window was open again
+    each time; and how long one at a time is asked after the last."""
+    tears: list[float] = []
+
+    def answer(frame: Frame, n: int) -> Said:
+        if tears and hall.line.at_once > 1:
+            tears.clear()
+            asyncio.get_running_loop().call_soon(hall.line.tear)
+        return [(0.02, right(frame))]
+
+    hall, many = Hall(FarEnd(answer)), meters(8)
+    alone: list[float] = []
+
+    async def script() -> None:
+        loop = asyncio.get_running_loop()
+        for n in range(6):
+            tears.append(n)
+            for one in many:
+                hall.ask(one, n, name=f"{one.entry.address} {n}", within_s=50)
+            await asyncio.sleep(20)
+            began = loop.time()
+            while hall.pipelined.window == 1:
+                hall.ask(many[0], name=f"{n} {loop.time()}")
+                await asyncio.sleep(5)
+            alone.append(loop.time() - began)
+            await asyncio.sleep(pause_s)
+
+    serve(hall, script)
+    return hall.pipelined.fallbacks, alone[-1]
+
+
+def test_a_far_end_that_has_stood_it_for_long_is_not_asked_alone_for_longer_each_time() -> None:
+    for pause_s, times in ((1.0, 32), (7200.0, 1)):
+        fallbacks, alone_s = window_after(pause_s)
+        assert fallbacks == 6
+        assert abs(alone_s - (times * ALONE_S_FIRST - 20)) < 10
