@@ -161,8 +161,8 @@ def _tell_doubtful(out: Output, way: Way, addresses: Sequence[str]) -> None:
     if len(addresses) > DOUBTFUL_SHOWN:
         first = ", ".join(addresses[:DOUBTFUL_SHOWN])
         out.error(
-            f"{en}for {len(addresses)} addresses ({first}, ...) bytes came that make no answer: noise, or somebody else "
-            f"asks on this bus; stop whoever polls it, or let doctor examine the bus",
+            f"{en}for {len(addresses)} addresses ({first}, ...) bytes came that make no answer: noise, or somebody "
+            f"else asks on this bus; stop whoever polls it, or let doctor examine the bus",
             f"{zh}{len(addresses)} 个地址（{first} 等）收到的字节不成应答：有干扰，或总线上另有主站；请停止其他主站，"
             f"或用 doctor 诊断总线",
         )

@@ -40,8 +40,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "site.toml"
 
 
-def run(site: Path, *words: str) -> Result:
-    return CliRunner().invoke(main, ["history", "-c", str(site), *words, "--lang", "en"])
+def run(site: Path, *words: str, lang: str = "en") -> Result:
+    return CliRunner().invoke(main, ["history", "-c", str(site), *words, "--lang", lang])
 
 
 def objects(result: Result) -> list[dict[str, object]]:
@@ -102,9 +102,9 @@ def test_a_store_of_a_newer_version_is_not_read(site: Path, tmp_path: Path) -> N
 
 def test_what_is_not_there_is_said(site: Path, tmp_path: Path) -> None:
     for lang, words in (("en", "the archive has no such meter"), ("zh", "档案中也没有该表")):
-        stranger = run(site, "nobody", *SPAN, "--lang", lang)
+        stranger = run(site, "nobody", *SPAN, lang=lang)
         assert stranger.exit_code == 1 and words in stranger.output
-        quiet = run(site, str(objects(run(site, "--json"))[0]["meter"]), "--until", "2026-01-01", "--lang", lang)
+        quiet = run(site, str(objects(run(site, "--json"))[0]["meter"]), "--until", "2026-01-01", lang=lang)
         assert quiet.exit_code == 1 and words not in quiet.output, "a meter of ours of which there is nothing then"
     assert run(tmp_path / "no.toml").exit_code == 2
     store = site.parent / "store"
