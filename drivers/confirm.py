@@ -33,6 +33,8 @@ _MS_PER_HOUR = Decimal(3_600_000)
 _LASTING = frozenset({Kind.REGISTER, Kind.DEMAND, Kind.IDENTITY})
 """What stays the same from one reading to the next, or rises slowly. Anything else cannot be confirmed."""
 
+_NOT_CAME = frozenset({Fault.SILENT, Fault.GARBLED})
+
 Reading = tuple[list[Value], int]
 """The values of a dialogue, and when its last answer came (UTC milliseconds)."""
 
@@ -57,7 +59,8 @@ def confirmed(
     it was, all that is frozen counts from that reading on, so that nothing of before stands beside something of after.
 
     A register that still rises after READINGS_MAX readings, never faster than power_kw_max, is taken as it is. What
-    agrees with nothing is doubtful, and its detail lists the readings. A meter that falls silent is not asked on.
+    agrees with nothing is doubtful, and its detail lists the readings. A meter that falls silent is not asked on. What
+    cannot be confirmed is that of the last reading with which it came.
     """
     vouched: list[bool] = []
     readings: list[Reading] = [(yield from _timed(dialogue(), came=lambda: vouched.append(certain())))]
@@ -80,7 +83,7 @@ def confirmed(
         for place in wanted:
             if place not in settled and _same(before[place], again[0][place]) and not (moved and place in frozen):
                 settled[place] = again[0][place]
-    values = list(readings[-1][0])
+    values = [_latest([values[place] for values, _ in readings]) for place in range(len(first))]
     for place in wanted:
         value = settled.get(place)
         values[place] = value if value is not None else _unsettled(place, readings, power_kw_max)
@@ -110,6 +113,14 @@ def _timed(
         return end.value, at
     finally:
         dialogue.close()
+
+
+def _latest(values: Sequence[Value]) -> Value:
+    """The last of these; where none came with it, the last one that came."""
+    last = values[-1]
+    if last.fault in _NOT_CAME:
+        return next((value for value in reversed(values) if value.fault not in _NOT_CAME), last)
+    return last
 
 
 def _silent(values: Sequence[Value]) -> bool:
