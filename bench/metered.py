@@ -173,7 +173,7 @@ def _health(daemon: Daemon) -> Callable[[], Awaitable[bool]]:
         daemon.site, outbox=parts.outbox, clock=parts.clock, parts=snapshot.counters, facts=snapshot.facts,
         uplink=parts.uplink, progressing=parts.progress, now_ms=wall_ms,
     )  # fmt: skip
-    return lambda: parts.uplink.say("health", watch.message())
+    return lambda: parts.uplink.say("health", watch.message(parts.uplink.carries))
 
 
 def _account(daemon: Daemon) -> Callable[[], Awaitable[None]]:
