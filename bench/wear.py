@@ -1,7 +1,8 @@
 """What the flash is worn by: bytes that SQLite writes for each packed byte, over append, seal, settle and purge.
 
 Counted by a VFS below SQLite, in virtual time, so the figures are the same on every machine. `blocks` counts what a
-disk with blocks of 4 KiB writes between two syncs.
+disk with blocks of 4 KiB writes between two syncs. One bus in batches of 2 s has no bound: what would bring it below
+that of the others, and why it is left, stands in docs/decisions/010-outbox-store.md.
 """
 
 import asyncio
