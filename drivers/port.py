@@ -213,10 +213,16 @@ class Port:
         self._stream, self._told_lost = receive, lost
 
     def send(self, data: bytes) -> None:
-        """Send without waiting for anything. Raises PortLost."""
+        """Send without waiting for anything. A line that turns out to be gone is lost, as by itself. Raises PortLost
+        where it was before."""
         line, _ = self._checked()
-        line.write(data)
-        self.counters.sent_bytes += len(data)
+        try:
+            line.write(data)
+        except PortLost as error:
+            self._line_lost(error)
+            self.wakeup.wake_soon()
+        else:
+            self.counters.sent_bytes += len(data)
 
     async def quiet(self, gap_s: float, *, since: float | None = None) -> bool:
         """Wait until the line has been quiet for the gap, and say whether it has; after BABBLE_MAX_S of babble it has

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from drivers.flights import Flights
+from drivers.line import PortLost
 from drivers.pipelined import ALONE_S_FIRST
 from protocols.modbus.frame import Frame
 from tests.drivers.test_bus_pipelined import FarEnd, Hall, Said, everybody, meters, right, serve
@@ -94,3 +95,21 @@ def test_a_far_end_that_has_stood_it_for_long_is_not_asked_alone_for_longer_each
         fallbacks, alone_s = window_after(pause_s)
         assert fallbacks == 6
         assert abs(alone_s - (times * ALONE_S_FIRST - 20)) < 10
+
+
+@pytest.mark.parametrize("nth", range(6))
+def test_a_line_that_is_found_gone_when_it_is_written_to_is_opened_again(nth: int) -> None:
+    class Gone(FarEnd):
+        written = 0
+
+        def write(self, data: bytes, unwanted_s: float = 0.0) -> None:
+            self.written += 1
+            if self.written == nth + 1:
+                raise PortLost("gone")
+            super().write(data, unwanted_s)
+
+    hall = Hall(Gone(lambda frame, n: [(0.02, right(frame))]))
+    serve(hall, everybody(hall, meters(12), 0, 7, 9))
+    assert all(hall.plain(str(unit)) == [str(unit << 8 | n) for n in (0, 7, 9)] for unit in range(1, 13))
+    assert hall.line.opened == 2 and hall.bus.port.counters.lost == 1
+    assert max(hall.at.values()) < 4.0
