@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from drivers.flights import PAST_MAX, STALLED_S, Flight, Flights
 from drivers.job import Job, Lane
 from drivers.run import Run, Standing
@@ -76,6 +78,7 @@ def test_answers_find_their_questions_in_any_order_and_whoever_waits_is_woken_on
         assert sky.landed() == [(3, "Reply"), (1, "Reply")]
         assert list(sky.flights.flying) == [2] and sky.flights.any
         sky.flights.receive(told(2, unit=2))
+        assert sky.flights.any, "it has landed, and was not dealt with"
         assert sky.landed() == [(2, "Reply")] and not sky.flights.any and sky.woken == 2
 
     aloft(script)
@@ -189,6 +192,7 @@ def test_what_came_in_part_is_given_up_after_a_pause_and_what_stands_behind_it_i
         flights.receive(told(1)[:-1])
         assert flights.soonest == STALLED_S and sky.woken == 1 and not flights.landed
         flights.overdue(STALLED_S - 0.01)
+        assert flights.soonest == STALLED_S
         await asyncio.sleep(STALLED_S)
         flights.overdue(STALLED_S)
         assert not flights.landed and flights.soonest == ENDS_S
@@ -230,5 +234,22 @@ def test_nothing_of_a_lost_connection_is_left_in_the_next() -> None:
         assert sky.landed() == [(3, "Reply")]
         flights.overdue(ENDS_S)
         assert flights.soonest == float("inf") and not flights.any
+
+    aloft(script)
+
+
+@pytest.mark.parametrize("ends_s", [0.3, ENDS_S])
+def test_an_answer_that_came_in_pieces_lands_by_its_time_out_or_after_a_pause(ends_s: float) -> None:
+    async def script(sky: Sky) -> None:
+        flights = sky.flights
+        flight = sky.put(1, ends_s=ends_s)
+        sky.put(2, unit=2, ends_s=ends_s)
+        flights.receive(told(1)[:10])
+        flights.receive(told(1)[10:])
+        assert not flights.landed, "what follows may show that it was cut short"
+        until = min(ends_s, STALLED_S)
+        await asyncio.sleep(until)
+        flights.overdue(until)
+        assert isinstance(flight.answer, Reply) and (1, "Reply") in sky.landed()
 
     aloft(script)

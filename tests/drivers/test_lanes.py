@@ -31,12 +31,12 @@ class Row:
         self.lanes.put(run)
         return run
 
-    def begun(self, name: str, lane: Lane) -> Run:
-        """A job one of whose questions is answered and the next one is due; it does not wait yet."""
-        run = self.put(name, lane)
+    def begun(self, name: str, lane: Lane, *, pause_s: float = 0.0, deadline: float = 1000.0) -> Run:
+        """A job one of whose questions is answered and the next one is due, after a pause; it does not wait yet."""
+        run = self.put(name, lane, deadline=deadline)
         self.lanes.remove(lambda one: one is run)
         run.asked, run.replies = True, 1
-        run.ask = Ask(data=b"?", reply_max=1, accepts=lambda frame: True)
+        run.ask = Ask(data=b"?", reply_max=1, accepts=lambda frame: True, pause_s=pause_s)
         return run
 
     def take(self) -> Run | None:
@@ -59,6 +59,33 @@ def test_no_lane_waits_for_more_than_so_many_turns_of_a_higher_one(higher: Lane,
     for _ in range(2):
         row.put("lower", lower)
     assert row.order(2 * PASSED_OVER_MAX + 2) == [*["higher"] * PASSED_OVER_MAX, "lower"] * 2
+
+
+def test_a_lane_is_passed_over_only_while_it_has_work() -> None:
+    row = Row()
+    row.put("billing", Lane.BILLING)  # so that there is more than one lane
+    for _ in range(4 * PASSED_OVER_MAX):
+        row.put("priority", Lane.PRIORITY)
+    row.order(2 * PASSED_OVER_MAX)
+    row.put("backfill", Lane.BACKFILL)
+    row.put("billing", Lane.BILLING)
+    assert row.order(PASSED_OVER_MAX // 2) == ["priority"] * (PASSED_OVER_MAX // 2)
+
+
+def test_within_a_lane_what_was_asked_goes_before_what_was_not_then_the_earliest_deadline_then_who_came_first() -> None:
+    row = Row()
+    for name, deadline in (("late", 30.0), ("first", 20.0), ("second", 20.0), ("soon", 10.0)):
+        row.put(name, Lane.CURVE, deadline=deadline)
+    row.lanes.put(row.begun("begun late", Lane.CURVE, pause_s=0.1, deadline=50.0))
+    row.lanes.put(row.begun("begun", Lane.CURVE, pause_s=0.1, deadline=40.0))
+    assert row.order(9) == ["begun", "begun late", "soon", "first", "second", "late"]
+
+
+def test_a_reading_that_leaves_its_meter_alone_for_a_while_goes_by_its_lane() -> None:
+    row = Row()
+    row.put("priority", Lane.PRIORITY)
+    row.lanes.put(row.begun("bill", Lane.BILLING, pause_s=0.1))
+    assert row.order(2) == ["priority", "bill"]
 
 
 def test_a_job_that_cannot_be_asked_brings_no_other_forward() -> None:
@@ -87,6 +114,14 @@ def test_each_job_ends_at_its_own_deadline() -> None:
         row.put(name, lane, deadline=deadline)
     assert [row.expired(now) for now in (9.9, 10.0, 19.9, 20.0, 30.0)] == [[], ["a"], [], ["b"], ["c"]]
     assert row.lanes.waiting == 0 and row.lanes.soonest == float("inf")
+
+
+def test_a_job_ends_at_its_deadline_though_others_went_before() -> None:
+    row = Row()
+    for name, lane in (("a", Lane.PRIORITY), ("b", Lane.CURVE), ("c", Lane.CURVE)):
+        row.put(name, lane, deadline=10.0)
+    assert row.order(2) == ["a", "b"] and row.lanes.soonest <= 10.0
+    assert row.expired(10.0) == ["c"]
 
 
 def test_whatever_interrupts_a_reading_goes_before_it_even_when_it_has_begun_itself() -> None:
