@@ -24,7 +24,7 @@ _NONE_YET = Silence()
 class Flight:
     """A question that was sent. Times are loop time in seconds; sent_at is UTC milliseconds."""
 
-    __slots__ = ("answer", "ask", "began", "company", "ends", "live", "run", "sent_at")
+    __slots__ = ("answer", "ask", "began", "company", "ends", "error", "live", "run", "sent_at")
 
     def __init__(self, run: Run, ask: Ask[Any], *, began: float, ends: float, sent_at: int, live: bool) -> None:
         self.run = run
@@ -39,6 +39,8 @@ class Flight:
         """Whether others were on their way at any time together with it."""
         self.answer: Answer[Any] = _NONE_YET
         """What came of it, once it has landed."""
+        self.error: Exception | None = None
+        """What was raised when its answer was looked at."""
 
 
 class Flights:
@@ -109,7 +111,12 @@ class Flights:
             transaction = frame.transaction
             assert transaction is not None
             flight = flying.get(transaction)
-            if flight is not None and flight.ask.accepts(frame):
+            try:
+                fits = flight is not None and flight.ask.accepts(frame)
+            except Exception as error:  # a defect of ours: whoever waits for the answer records it
+                self._broken(transaction, frame, error)
+                continue
+            if flight is not None and fits:
                 del flying[transaction]
                 ended_at = ended_at or self._now_ms()
                 sent_at = flight.sent_at
@@ -123,6 +130,13 @@ class Flights:
                 self.mixed_up += 1
         if ended_at:
             self._wake()
+
+    def _broken(self, transaction: int, frame: Frame, error: Exception) -> None:
+        flight = self.flying.pop(transaction)
+        ended_at = self._now_ms()
+        flight.answer, flight.error = make_reply(frame, min(ended_at, flight.sent_at), ended_at), error
+        self.landed.append(flight)
+        self._wake()
 
     def _unfit(self, flight: Flight) -> bool:
         """Whether an answer that does not fit its question is the meter's own: it gives such when asked alone, too."""

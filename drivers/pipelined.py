@@ -162,7 +162,12 @@ class PipelinedBus(Bus):
         counters, began = self.port.counters, flight.began
         if isinstance(answer, Reply):
             frame = answer.frame
-            run.keep(ask.data, frame.encode())
+            self.port.seen = seen = frame.encode()
+            run.keep(ask.data, seen)
+            if flight.error is not None:
+                standing.quiet_until = now + meter.gap_s
+                self._course.defect(run, flight.error, now)
+                return
             if began < self._answered_at:  # on its way already when that came: the far end can do it
                 self._dropped = 0
             self._answered_at = now
@@ -175,6 +180,7 @@ class PipelinedBus(Bus):
                 return
             # Else it is the silence of the meter, told by the gateway in front of it.
         else:
+            self.port.seen = b""
             run.keep(ask.data, b"")
             if flight.company and not standing.silent:
                 self._drop(now)

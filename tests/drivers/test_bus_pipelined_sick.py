@@ -1,14 +1,21 @@
 """What is one meter's own trouble costs the others behind its gateway nothing for long."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from drivers.bus import Job, Lane, Outcome
 from drivers.flights import Flights
 from drivers.line import PortLost
-from drivers.pipelined import ALONE_S_FIRST
-from protocols.modbus.frame import Frame
-from tests.drivers.test_bus_pipelined import FarEnd, Hall, Said, everybody, meters, right, serve
+from drivers.pipelined import ALONE_S_FIRST, bus_for
+from drivers.plan import TRANSACTIONS
+from drivers.run import INTERNAL_S_FIRST
+from protocols.capture import Fault
+from protocols.dialogue import Ask, Dialogue
+from protocols.modbus.frame import Frame, read_request
+from simulators import virtual
+from tests.drivers.test_bus_pipelined import ENTRY, FarEnd, Hall, Said, everybody, meters, right, serve
 from tests.modbus import exception, reply
 
 
@@ -113,3 +120,46 @@ def test_a_line_that_is_found_gone_when_it_is_written_to_is_opened_again(nth: in
     assert all(hall.plain(str(unit)) == [str(unit << 8 | n) for n in (0, 7, 9)] for unit in range(1, 13))
     assert hall.line.opened == 2 and hall.bus.port.counters.lost == 1
     assert max(hall.at.values()) < 4.0
+
+
+class Kept:
+    """Evidence in memory."""
+
+    def __init__(self) -> None:
+        self.notes: list[dict[str, Any]] = []
+
+    def note(self, **what: Any) -> None:
+        self.notes.append(what)
+
+
+@pytest.mark.parametrize("where", ["accepts", "dialogue"])
+def test_a_defect_of_ours_on_one_meter_ends_its_job_alone_and_keeps_the_frame(where: str) -> None:
+    def raises(_: object) -> bool:
+        raise ZeroDivisionError("a defect")
+
+    def broken() -> Dialogue[Frame]:
+        transaction = next(TRANSACTIONS)
+        question = read_request(1, 4, 0, 1, transaction=transaction)
+        accepts = raises if where == "accepts" else lambda frame: bool(frame.transaction == transaction)
+        raises((yield Ask(data=question.encode(), reply_max=11, accepts=accepts)))
+        return []
+
+    kept = Kept()
+    hall, many = Hall(FarEnd(lambda frame, n: [(0.02, right(frame))])), meters(8)
+    hall.bus = bus_for(ENTRY, open_line=hall.line.open, now_ms=virtual.now_ms, evidence=kept)
+
+    async def script() -> None:
+        hall.bus.submit(Job(meter=many[0], dialogue=broken, lane=Lane.CURVE, deadline=60.0, done=ended.append))
+        for one in many[1:]:
+            hall.ask(one, name=one.entry.address)
+        await asyncio.sleep(1)
+        hall.ask(many[0], name="1", within_s=90)
+
+    ended: list[Outcome] = []
+    serve(hall, script)
+    assert [outcome.fault for outcome in ended] == [Fault.INTERNAL]
+    assert all(hall.plain(str(unit)) == [str(unit << 8)] for unit in range(1, 9))
+    assert hall.at["1"] > INTERNAL_S_FIRST  # it is left alone for a minute
+    assert hall.line.opened == 1 and hall.bus.counters.defects == 1
+    (note,) = kept.notes
+    assert note["seen"][7:] == bytes((4, 2, 1, 0)) and "ZeroDivisionError" in note["reason"]
