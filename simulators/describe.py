@@ -165,7 +165,12 @@ BUS = (
     Key("port", integer(0, 65535), 0, "The TCP port on 127.0.0.1; 0: a free one."),
     Key("link", path, None, "A lasting name for the pty; relative to this file."),
     Key("pieces", integer(0, 4096), 0, "Bytes that arrive at a time, as a UART hands them over; 0: whole answers."),
-    Key("match", choice(*get_args(Match)), "none", "What of its own settings a meter insists on."),
+    Key(
+        "match",
+        choice(*get_args(Match)),
+        "none",
+        "What of its own settings a meter insists on: settings (all of them), baud, none.",
+    ),
 )
 METERS = (
     Key("profile", lambda raw: choice(*profile_names())(raw), REQUIRED, "The meter's model, one of the profiles."),
@@ -174,7 +179,12 @@ METERS = (
     Key("protocol", choice(*get_args(ProtocolName)), None, "One that the profile allows; left out: its first."),
     Key("serial", serial, None, "Line settings of these meters; left out: those of the bus."),
     Key("tariffs", integer(1, 63), None, "Tariff registers; left out: as many as the profile has."),
-    Key("trace", choice(*get_args(TraceName)), "household", "The measured load curve that they follow."),
+    Key(
+        "trace",
+        choice(*get_args(TraceName)),
+        "household",
+        "The measured load curve that they follow: household or steelplant.",
+    ),
     Key("reverse", _switch, False, "Energy flows back into the grid."),
     Key("turnaround_ms", _pair, [20, 20], "Between question and answer: milliseconds, or the shortest and longest."),
     Key("present", _switch, True, "false: they are in the archive but do not answer."),
