@@ -1,31 +1,28 @@
 """What is due when: each slot of each task becomes a job on its bus, and ends as a capture or as a gap with its reason.
 
-The clock is looked at again at least every WAKE_S, so a clock that jumps is noticed: slots that it jumped over become
-gaps, and slots that come a second time are looked up before they are read again. Both are the catch-up's: it waits for
-the store, and the ticks of the other series do not.
+The clock is looked at again at least every WAKE_S, so a clock that jumps is noticed: slots that it jumped over, and
+such as come a second time, are the catch-up's.
 """
 
 import asyncio
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
-from buffer.errors import StoreAway
 from config.model import Site, TaskEntry
 from drivers.bus import Bus, Job, Outcome
 from drivers.confirm import confirmed
 from drivers.meter import Meter
 from drivers.plan import ReadPlan
-from gateway.beginnings import Beginnings, FactBook
+from gateway.catchup import CatchUp, SlotBook
 from gateway.clock import Clock
 from gateway.filing import Filing
 from gateway.intake import Intake
 from gateway.series import Series
 from gateway.slots import Slots
-from protocols.capture import Event, Fault, Record
+from protocols.capture import Event, Fault
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +34,6 @@ UNTRUSTED_WAIT_S = 1.0
 """Between two questions whether time is trusted by now."""
 DEADLINE_MARGIN_S = 0.25
 """A job ends this long before the next slot, so that the bus says why it has nothing before the next one is asked."""
-CATCH_UP_SLOTS_MAX = 3_000
-"""Missed slots that are filed one by one for a task of a meter: a month of quarter hours. Older ones, in one event."""
-CATCH_UP_STEP = 256
-"""Gaps that are appended together while catching up: the outbox commits at that many."""
-
-
-class SlotBook(FactBook, Protocol):
-    """What the outbox knows of earlier slots."""
-
-    def last_slot(self, meter: str, task: str) -> int | None: ...
-    async def captured(self, slots: Sequence[tuple[str, str, int]]) -> Set[tuple[str, str, int]]: ...
 
 
 class Schedule:
@@ -71,7 +57,6 @@ class Schedule:
         """Why nothing is scheduled, for people; empty while it is."""
         self._buses = buses
         self._plan = plan
-        self._book = book
         self._intake = intake
         self._clock = clock
         self._filing = filing
@@ -84,17 +69,17 @@ class Schedule:
             for name in entry.tasks:
                 task = self._tasks[name]
                 self._series[name].append(Series(meter=meter, task=task, plan=plan(meter, task.items)))
-        self._by_meter: dict[str, list[Series]] = defaultdict(list)
+        by_meter: dict[str, list[Series]] = defaultdict(list)
         for found in self._series.values():
             for series in found:
-                self._by_meter[series.meter.id].append(series)
+                by_meter[series.meter.id].append(series)
+        self._catch_up = CatchUp(
+            by_meter, slots=self._slots, book=book, intake=intake, filing=filing, submit=self._submit, now_ms=now_ms
+        )
         self._ticked: dict[str, int] = {}
         """The slot of each task that the last tick has dealt with."""
         self._merged: dict[tuple[str, tuple[str, ...]], ReadPlan] = {}
         self._paused = self._leaving = False
-        self._catch_up_wanted = asyncio.Event()
-        self._missing_because = Fault.MISSED
-        self._beginnings = Beginnings(book)
         self._made_at = asyncio.get_running_loop().time()
         self._running = 0
 
@@ -115,8 +100,8 @@ class Schedule:
         """Schedule for ever. Raises OutboxError."""
         waited = await self._until_trusted()
         start = self._now_ms() - math.ceil((asyncio.get_running_loop().time() - self._made_at) * 1000)
-        await self._note_beginnings(start)
-        await self._catch_up(start if waited else None)
+        await self._catch_up.note_beginnings(start)
+        await self._catch_up.run(start if waited else None)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick_for_ever(), name="schedule:tick")
             group.create_task(self._catch_up_for_ever(), name="schedule:catch-up")
@@ -133,16 +118,12 @@ class Schedule:
         self.waiting = ""
         return waited
 
-    async def _note_beginnings(self, start: int) -> None:
-        """Keep where the series begin that the store has nothing of: from the slot in force at the start."""
-        await self._beginnings.note(
-            {
-                (series.meter.id, name): self._current(task, start)
-                for name, task in self._tasks.items()
-                for series in self._series[name]
-                if self._book.last_slot(series.meter.id, name) is None
-            }
-        )
+    async def _catch_up_for_ever(self) -> None:
+        while True:
+            await self._catch_up.wanted.wait()
+            self._catch_up.wanted.clear()
+            if not self._paused:
+                await self._catch_up.run()
 
     async def _tick_for_ever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -158,16 +139,12 @@ class Schedule:
             if not self._paused:
                 self.tick()
 
-    def _current(self, task: TaskEntry, now: int) -> int:
-        """The slot whose time it is."""
-        return self._slots.current(task.every_s, now - task.offset_s * 1000)
-
     def _next_due(self, task: TaskEntry, now: int) -> int:
-        return self._slots.following(task.every_s, self._current(task, now)) + task.offset_s * 1000
+        return self._slots.following(task.every_s, self._slots.of(task, now)) + task.offset_s * 1000
 
     def _jumped(self, jump: int) -> None:
         self.counters.clock_jumps += 1
-        self._missing_because = Fault.CLOCK
+        self._catch_up.because = Fault.CLOCK
         log.warning("clock jumped ms=%d", jump)
         self._intake.add(Event(name="clock_jumped", at=self._now_ms(), detail={"ms": jump}))
 
@@ -179,7 +156,7 @@ class Schedule:
             return
         due: dict[tuple[str, int], list[Series]] = defaultdict(list)
         for name, task in self._tasks.items():
-            slot = self._current(task, now)
+            slot = self._slots.of(task, now)
             if self._ticked.get(name) == slot:
                 continue
             self._ticked[name] = slot
@@ -191,7 +168,7 @@ class Schedule:
                     due[series.meter.id, slot].append(series)
                 else:  # slots were passed over, which are filed first, or this one was asked before the clock was set
                     series.ready = False
-                    self._catch_up_wanted.set()
+                    self._catch_up.wanted.set()
         for (_, slot), together in due.items():
             self._submit(together, slot, now)
 
@@ -255,96 +232,3 @@ class Schedule:
             self._filing.outcome(series, slot, outcome if len(together) == 1 else series.share(outcome))
         if again:
             self._submit(again, slot, now)
-
-    # Catching up: what was planned while the gateway was down, or without trusted time, or jumped over.
-
-    async def _catch_up_for_ever(self) -> None:
-        while True:
-            await self._catch_up_wanted.wait()
-            self._catch_up_wanted.clear()
-            if not self._paused:
-                await self._catch_up(None)
-
-    async def _catch_up(self, untrusted_since: int | None) -> None:
-        """File the missed slots of every series that is not ready, and read its current one late."""
-        fault, self._missing_because = self._missing_because, Fault.MISSED
-        gaps: list[Record] = []
-        behind: list[Series] = []
-        for of_meter in self._by_meter.values():
-            for series in of_meter:
-                if not series.ready:
-                    gaps += self._missed(series, fault, untrusted_since)
-                    behind.append(series)
-            if not gaps or len(gaps) >= CATCH_UP_STEP:
-                await self._accept_gaps(gaps)
-                gaps = []
-                await self._read_current(behind)
-                behind = []
-        await self._accept_gaps(gaps)
-        await self._read_current(behind)
-
-    async def _accept_gaps(self, gaps: Sequence[Record]) -> None:
-        """Gaps are committed before the slot after them is asked: a kill in between must not hide them."""
-        for first in range(0, len(gaps), CATCH_UP_STEP):
-            await self._intake.accept(gaps[first : first + CATCH_UP_STEP], urgent=True)
-
-    def _missed(self, series: Series, fault: Fault, untrusted_since: int | None) -> list[Record]:
-        """The slots between the last one known and the current one, as gaps."""
-        task, now = series.task, self._now_ms()
-        known = series.asked or self._book.last_slot(series.meter.id, task.name)
-        current = self._current(task, now)
-        if series.running is not None and series.running < current:
-            slots = [series.running]
-            series.running = None
-        else:
-            slots = []
-        first = self._beginnings.first(series.meter.id, task.name)
-        since = known if known is not None or first is None else first - 1
-        if since is not None and since < current:
-            slots += self._slots.between(task.every_s, since, current)
-        series.asked = max(series.asked, self._slots.current(task.every_s, current - 1))
-        records: list[Record] = []
-        if len(slots) > CATCH_UP_SLOTS_MAX:
-            older, slots = slots[:-CATCH_UP_SLOTS_MAX], slots[-CATCH_UP_SLOTS_MAX:]
-            detail: dict[str, str | int] = {
-                "task": task.name, "first": older[0], "last": older[-1], "slots": len(older), "fault": fault.value,
-            }  # fmt: skip
-            records.append(Event(name="slots_missed", at=now, meter=series.meter.id, detail=detail))
-        for slot in slots:
-            waited = untrusted_since is not None and self._slots.following(task.every_s, slot) > untrusted_since
-            if waited:
-                records.append(self._filing.gap(series, slot, Fault.CLOCK, "the time was not trusted"))
-            elif fault is Fault.CLOCK:
-                records.append(self._filing.gap(series, slot, fault, "the clock was set past it"))
-            else:
-                records.append(self._filing.gap(series, slot, Fault.MISSED, "the gateway did not ask"))
-        self.counters.gaps += len(slots)
-        self.counters.missed += len(slots)
-        return records
-
-    async def _read_current(self, behind: Sequence[Series]) -> None:
-        """Read the slot that is current, late, unless the store has it; from here on the ticks go on."""
-        now = self._now_ms()
-        looked_up = [(series.meter.id, series.task.name, self._current(series.task, now)) for series in behind]
-        captured = await self._captured(looked_up)
-        now = self._now_ms()
-        due: dict[tuple[str, int], list[Series]] = defaultdict(list)
-        for series, key in zip(behind, looked_up, strict=True):
-            slot = self._current(series.task, now)
-            if key in captured:  # in an earlier life, or before the clock was set back: that is kept
-                series.asked = max(key[-1], series.asked)
-            if slot != key[-1] or series.asked < self._slots.current(series.task.every_s, slot - 1):
-                self._catch_up_wanted.set()  # others passed during the commit, or the look
-                continue
-            series.ready = True
-            if key not in captured and slot not in (series.asked, series.running):
-                due[series.meter.id, slot].append(series)
-        for (_, slot), together in due.items():
-            self._submit(together, slot, now)
-
-    async def _captured(self, slots: Sequence[tuple[str, str, int]]) -> Set[tuple[str, str, int]]:
-        try:
-            return await self._book.captured(slots)
-        except StoreAway as error:  # reading it again costs a question, and the centre holds it once
-            log.error("slots not looked up count=%d detail=%r", len(slots), str(error))  # noqa: TRY400
-            return frozenset()

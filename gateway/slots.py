@@ -5,6 +5,8 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from config.model import TaskEntry
+
 _EPOCH = date(1970, 1, 1)
 
 
@@ -35,6 +37,10 @@ class Slots:
         """The latest slot that is not after the instant."""
         self._locate(at)
         return self._from + (at - self._from) // (every_s * 1000) * (every_s * 1000)
+
+    def of(self, task: TaskEntry, at: int) -> int:
+        """The slot of a task whose time it is: its offset after the slot."""
+        return self.current(task.every_s, at - task.offset_s * 1000)
 
     def following(self, every_s: int, slot: int) -> int:
         """The slot after this one."""

@@ -12,9 +12,9 @@ from config.model import BusEntry, TaskEntry
 from drivers.line import Line, PortLost
 from drivers.meter import Meter
 from drivers.profile import load_profile
+from gateway.catchup import SLOTS_MAX as CATCH_UP_SLOTS_MAX
 from gateway.daemon import Daemon
 from gateway.intake import Intake
-from gateway.schedule import CATCH_UP_SLOTS_MAX
 from gateway.snapshot import Snapshot
 from gateway.status import StatusSocket, ask
 from protocols.capture import Fault, Gap, Record
