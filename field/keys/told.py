@@ -1,5 +1,6 @@
 """How keys are shown: a line or an object each."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,9 +18,17 @@ ROLES: Final = {"gateway": "网关", "centre": "主站"}
 USES: Final = {"sign": "签名", "wrap": "加密"}
 STATES: Final = {"in use": "在用", "next": "待用", "earlier": "旧"}
 
+
+def here() -> Path:
+    """Where this machine's keys are: a gateway's place, or a centre's where there is only that."""
+    gateway, centre = PLACES["gateway"], PLACES["centre"]
+    return centre if os.path.exists(centre) and not os.path.exists(gateway) else gateway  # noqa: PTH110  no error
+
+
 directory_option = click.option(
-    "--dir", "directory", type=click.Path(path_type=Path), default=PLACES["gateway"], show_default=True,
-    help="The directory of the keys: `keys.path` of the site file, or of central.toml.",
+    "--dir", "directory", type=click.Path(path_type=Path), callback=lambda ctx, param, value: value or here(),
+    help=f"`keys.path` of the site file, or of central.toml; by default {PLACES['gateway']}, or {PLACES['centre']} "
+    "where there is only that.",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from field.keys.told import PLACES, here
 from field.main import main
 from identity.centre import Centre
 from identity.gateway import GatewayIdentity
@@ -198,3 +199,22 @@ def test_a_change_that_cannot_be_made_ends_with_2_and_says_why(pair: Path, argum
     result = keys(*(argument.replace("DIR", str(pair)) for argument in arguments))
     assert result.exit_code == 2 and said in result.stderr
     assert keys("show", "--dir", pair / "c").exit_code == 0
+
+
+def test_the_keys_of_this_machine_are_a_centres_where_there_is_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for role in PLACES:
+        monkeypatch.setitem(PLACES, role, tmp_path / role)
+    assert here() == tmp_path / "gateway", "where a mistake is told of"
+    assert keys("init", "centre").exit_code == 0
+    assert here() == tmp_path / "centre"
+    assert "own     centre" in keys("show").stdout
+    elsewhere = keys("init", "gateway", "--id", "gw-1", "--dir", tmp_path / "elsewhere")
+    assert elsewhere.exit_code == 0
+    taken = keys("trust", tmp_path / "elsewhere/gateway.json")
+    assert taken.exit_code == 0, "as `keys init` says that it is taken in"
+    assert keys("init", "gateway", "--id", "gw-2").exit_code == 0
+    assert here() == tmp_path / "gateway"
+    assert "own     gateway" in keys("show").stdout
+    assert "own     centre" in keys("show", "--dir", tmp_path / "centre").stdout
