@@ -170,6 +170,11 @@ class Bus:
         if self._resting:
             self.port.wakeup.wake_soon()
 
+    @property
+    def _awaits_answers(self) -> bool:
+        """Whether questions are on their way while it rests: that time is accounted for as they land."""
+        return False
+
     def _take(self, now: float) -> Run | None:
         self._overtaken = False
         return self._queue.take(now)
@@ -185,7 +190,7 @@ class Bus:
             await self.port.wakeup.until(until)
         finally:
             self._resting = False
-            if self._in_service:
+            if self._in_service and not self._awaits_answers:
                 self.account.waited(loop.time(), work=work)
 
     def _cut(self, run: Run) -> None:

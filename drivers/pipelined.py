@@ -85,6 +85,10 @@ class PipelinedBus(Bus):
             return None
         return super()._take(now) if len(self._flights.flying) < self.window else None
 
+    @property
+    def _awaits_answers(self) -> bool:
+        return self._flights.any
+
     def _next_event(self, now: float) -> float:
         if self._stopping or len(self._flights.flying) >= self.window:  # nothing is sent before one lands
             return min(self._flights.soonest, self._queue.soonest)
