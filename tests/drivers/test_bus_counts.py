@@ -1,0 +1,104 @@
+"""What a bus says of itself while it works: whether it is idle, what it heard, what it counts and keeps."""
+
+import asyncio
+
+from drivers.bus import Bus, BusCounters, Lane
+from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
+from drivers.meter import Meter
+from protocols.dlt645 import v2007
+from simulators import virtual
+from tests.desk import TURNAROUND_S, Desk, good, serve
+from tests.script import BUS, Said, ScriptedLine, energy, meter, registers
+
+DAMAGED = energy()[:-3] + b"\x00\x16"
+
+
+class Kept:
+    """Evidence."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def note(self, *, bus: str, meter: str, at: int, reason: str, sent: bytes, seen: bytes) -> None:
+        self.reasons.append(reason)
+
+
+def test_a_bus_is_not_idle_while_its_last_job_is_in_hand() -> None:
+    desk = Desk(ScriptedLine(lambda question, n: [(0.5, said) for _, said in good(question, n)]))
+    idle: list[bool] = []
+
+    async def script() -> None:
+        await asyncio.sleep(1.0)
+        idle.append(desk.bus.idle())
+        desk.energy(meter(), name="a")
+        for _ in range(3):
+            idle.append(desk.bus.idle())
+            await asyncio.sleep(0.15)
+        assert desk.bus.queued == 0 and not desk.ended
+        await asyncio.sleep(0.5)
+        idle.append(desk.bus.idle())
+
+    serve(desk, script, for_s=0)
+    assert idle == [True, False, False, False, True] and desk.plain("a") == ["12.34"]
+
+
+def test_silence_is_no_noise_and_no_evidence_and_damage_is_both() -> None:
+    for damage in (False, True):
+        kept = Kept()
+        desk = Desk(ScriptedLine(lambda question, n, damage=damage: [(TURNAROUND_S, DAMAGED)] if damage else []),  # type: ignore[misc]
+                    evidence=kept)  # fmt: skip
+        one = meter(attempts=3)
+
+        async def script(desk: Desk = desk, one: Meter = one) -> None:
+            desk.energy(one, name="a", within_s=30.0)
+
+        serve(desk, script, for_s=20.0)
+        assert (desk.bus.errors.per_byte > 0) is damage
+        assert kept.reasons == ["garbled"] * (3 if damage else 0)
+        assert desk.bus.silent == (() if damage else (one.id,))
+
+
+def test_a_meter_of_which_only_damage_comes_counts_as_noise_so_many_times_in_a_row_and_no_more() -> None:
+    """It may speak another language, and others on its bus are not to be read in pieces for that."""
+    desk = Desk(ScriptedLine(lambda question, n: [(TURNAROUND_S, DAMAGED)]))
+    one = meter(attempts=1)
+    expected = ErrorEstimate()
+    for _ in range(ATTEMPTS_MAX):
+        expected.damaged(next(v2007.read(one.entry.address, ["00010000"])).reply_max)
+
+    async def script() -> None:
+        for n in range(20):
+            desk.energy(one, name=str(n))
+            await asyncio.sleep(5.0)
+
+    serve(desk, script)
+    assert len(desk.line.asked) >= 20 and desk.bus.errors.per_byte == expected.per_byte
+
+
+def test_what_was_sent_and_what_came_is_kept_with_each_outcome() -> None:
+    desk = Desk(ScriptedLine(lambda question, n: [(TURNAROUND_S, DAMAGED)] if n == 0 else good(question, n)))
+
+    async def script() -> None:
+        desk.energy(meter(attempts=2), name="a")
+
+    serve(desk, script)
+    first, second = (data for _, data in desk.line.asked)
+    assert desk.outcome("a").frames == ((first, DAMAGED), (second, energy()))
+
+
+def test_a_meter_that_is_left_alone_for_an_answer_that_came_twice_is_counted_as_left_alone() -> None:
+    def answer(question: bytes, n: int) -> Said:
+        said = registers(1, 0, question[3])
+        return [(TURNAROUND_S, said + said if n == 0 else said)]
+
+    counters = BusCounters()
+    desk, one = Desk(ScriptedLine(answer)), meter("1", "modbus-rtu")
+    desk.bus = Bus(BUS, open_line=desk.line.open, now_ms=virtual.now_ms, counters=counters)
+
+    async def script() -> None:
+        for n in range(2):
+            desk.registers(one, n, name=str(n), lane=Lane.CURVE)
+
+    serve(desk, script)
+    assert [desk.plain(name) for name in "01"] == [["0"], ["1"]]
+    assert (counters.doubled, counters.quarantines, counters.jobs, counters.answered) == (1, 1, 2, 2)
