@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from buffer.appending import append
 from buffer.errors import OutboxError
 from buffer.rows import EventRow, Row
 from buffer.store import Store
@@ -102,7 +103,7 @@ class Groups:
             self._timer.cancel()
         self._group, self._timer, self._committing = None, None, group
         try:
-            self._writer.submit(partial(self._store.append, group.rows, group.events), partial(self._committed, group))
+            self._writer.submit(partial(append, self._store, group.rows, group.events), partial(self._committed, group))
         except OutboxError as error:
             self._committed(group, None, error)
 

@@ -6,8 +6,7 @@ the store with what was acknowledged last.
 """
 
 import itertools
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -15,9 +14,8 @@ import apsw
 
 from buffer.ballast import Ballast
 from buffer.doubt import Doubt
-from buffer.errors import OutboxError, StoreDamaged, StoreFailed, StoreFull
-from buffer.rows import EventRow, Row
-from buffer.sqlite import abandon, integers, pragma, transaction, translated
+from buffer.errors import OutboxError, StoreDamaged, StoreFailed
+from buffer.sqlite import abandon, integers, transaction, translated
 from buffer.words import TABLES, Limits, RecordClass, Sealed, Standing
 from protocols.envelope import BatchKind
 
@@ -96,7 +94,7 @@ class Store:
         self.ballast = Ballast(path.parent, limits.ballast_bytes)
         self.relieve: Relieve = _no_relief
         """Makes room on a disk that is full; says whether there is some."""
-        self._refused = 0
+        self.refused = 0
         """Appends in a row that found no room."""
         self.walks: dict[Hashable, Walk] = {}
         self.fit: dict[BatchKind, int] = {}
@@ -129,7 +127,7 @@ class Store:
         self._failures = 0
         """Jobs in a row that the disk failed."""
         self._doubt = Doubt(now_ms)
-        self._classes = classes
+        self.classes = classes
         self._connection: apsw.Connection | None = None
         self._lost = ""
 
@@ -180,78 +178,12 @@ class Store:
                 return work(connection)
             except apsw.FullError:
                 self._take_stock(connection)
-                unsettled = appending and self._refused >= self.limits.full_patience
+                unsettled = appending and self.refused >= self.limits.full_patience
                 if unsettled and self.spare is not None and self.spare.elsewhere and self.spare.move(self):
                     continue
                 if reliefs >= RELIEFS_MAX or not self.relieve(connection, appending=appending, unsettled=unsettled):
                     raise
         raise AssertionError("the count does not end")
-
-    def append(self, rows: Sequence[Row], events: Sequence[EventRow]) -> None:
-        """Write records; they are durable when this returns."""
-
-        def work(connection: apsw.Connection) -> None:
-            self._leave_room(connection)
-            series = dict(self._series_of(rows))
-            tail = dict(self.tail)
-            with transaction(connection):
-                self._write_series(connection, series)
-                if rows:
-                    connection.executemany(
-                        "INSERT INTO record (series, moment, kind, body) VALUES (?, ?, ?, ?)",
-                        ((series[row.meter, row.task].number, row.moment, row.kind, row.body) for row in rows),
-                    )
-                    tail[BatchKind.CAPTURES] = connection.last_insert_rowid(), rows[-1].body
-                if events:
-                    connection.executemany("INSERT INTO event (moment, body) VALUES (?, ?)", events)
-                    tail[BatchKind.EVENTS] = connection.last_insert_rowid(), events[-1].body
-            self.tail = tail
-            self.series.update(series)
-            self.counters["commits"] += 1
-            self.counters["appended"] += len(rows) + len(events)
-            old = self.standing
-            self.standing = replace(
-                old, unsealed=old.unsealed + len(rows) + len(events), unsealed_events=old.unsealed_events + len(events)
-            )
-
-        try:
-            self.run(work, appending=True)
-        except StoreFull:
-            self._refused += 1
-            raise
-        self._refused = 0
-
-    def _leave_room(self, connection: apsw.Connection) -> None:
-        """Leave what sealing needs of the store's own bound. Raises FullError."""
-        if self.limits.bytes_max:
-            names = ("page_count", "freelist_count", "page_size")
-            pages, free, size = (int(pragma(connection, name) or 0) for name in names)
-            if (pages - free) * size + self.limits.relief_bytes >= self.limits.bytes_max:
-                raise apsw.FullError("what is left of the store's bound is for sealing")
-
-    def _series_of(self, rows: Sequence[Row]) -> dict[tuple[str, str], Series]:
-        """The series of the rows that are new, or whose last slot moves, and those of the others as they are."""
-        series: dict[tuple[str, str], Series] = {}
-        for row in rows:
-            key = row.meter, row.task
-            known = series.get(key) or self.series.get(key)
-            if known is None:
-                new = sum(key not in self.series for key in series)
-                known = Series(len(self.series) + new + 1, None, self._classes.get(row.task, RecordClass.BULK))
-            if row.slot is not None and (known.last_slot is None or row.slot > known.last_slot):
-                known = known._replace(last_slot=row.slot)
-            series[key] = known
-        return series
-
-    def _write_series(self, connection: apsw.Connection, series: dict[tuple[str, str], Series]) -> None:
-        connection.executemany(
-            "INSERT INTO series VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET last_slot = excluded.last_slot",
-            [
-                (new.number, *key, new.last_slot, int(new.kept))
-                for key, new in series.items()
-                if self.series.get(key) != new
-            ],
-        )
 
     def add_key_record(self, kid: bytes, epoch: int, message: bytes) -> None:
         """Keep a key record; durable when this returns. The same one again is not an error."""

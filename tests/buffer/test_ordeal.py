@@ -6,6 +6,7 @@ from itertools import count
 import apsw
 import pytest
 
+from buffer import appending, groups
 from buffer.errors import StoreAway
 from buffer.store import Store
 from tests.crash.ordeal import FAILURES, Ordeal, undergo
@@ -53,7 +54,7 @@ async def test_the_ordeal_finds_out_a_store_that_lies(
     disk: Trouble, monkeypatch: pytest.MonkeyPatch, control: str
 ) -> None:
     """An append that says yes whatever the disk said; and one that takes a failed commit for undone without looking."""
-    honest = Store.append
+    honest = appending.append
 
     def lying(store: Store, *given: object) -> None:
         try:
@@ -65,7 +66,7 @@ async def test_the_ordeal_finds_out_a_store_that_lies(
         """Leave what stands behind the tail."""
 
     if control == "says yes":
-        monkeypatch.setattr(Store, "append", lying)
+        monkeypatch.setattr(groups, "append", lying)
     else:
         monkeypatch.setattr(Store, "_forget_behind_tail", blind)
     lives = await every(disk, "sync", lasting=False, step=1)
