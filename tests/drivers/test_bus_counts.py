@@ -2,9 +2,14 @@
 
 import asyncio
 
+import pytest
+
+from config.model import BusEntry
 from drivers.bus import Bus, BusCounters, Lane
 from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
+from drivers.line import PortLost
 from drivers.meter import Meter
+from drivers.port import OPEN_LISTEN_S
 from protocols.dlt645 import v2007
 from simulators import virtual
 from tests.desk import TURNAROUND_S, Desk, good, serve
@@ -102,3 +107,49 @@ def test_a_meter_that_is_left_alone_for_an_answer_that_came_twice_is_counted_as_
     serve(desk, script)
     assert [desk.plain(name) for name in "01"] == [["0"], ["1"]]
     assert (counters.doubled, counters.quarantines, counters.jobs, counters.answered) == (1, 1, 2, 2)
+
+
+def test_while_its_port_is_away_a_bus_tells_why_and_accounts_for_the_time() -> None:
+    line = ScriptedLine(good)
+    away = [False]
+
+    async def open_line(bus: BusEntry) -> ScriptedLine:
+        if away[0]:
+            raise PortLost("no such device")
+        return await line.open(bus)
+
+    desk = Desk(line, open_line=open_line)
+
+    async def script() -> None:
+        await asyncio.sleep(10.0)
+        account = desk.bus.account
+        assert desk.bus.trouble is None
+        away[0] = True
+        line.tear()
+        await asyncio.sleep(1.0)
+        desk.energy(meter(), name="a")
+        troubles: set[str | None] = set()
+        for _ in range(100):
+            await asyncio.sleep(1.0)
+            troubles.add(desk.bus.trouble)
+        assert troubles == {"no such device"} and not desk.bus.port.is_open
+        assert account.dead == pytest.approx(100_000.0, abs=32_000.0), "but for the pause that lasts"
+        away[0] = False
+        await asyncio.sleep(40.0)
+        assert desk.bus.trouble is None and desk.plain("a") == ["12.34"]
+        assert account.dead == pytest.approx(1000.0 * desk.at["a"] - 11_000.0, abs=1000.0)
+
+    serve(desk, script, for_s=10.0)
+    assert desk.bus.account.elapsed == pytest.approx(160_700.0, abs=1.0), "but for 0.3 s of listening at first"
+
+
+def test_after_a_restart_a_meter_whose_answers_name_their_item_is_asked_at_once() -> None:
+    desk = Desk(ScriptedLine(good))
+    desk.bus = Bus(BUS, open_line=desk.line.open, now_ms=virtual.now_ms, restarted=True)
+
+    async def script() -> None:
+        desk.energy(meter(), name="a")
+
+    serve(desk, script)
+    ((at, _),) = desk.line.asked
+    assert at < OPEN_LISTEN_S + 0.05
