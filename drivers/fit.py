@@ -7,7 +7,7 @@ retries, probes of the silent and reads on demand.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from config.mistake import ConfigError, Mistake
+from config.mistake import ConfigError, Mistake, near
 from config.model import BusEntry, MeterEntry, SerialSettings, Site, TaskEntry
 from drivers.plan import ReadPlan, plan
 from drivers.profile import load_profile, profile_names
@@ -162,7 +162,9 @@ def settings_of(meter: MeterEntry, bus: BusEntry) -> SerialSettings:
 def _meter_mistakes(meter: MeterEntry, settings: SerialSettings, file: str) -> list[Mistake]:
     where = f"meter {meter.id}"
     if meter.profile not in profile_names():
-        return [Mistake(file, f"{where}, profile", f"one of {', '.join(profile_names())}", meter.profile)]
+        like = near(meter.profile, profile_names())
+        expected = f"one of the profiles{like}" if like else f"one of {', '.join(profile_names())}"
+        return [Mistake(file, f"{where}, profile", expected, meter.profile)]
     try:
         profile = load_profile(meter.profile)
     except ConfigError as error:

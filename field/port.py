@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import click
 
-from config.mistake import ConfigError, Mistake
+from config.mistake import ConfigError, Mistake, near
 from config.model import BusEntry, MeterEntry, ProtocolName, SerialSettings
 from config.values import address as address_of
 from config.values import port as port_of
@@ -46,9 +46,17 @@ def meter_option() -> Decorator:
     )
 
 
+class _Profile(click.Choice[str]):
+    """The name of a profile. There are many: of a wrong name those are told that are like it, or all."""
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        like = near(str(value), self.choices)
+        return f"{str(value)!r} is no profile{like}" if like else super().get_invalid_choice_message(value, ctx)
+
+
 def profile_option(says: str) -> Decorator:
     """--profile: the model of the meters."""
-    return click.option("--profile", type=click.Choice(profile_names()), metavar="NAME", help=says)
+    return click.option("--profile", type=_Profile(profile_names()), metavar="NAME", help=says)
 
 
 def usual_profile(protocol: ProtocolName) -> str:

@@ -55,7 +55,7 @@ def kpi(out: Output, file: Path, day: date | None, last: date | None, by: str, a
     try:
         days = days_between(first, last if last is not None else first)
     except ValueError as error:
-        out.wrong(f"--to: expected {error}")
+        out.wrong(f"--to: expected {error}, --day the first of them")
         return Exit.USAGE
     if (by in ("gateway", "meter")) is not (archive is None):
         out.error("--archive and --by with one of its columns need each other",

@@ -25,7 +25,7 @@ from identity.trust import trust
 from tests.broker import Certificates
 from tests.field.test_cli_words import HAN, prose
 from tests.processes import free_port
-from tests.sites import GATEWAY, gateway
+from tests.sites import GATEWAY, HEAD, METER, gateway
 
 CENTRAL = """\
 [keys]
@@ -101,6 +101,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "central-wrong.toml": CENTRAL + 'buckets = "ff-00"\ncolour = 1\n',
         "sim-wrong.toml": 'seed = "x"\n[[bus]]\nname = "a"\nkind = "zigbee"\n'
         '[[bus.meters]]\nprofile = "none"\naddress = "1"\n',
+        "no-profile.toml": 'meters = "no-profile.csv"\n' + GATEWAY,
+        "no-profile.csv": HEAD + METER.replace("dlt645-2007-3p", "dlt645-2007-3"),
         "bundle.json": "{}",
     }
     gateway(place)
@@ -151,6 +153,7 @@ CONFIG = [
     ("no-meters.toml", "nowhere.csv: file: expected a readable file, got No such file or directory"),
     ("unknown-item.toml", "task curve, items: expected a quantity of dlt645-2007-3p, such as voltage.a, "),
     ("long-socket.toml", "status.socket: expected a path of at most 107 bytes for a socket, got "),
+    ("no-profile.toml", "meter m1, profile: expected one of the profiles, such as dlt645-2007-3p, "),
     ("ten.toml", "uplink.profile: expected one of prompt, metered, got 'fast'"),
 ]
 
@@ -311,6 +314,15 @@ USAGE = [
     ("central events -c central.toml --since 2026-05-04 --until 2026-05-03", "--since must be before --until"),
     ("central export -c central.toml --since 2026-05-03 --until 2026-05-03T00:00+08:00", "--since must be before"),
     ("history -c site.toml m1 --since 2026-05-03T08:00 --until 2026-05-03", "--since must be before --until"),
+    (
+        "central kpi -c central.toml --day 2026-05-03 --to 2026-05-01",
+        "--to: expected 1 to 366 days, --day the first of them",
+    ),
+    (
+        "read --port /dev/x --protocol modbus-rtu --meter 1 --profile eastron-sdm63 voltage.a",
+        "'eastron-sdm63' is no profile, such as eastron-sdm630, ",
+    ),
+    ("doctor --port /dev/x --meter 1 --profile zz", "'zz' is not one of 'abb-b21', "),
     ("central gaps -c broken.toml", "broken.toml: file: expected TOML in UTF-8"),
 ]
 
