@@ -46,13 +46,15 @@ class Course:
             values = run.start()
         except Exception as error:
             self.defect(run, error, now)
-            return False
-        if values is not None:
+        else:
+            if values is None:
+                if run.ask is not None and run.ask.repeatable and not run.bare:
+                    run.standing.probe = run.job
+                return True
             self._finish(run, run.outcome(values))
-            return False
-        if run.ask is not None and run.ask.repeatable and not run.bare:
-            run.standing.probe = run.job
-        return True
+        if run.bare:  # a probe that asks nothing has had its turn, or it would be due again at once, for ever
+            self._queue.probed(run.standing, began=now, ended=now, live_work=False)
+        return False
 
     def answered(self, run: Run, answer: Reply[Any], now: float) -> None:
         """The question in hand was answered."""

@@ -1,33 +1,44 @@
-"""A probe of a silent meter is no job: nobody waits for it, whoever asked the meter last."""
+"""Probes of a silent meter whose dialogue asks nothing, or fails before it asks: each has its turn, no more."""
 
 import asyncio
-from typing import Any
+from itertools import pairwise
 
 import pytest
 
-from drivers.bus import Lane
+from drivers.run import INTERNAL_S_MAX
 from drivers.silent import PROBE_EVERY_S
+from protocols.dialogue import Dialogue
+from protocols.dlt645 import v2007
+from protocols.dlt645.frame import Frame
 from tests.desk import Desk, good, serve
-from tests.script import Said, ScriptedLine, meter
+from tests.script import ScriptedLine, meter
 
-QUICK: dict[str, Any] = {"turnaround_ms_max": 200, "late_max_ms": 300, "attempts": 2}
-DEAD = "000000000009"
+DEAD, LIVE = "000000000001", "000000000002"
 
 
-@pytest.mark.parametrize("lane", [Lane.READ_NOW, Lane.EVENT, Lane.CURVE])
-def test_probes_of_a_meter_are_counted_apart_from_jobs(lane: Lane) -> None:
-    def answer(question: bytes, n: int) -> Said:
-        return [] if question.lstrip(b"\xfe")[6:0:-1].hex() == DEAD else good(question, n)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_probe_that_asks_nothing_holds_up_nobody(fails: bool) -> None:
+    desk = Desk(ScriptedLine(lambda data, n: good(data, n) if data.lstrip(b"\xfe")[1] == 2 else []))
+    begun: list[float] = []
 
-    desk, dead = Desk(ScriptedLine(answer)), meter(DEAD, **QUICK)
+    def once() -> Dialogue[Frame]:
+        begun.append(asyncio.get_running_loop().time())
+        assert len(begun) < 1000, "the bus does nothing else"
+        if len(begun) == 1:
+            return (yield from v2007.read(DEAD, ["00010000"]))
+        if fails:
+            raise ZeroDivisionError
+        return []
 
     async def script() -> None:
-        desk.energy(dead, name="first", within_s=10)
-        await asyncio.sleep(15)
-        assert desk.bus.silent == (dead.id,)
-        desk.energy(dead, name="last", lane=lane, within_s=10)
+        desk.ask(meter(DEAD), once, name="dead")
+        await asyncio.sleep(20.0)
+        assert desk.bus.silent
+        for n in range(10):
+            await asyncio.sleep(PROBE_EVERY_S)
+            desk.energy(meter(LIVE), name=f"live {n}")
 
-    serve(desk, script, for_s=6.5 * PROBE_EVERY_S)
-    counters = desk.bus.counters
-    assert counters.probes >= 6
-    assert (counters.jobs, counters.failed_silent, counters.answered) == (2, 2, 0)
+    serve(desk, script, for_s=60.0)
+    assert all(desk.plain(f"live {n}") == ["12.34"] for n in range(10))
+    apart = [after - before for before, after in pairwise(begun[1:])]
+    assert apart and all(PROBE_EVERY_S - 1.0 <= seconds <= INTERNAL_S_MAX for seconds in apart)
