@@ -69,7 +69,7 @@ class Habits:
         """How long after its time-out an answer may come (milliseconds), where that is longer than its profile says,
         and when it last was so late."""
         self.down = False
-        """Whether it did not answer the last question that was put to find out if it answers at all."""
+        """Whether its bus takes it for silent: readings then begin with a single item (see `drivers.witness`)."""
         self.mute: dict[Hole | str, int] = {}
         """Single items, of the holes and blocks, to which it was silent while it answered others: on which day."""
         self._in_time = 0

@@ -56,7 +56,7 @@ class IdentifierReads:
     ) -> None:  # fmt: skip
         """meter: its name, for the log."""
         self._meter = meter
-        self._witness = Witness(habits)
+        self._witness = Witness()
         self._address = address
         self._preamble = preamble
         self._read = v2007.read_items if edition is Edition.E2007 else v1997.read_items
@@ -81,7 +81,7 @@ class IdentifierReads:
         while waiting:
             step = waiting.pop()
             di = step.item.di
-            if habits.mute.get(di) == habits.today:
+            if habits.mute.get(di) == habits.today and not habits.down:
                 _fail([step], Fault.ABSENT, MUTE, found)
                 continue
             values = yield from self._read(self._address, (step.item,), preamble=self._preamble)

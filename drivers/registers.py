@@ -36,7 +36,7 @@ class RegisterReads:
         self._meter = meter
         self._known = habits.known
         self._blocks = make(self._known)
-        self._witness = Witness(habits)
+        self._witness = Witness()
 
     def dialogue(self) -> Dialogue[Frame]:
         """Reads all blocks."""
@@ -83,7 +83,7 @@ class RegisterReads:
             for block in blocks:
                 block.fail(Fault.SILENT, None, found)
             return [found[place] for place in sorted(found)]
-        asked = [block for block in blocks if habits.mute.get(_span(block)) != habits.today]
+        asked = [block for block in blocks if habits.down or habits.mute.get(_span(block)) != habits.today]
         found = _placed(asked, (yield from self._reading(asked)))
         for block in blocks:
             span = _span(block)

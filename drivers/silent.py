@@ -42,14 +42,14 @@ class Silent:
 
     def add(self, standing: Standing, *, now: float, probe_s: float) -> None:
         """A meter fell silent; a probe of it takes about probe_s."""
-        standing.silent = True
+        standing.silent = standing.meter.habits.down = True
         standing.probe_at = now + PROBE_EVERY_S - probe_s
         self.standings[standing.meter.id] = standing
         self._probe_s[standing.meter.id] = probe_s
 
     def remove(self, standing: Standing, *, now: float) -> None:
         """It answered: ask all the others soon."""
-        standing.silent = False
+        standing.silent = standing.meter.habits.down = False
         del self.standings[standing.meter.id]
         del self._probe_s[standing.meter.id]
         self._sweep.pop(standing.meter.id, None)

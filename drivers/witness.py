@@ -9,7 +9,6 @@ and only there.
 from collections.abc import Callable, Collection, Generator, Hashable, Sequence, Set
 from typing import Any, TypeVar
 
-from drivers.habits import Habits
 from protocols.capture import Fault
 from protocols.dialogue import Answer, Ask, Dialogue
 
@@ -25,10 +24,9 @@ class Witness:
     item's turn.
     """
 
-    __slots__ = ("_habits", "_suspected", "_turn", "alert")
+    __slots__ = ("_suspected", "_turn", "alert")
 
-    def __init__(self, habits: Habits) -> None:
-        self._habits = habits
+    def __init__(self) -> None:
         self._turn = 0
         """Which item is asked next: the one that was answered last, or the one behind it that was not."""
         self._suspected: Set[Hashable] = frozenset()
@@ -47,11 +45,11 @@ class Witness:
             return False
         turn = (others or turns)[0]
         self.alert = True
-        self._turn, self._habits.down = turn + 1, True  # already now: who waits in vain may close this instead
+        self._turn = turn + 1  # already now: who waits in vain may close this instead
         values = yield from alone(items[turn])
         if values[0].fault is Fault.SILENT:
             return False
-        self._turn, self._habits.down = turn, False
+        self._turn = turn
         return True
 
     def certain(self, mute: Collection[H]) -> list[H]:
