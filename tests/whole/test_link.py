@@ -53,6 +53,10 @@ def has_lost(daemon: Daemon, sessions: int) -> bool:
     return counters(daemon).lost >= sessions
 
 
+PATIENCE_S = 240
+"""Where what it took is looked at afterwards."""
+
+
 async def until(so: Callable[[], object], *, within_s: float = 60) -> None:
     """Wait for something that tells nobody."""
     async with asyncio.timeout(within_s):
@@ -103,7 +107,7 @@ async def test_at_9600_bit_s_a_real_event_is_behind_at_most_one_batch(
             happened = time.monotonic()
             with others() as had:
                 parts.intake.add(Event(name="cover_opened", at=wall_ms()))
-                await until(lambda: "event" in (name for _, name, _ in heard))
+                await until(lambda: "event" in (name for _, name, _ in heard), within_s=PATIENCE_S)
             link.proxy.weather = Weather()
         after = [(at, name) for at, name, _ in heard if at > happened]
         assert [name for _, name in after][:2] in (["batch", "event"], ["event"])

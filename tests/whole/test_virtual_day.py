@@ -12,9 +12,12 @@ from tests.scratch import scratch
 DAY_S_MAX, WEEK_S_MAX = 40.0, 60.0
 """Of processor time, which is what they take on a machine that does nothing else: virtual time waits for nothing. As on
 the machine that times are told for (`bench.calibrate`)."""
+WALL_S_MAX = 1_200
+"""They are held to processor time alone: a tenth of a core is all that they may get."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(WALL_S_MAX)
 def test_a_day_of_eight_buses_with_the_broker_away_for_six_hours_is_told_truly() -> None:
     story, spent_s = timed(days=1, outage=Outage(after_h=9, hours=6), seed=20_260_921)
     truth = story.truth
@@ -28,6 +31,7 @@ def test_a_day_of_eight_buses_with_the_broker_away_for_six_hours_is_told_truly()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(WALL_S_MAX)
 def test_a_broker_that_is_away_for_seven_days_costs_sixty_four_meters_nothing() -> None:
     story, spent_s = timed(days=8, outage=Outage(after_h=6, hours=7 * 24), seed=20_261_122, meters=8)
     truth = story.truth
