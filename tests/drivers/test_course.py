@@ -1,6 +1,7 @@
 """What becomes of a job, its meter and its counts as questions are answered or not: each turn it takes by itself."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,8 @@ from protocols.capture import Fault, Value
 from protocols.dialogue import Dialogue
 from protocols.dlt645 import v2007
 from protocols.dlt645.frame import Frame, parse
+from protocols.modbus import commands
+from protocols.modbus.frame import Frame as ModbusFrame
 from protocols.quantity import by_name
 from simulators import virtual
 from tests.desk import START_MS, TURNAROUND_S, Desk, good, serve
@@ -172,6 +175,56 @@ def test_a_defect_that_shows_as_a_job_is_cut_ends_it_once_and_no_other() -> None
     serve(desk, script)
     assert sorted(name for name, _ in desk.ended) == ["fragile", "other"]
     assert desk.outcome("fragile").fault is Fault.INTERNAL and desk.bus.counters.defects == 1
+
+
+def test_a_defect_in_looking_at_what_came_is_that_of_its_meter_alone() -> None:
+    def broken(frame: object) -> bool:
+        raise ZeroDivisionError
+
+    def odd_ask() -> Dialogue[Frame]:
+        yield replace(next(v2007.read(ADDRESS, ["00010000"])), accepts=broken)
+        return []
+
+    kept = Kept()
+    desk, one = Desk(ScriptedLine(good), evidence=kept), meter()
+
+    async def script() -> None:
+        desk.ask(one, odd_ask, name="odd")
+        desk.energy(meter("000000000002"), name="other")
+        await asyncio.sleep(1.0)
+        assert desk.outcome("odd").fault is Fault.INTERNAL and desk.plain("other") == ["12.34"]
+        desk.energy(one, name="after")
+
+    serve(desk, script)
+    assert desk.at["after"] - desk.at["odd"] == pytest.approx(INTERNAL_S_FIRST, abs=1.0)
+    assert desk.plain("after") == ["12.34"] and len(kept.notes) == desk.bus.counters.defects == 1
+
+
+def test_a_write_that_waited_for_the_line_to_fall_quiet_when_the_port_was_lost_is_sent_once_it_is_open() -> None:
+    told: list[object] = []
+
+    def setting() -> Dialogue[ModbusFrame]:
+        told.append((yield from commands.write_registers(1, 5, b"\x00\x07")))
+        return []
+
+    wrote = ModbusFrame(unit=1, function=16, data=b"\x00\x05\x00\x01").encode()
+    line = ScriptedLine(lambda question, n: [(TURNAROUND_S, wrote)])
+    desk = Desk(line)
+
+    async def script() -> None:
+        await asyncio.sleep(1.0)
+        for n in range(100):  # the line babbles, and the port is lost in the midst of it
+            line.say(b"\x55")
+            if n == 20:
+                desk.ask(meter("1", "modbus-rtu"), setting, name="write", lane=Lane.CONTROL)
+            if n == 50:
+                line.tear()
+            await asyncio.sleep(0.002)
+        assert not line.asked
+
+    serve(desk, script)
+    assert [type(one).__name__ for one in told] == ["Written"] and len(line.asked) == 1
+    assert desk.bus.port.counters.opened == 2
 
 
 def test_a_job_without_any_answer_is_counted_by_its_fault_and_any_other_as_answered() -> None:

@@ -108,6 +108,20 @@ def test_events_go_between_the_frames_of_a_reading_and_a_reading_goes_on_between
         assert row.order(PASSED_OVER_MAX + 1) == [*["event"] * PASSED_OVER_MAX, "reading"]
 
 
+def test_a_lane_that_waits_long_keeps_events_back_only_if_one_of_its_jobs_can_be_asked() -> None:
+    row = Row()
+    row.away.add("away")
+    row.put("away", Lane.CURVE)
+    for _ in range(5 * PASSED_OVER_MAX):
+        row.put("event", Lane.EVENT)
+    reading = row.begun("reading", Lane.BILLING)
+    for _ in range(2):
+        row.lanes.put(reading)
+        assert row.order(PASSED_OVER_MAX + 1) == [*["event"] * PASSED_OVER_MAX, "reading"]
+    row.put("curve", Lane.CURVE)
+    assert row.order(2) == ["curve", "event"]
+
+
 def test_each_job_ends_at_its_own_deadline() -> None:
     row = Row()
     for name, lane, deadline in (("c", Lane.EVENT, 30.0), ("a", Lane.CURVE, 10.0), ("b", Lane.CURVE, 20.0)):

@@ -55,6 +55,26 @@ def test_a_read_on_request_of_a_meter_that_falls_silent_is_asked_and_its_other_j
     assert bus.queue.take(NOW) is None and not bus.queue.live and len(bus.queue) == 1
 
 
+def test_a_read_on_request_goes_before_events_and_before_a_probe_that_is_due() -> None:
+    bus = Bus()
+    bus.fell_silent(bus.one)
+    probe = bus.add(bus.one)
+    bus.add(bus.two, lane=Lane.EVENT)
+    now = bus.add(bus.two, lane=Lane.READ_NOW)
+    due_at = NOW + 2 * PROBE_EVERY_S
+    assert [bus.queue.take(due_at) for _ in range(2)] == [now, probe]
+
+
+def test_between_two_questions_that_belong_together_no_other_job_of_the_meter_is_asked() -> None:
+    bus = Bus()
+    holder, other = bus.add(bus.one), bus.add(bus.one, lane=Lane.READ_NOW)
+    second = bus.add(bus.two)
+    bus.one.held_by = holder
+    assert [bus.queue.take(NOW) for _ in range(3)] == [holder, second, None]
+    bus.one.held_by = None
+    assert bus.queue.take(NOW) is other
+
+
 def test_jobs_of_a_meter_that_came_back_are_as_any_others() -> None:
     bus = Bus()
     bus.fell_silent(bus.one)
