@@ -46,15 +46,15 @@ class Course:
             values = run.start()
         except Exception as error:
             self.defect(run, error, now)
-        else:
-            if values is None:
-                if run.ask is not None and run.ask.repeatable and not run.bare:
-                    run.standing.probe = run.job
-                return True
+            return False
+        if values is not None:
             self._finish(run, run.outcome(values))
-        if run.bare:  # a probe that asks nothing has had its turn, or it would be due again at once, for ever
-            self._queue.probed(run.standing, began=now, ended=now, live_work=False)
-        return False
+            if run.bare:  # it has had its turn, or it would be due again at once, for ever
+                self._queue.probed(run.standing, began=now, ended=now, live_work=False)
+            return False
+        if run.ask is not None and run.ask.repeatable and not run.bare:
+            run.standing.probe = run.job
+        return True
 
     def answered(self, run: Run, answer: Reply[Any], now: float) -> None:
         """The question in hand was answered."""
