@@ -26,20 +26,21 @@ class EpochState:
     closed: Numbers = field(default_factory=Numbers)
     refused: dict[int, str] = field(default_factory=dict)
 
-    def said(self) -> Said:
-        """What to tell the gateway. Where not all fits, less is said, never more than is true.
+    def said(self, most: int = RANGES_MAX) -> Said:
+        """What to tell the gateway, in so many ranges and refusals. Where not all fits, less is said, never more than
+        is true.
 
         A number that is refused must be listed in every receipt that covers it, or its captures would be settled.
         """
         refused = sorted(self.refused.items())
-        unlisted = refused[RANGES_MAX][0] if len(refused) > RANGES_MAX else None
+        unlisted = refused[most][0] if len(refused) > most else None
         upto, ranges = self.closed.upto, self.closed.above
         if refused:
             ranges = [part for one in ranges for part in _without(one, self.refused)]
         if unlisted is not None:
             upto = min(upto, unlisted - 1)
             ranges = [(first, min(last, unlisted - 1)) for first, last in ranges if first < unlisted]
-        return Said(upto=upto, ranges=tuple(ranges[:RANGES_MAX]), rejected=tuple(refused[:RANGES_MAX]))
+        return Said(upto=upto, ranges=tuple(ranges[:most]), rejected=tuple(refused[:most]))
 
 
 def _without(numbers: tuple[int, int], holes: dict[int, str]) -> list[tuple[int, int]]:

@@ -28,6 +28,9 @@ from protocols import batch, envelope
 from protocols.envelope import BatchKind, DataKey
 from protocols.errors import Malformed
 from protocols.messages import (
+    RANGE_BYTES_MAX,
+    RANGES_MAX,
+    RECEIPT_BYTES_MAX,
     Health,
     Hello,
     KeyRecord,
@@ -218,15 +221,20 @@ class Landing:
         """The gateways that a receipt is waiting for."""
         return frozenset(gateway for gateway, _ in (*self._due, *self._answers))
 
-    def receipts(self, gateways: Collection[str] | None = None) -> list[tuple[str, bytes]]:
+    def receipts(
+        self, gateways: Collection[str] | None = None, *, bytes_max: int | None = None
+    ) -> list[tuple[str, bytes]]:
         """(topic, payload) of the signed receipts that are due, of all gateways or of these, and of other answers.
 
-        Call it after a COMMIT.
+        bytes_max: what the broker carries, where it says so: a receipt then says what fits. Call it after a COMMIT.
         """
+        most = RANGES_MAX
+        if bytes_max is not None:
+            most = min(most, max(1, (bytes_max - RECEIPT_BYTES_MAX) // RANGE_BYTES_MAX))
         chosen = [key for key in self._due if gateways is None or key[0] in gateways]
         found: list[tuple[str, bytes]] = []
         for first in range(0, len(chosen), RECEIPTS_TOGETHER):
-            found += map(self._centre.says, self._receipts(chosen[first : first + RECEIPTS_TOGETHER]))
+            found += map(self._centre.says, self._receipts(chosen[first : first + RECEIPTS_TOGETHER], most))
         for key in chosen:
             del self._due[key]
         self.counters["receipts"] += len(found)
@@ -234,12 +242,12 @@ class Landing:
         self._answers = [one for one in self._answers if gateways is not None and one[0] not in gateways]
         return found
 
-    def _receipts(self, epochs: Sequence[tuple[str, int]]) -> Iterator[Receipt]:
+    def _receipts(self, epochs: Sequence[tuple[str, int]], most: int) -> Iterator[Receipt]:
         """What is to be said of each (gateway, epoch)."""
         now = self._now_ms()
         standings = self._sink.standings(epochs, Reason.UNKNOWN_KEY.value, MISSING_MAX, since=now - MISSING_MS)
         for (gateway, epoch), (numbers, missing) in zip(epochs, standings, strict=True):
-            said = epoch_state(self._sink, gateway, epoch, numbers).said()
+            said = epoch_state(self._sink, gateway, epoch, numbers).said(most)
             yield Receipt(
                 gateway=gateway, epoch=epoch, contiguous_upto=said.upto, ranges=said.ranges, rejected=said.rejected,
                 need_key=tuple(missing), sent_at=now,

@@ -37,6 +37,8 @@ RECEIVE_MAX = 128
 """Messages that an MQTT 5 broker may have under way to us unacknowledged."""
 PACKET_BYTES_MAX = 2 << 20
 """Longer packets are not for us: a sealed message holds at most 1 MiB."""
+FRAMING_BYTES_MAX = 64
+"""Of a publish besides its payload: a topic of ours takes up to 55 bytes, MQTT itself 10."""
 WAITING_MAX = 4096
 """Messages that may wait here; a 3.1.1 broker that sends more is disconnected, and sends them again."""
 TOGETHER_MAX = 64
@@ -61,6 +63,8 @@ class _Connection:
     ready: threading.Event = field(default_factory=threading.Event)
     lost: threading.Event = field(default_factory=threading.Event)
     why: str = ""
+    message_bytes_max: int | None = None
+    """What the broker carries, where it says so: for what is longer it would hang up."""
 
     def lose(self, why: str) -> None:
         """Give it up: the first reason counts."""
@@ -166,7 +170,9 @@ class Subscriber:
         client.on_disconnect = self._on_disconnect
         return client
 
-    def _on_connect(self, client: mqtt.Client, connection: _Connection, flags: Any, reason: Any, _: Any) -> None:
+    def _on_connect(self, client: mqtt.Client, connection: _Connection, flags: Any, reason: Any, told: Any) -> None:
+        if (carries := getattr(told, "MaximumPacketSize", None)) is not None:
+            connection.message_bytes_max = carries - FRAMING_BYTES_MAX
         if reason.is_failure:
             connection.lose(f"refused: {reason}")
         elif connection.version is MQTTProtocolVersion.MQTTv5:
@@ -258,7 +264,7 @@ class Subscriber:
 
     def _publish(self, connection: _Connection, gateways: frozenset[str]) -> None:
         try:
-            receipts = self._landing.receipts(gateways)
+            receipts = self._landing.receipts(gateways, bytes_max=connection.message_bytes_max)
         except SinkAway as error:
             log.warning("database away, receipts later: %s", error)
             return

@@ -30,6 +30,8 @@ RECIPIENTS_MAX, VOIDED_MAX, RANGES_MAX = 16, 4096, 1024
 JSON_MAX: Final = 256 * 1024
 MANIFEST_ADDED_MAX, HELLO_BYTES_MAX, VOIDED_BYTES_MAX = 200, 200, 19
 """Bytes: what a manifest adds to what is sealed in it; a hello without voided numbers, and one of these; at most."""
+RECEIPT_BYTES_MAX, RANGE_BYTES_MAX = 310, 65
+"""Bytes: a receipt that settles nothing and asks for 16 keys; a range and a refusal in it; at most."""
 KEY_VERSION: Final = 2
 """First field of a key record that names its algorithm; without one (version 1) it is A256GCM."""
 

@@ -17,10 +17,12 @@ from central.numbers import Numbers
 from central.sinks.base import Arrival, Landed, SinkAway
 from central.sinks.sqlite import SqliteSink
 from protocols.capture import Capture, Event, Fault, Gap, Source, TimeState, Value
-from protocols.messages import Health, Hello, Receipt, State, signed, topic
+from protocols.messages import RANGE_BYTES_MAX, RECEIPT_BYTES_MAX, Health, Hello, Receipt, State, signed, topic
 from protocols.quantity import by_name
 from tests.fleet import NOW, Gateway, centre, identity, other_centre, trust
 
+MOST = 560
+"""Bytes that a broker carries: short of a hundred ranges."""
 Message = tuple[str, bytes]
 
 
@@ -438,3 +440,36 @@ def test_however_batches_are_lost_repeated_and_shuffled_each_reading_is_there_on
         assert {2 * seq for seq in settled} <= set(stamps(sink))
     assert stamps(sink) == list(range(2, 18))
     sink.close()
+
+
+def test_a_receipt_is_no_longer_than_the_broker_carries_and_says_nothing_untrue(landing: Landing) -> None:
+    """A hundred holes: the first ranges are told, and with each hole that is filled the next."""
+    gateway = Gateway("gw-0001")
+    receive(landing, gateway.key())
+    odd = range(1, 200, 2)
+    for seq in odd:
+        receive(landing, gateway.batch(seq, [capture(seq)]))
+    ((_, whole),) = landing.receipts()
+    receive(landing, gateway.batch(1, [capture(1)]))
+    ((_, short),) = landing.receipts(bytes_max=MOST)
+    assert len(whole) > MOST >= len(short)
+    told = gateway.receipt(short)
+    assert told.contiguous_upto == 1
+    assert 2 < len(told.ranges) < 99 and told.ranges == gateway.receipt(whole).ranges[: len(told.ranges)]
+    for seq in range(2, 151, 2):
+        receive(landing, gateway.batch(seq, [capture(seq)]))
+    ((_, later),) = landing.receipts(bytes_max=MOST)
+    assert gateway.receipt(later).contiguous_upto == 151 and len(later) <= MOST
+
+
+def test_what_a_receipt_takes_is_no_more_than_is_allowed_for() -> None:
+    wide = (1 << 63) - 1
+    for count in (0, 20):
+        said = Receipt(
+            gateway="g" * 32, epoch=wide, contiguous_upto=wide - 1000,
+            ranges=tuple((wide - 900 + 4 * n, wide - 899 + 4 * n) for n in range(count)),
+            rejected=tuple((wide - n, "r" * 32) for n in range(count)), need_key=(bytes(8),) * MISSING_MAX,
+            sent_at=wide,
+        )  # fmt: skip
+        size = len(signed(said, kid=bytes(8), sign=lambda _: bytes(64)))
+        assert size <= RECEIPT_BYTES_MAX + RANGE_BYTES_MAX * count
