@@ -193,9 +193,12 @@ def test_a_defect_in_looking_at_what_came_is_that_of_its_meter_alone() -> None:
         desk.energy(meter("000000000002"), name="other")
         await asyncio.sleep(1.0)
         assert desk.outcome("odd").fault is Fault.INTERNAL and desk.plain("other") == ["12.34"]
+        desk.energy(one, name="now", lane=Lane.READ_NOW)
         desk.energy(one, name="after")
 
     serve(desk, script)
+    asked_now = [at for at, data in desk.line.asked if parse(data.lstrip(b"\xfe")).address == ADDRESS][1]
+    assert asked_now - desk.at["odd"] >= one.late_s, "what it was asked had no certain end"
     assert desk.at["after"] - desk.at["odd"] == pytest.approx(INTERNAL_S_FIRST, abs=1.0)
     assert desk.plain("after") == ["12.34"] and len(kept.notes) == desk.bus.counters.defects == 1
 
