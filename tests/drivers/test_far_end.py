@@ -99,13 +99,45 @@ def test_a_reading_that_has_begun_goes_on_before_others_begin() -> None:
     many = meters(4 * PIPELINE)
 
     async def script() -> None:
-        for one in many:
-            hall.ask(one, 1, 2, 3, name=one.entry.address)
+        await asyncio.sleep(1.0)
+        for n, one in enumerate(many):
+            hall.ask(one, 1, 2, 3, name=one.entry.address, within_s=50.0 - n)  # the later, the earlier its deadline
+            if n == PIPELINE - 1:
+                await asyncio.sleep(0.01)
 
     serve(hall, script)
-    began = {frame.unit: at for at, frame in reversed(hall.line.asked)}
-    first = [f"{unit}" for unit in range(1, PIPELINE + 1)]
-    assert max(hall.at[name] for name in first) <= min(at for unit, at in began.items() if unit > PIPELINE) + 0.001
+    asked = [frame.unit for _, frame in hall.line.asked]
+    first = range(1, PIPELINE + 1)
+    assert sorted(asked[: 3 * PIPELINE]) == sorted([*first] * 3) and len(asked) == 3 * len(many)
+
+
+def test_an_answer_that_came_before_the_connection_was_closed_counts() -> None:
+    def answer(frame: Frame, n: int) -> Said:
+        if n == PIPELINE - 1:
+            asyncio.get_running_loop().call_later(0.02, hall.line.tear)
+        return [(0.02 if n % 2 == 0 else 0.1, right(frame))]
+
+    hall = Hall(FarEnd(answer))
+    serve(hall, everybody(hall, meters(PIPELINE)))
+    assert all(hall.plain(str(unit)) == [str(unit << 8)] for unit in range(1, PIPELINE + 1))
+    assert sorted(frame.unit for _, frame in hall.line.asked) == sorted([*range(1, PIPELINE + 1), 2, 4, 6, 8])
+
+
+def test_a_bus_that_is_to_stop_when_its_connection_is_lost_opens_it_no_more() -> None:
+    hall = Hall(FarEnd(lambda frame, n: []))
+
+    async def main() -> None:
+        task = asyncio.ensure_future(hall.bus.run())
+        await everybody(hall, meters(3))()
+        await asyncio.sleep(0.4)
+        hall.bus.stop()
+        await asyncio.sleep(0.01)
+        assert not task.done() and hall.pipelined.in_flight == 3
+        hall.line.tear()
+        await asyncio.wait_for(task, 0.1)
+
+    virtual.run(main(), start_ms=1_700_000_000_000)
+    assert hall.line.opened == 1 and hall.bus.queued == 3 and not hall.ended
 
 
 def test_a_bus_whose_far_end_takes_its_time_loses_none_of_it() -> None:
