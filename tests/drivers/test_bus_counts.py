@@ -5,14 +5,15 @@ import asyncio
 import pytest
 
 from config.model import BusEntry
-from drivers.bus import Bus, BusCounters, Lane
+from drivers.bus import QUEUE_MAX, Bus, BusCounters, Lane
 from drivers.errors import ATTEMPTS_MAX, ErrorEstimate
 from drivers.line import PortLost
 from drivers.meter import Meter
 from drivers.port import OPEN_LISTEN_S
 from protocols.dlt645 import v2007
 from simulators import virtual
-from tests.desk import TURNAROUND_S, Desk, good, serve
+from tests.desk import START_MS, TURNAROUND_S, Desk, good, serve
+from tests.many import until
 from tests.script import BUS, Said, ScriptedLine, energy, meter, registers
 
 DAMAGED = energy()[:-3] + b"\x00\x16"
@@ -153,3 +154,57 @@ def test_after_a_restart_a_meter_whose_answers_name_their_item_is_asked_at_once(
     serve(desk, script)
     ((at, _),) = desk.line.asked
     assert at < OPEN_LISTEN_S + 0.05
+
+
+def test_a_question_that_was_not_answered_is_dead_time_though_nothing_else_waits() -> None:
+    desk, one = Desk(ScriptedLine(lambda question, n: [])), meter(attempts=1)
+    time_out_s = one.timeout_s(next(v2007.read(one.entry.address, ["00010000"])))
+
+    async def script() -> None:
+        await asyncio.sleep(1.0)
+        desk.energy(one, name="a")
+        await asyncio.sleep(10.0)
+        assert desk.bus.account.dead == pytest.approx(1000 * time_out_s, abs=1.0)
+
+    serve(desk, script, for_s=0)
+
+
+def test_a_bus_that_only_looks_whether_a_meter_is_back_is_idle() -> None:
+    desk, one = Desk(ScriptedLine(lambda question, n: [])), meter(attempts=1)
+
+    async def script() -> None:
+        desk.energy(one, name="a")
+        await until(lambda: len(desk.line.asked) == 2)
+        assert desk.bus.silent and desk.bus.idle()
+
+    serve(desk, script, for_s=0)
+
+
+def test_with_a_port_that_nobody_can_open_a_bus_is_idle_though_jobs_wait() -> None:
+    async def refuse(bus: BusEntry) -> ScriptedLine:
+        raise PortLost("no such device")
+
+    desk = Desk(ScriptedLine(good), open_line=refuse)
+
+    async def script() -> None:
+        desk.energy(meter(), name="a")
+        assert not desk.bus.idle()
+        await asyncio.sleep(60.0)
+        assert desk.bus.idle() and desk.bus.queued == 1
+        desk.bus.abandon()
+
+    serve(desk, script, for_s=0)
+    assert desk.outcome("a").detail == "no such device"
+
+
+def test_a_job_that_is_turned_away_counts_as_missed() -> None:
+    desk = Desk(ScriptedLine(good))
+
+    async def main() -> None:
+        one = meter()
+        for n in range(QUEUE_MAX + 2):
+            desk.energy(one, name=str(n))
+
+    virtual.run(main(), start_ms=START_MS)
+    counters = desk.bus.counters
+    assert (counters.jobs, counters.refused, counters.failed_missed) == (QUEUE_MAX + 2, 2, 2)
