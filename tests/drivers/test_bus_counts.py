@@ -208,3 +208,23 @@ def test_a_job_that_is_turned_away_counts_as_missed() -> None:
     virtual.run(main(), start_ms=START_MS)
     counters = desk.bus.counters
     assert (counters.jobs, counters.refused, counters.failed_missed) == (QUEUE_MAX + 2, 2, 2)
+
+
+@pytest.mark.parametrize("enforced", [True, False])
+def test_a_line_vouches_for_its_bytes_while_parity_is_checked_and_no_noise_shows(enforced: bool) -> None:
+    damaged = [False]
+    line = ScriptedLine(lambda question, n: [(TURNAROUND_S, DAMAGED)] if damaged[0] else good(question, n))
+    line.parity = "enforced" if enforced else "none"
+    desk = Desk(line)
+    certain = []
+
+    async def script() -> None:
+        for noise, answers in ((False, 20), (True, 5), (False, 1500)):
+            damaged[0] = noise
+            for n in range(answers):
+                desk.energy(meter(f"{n % 5 + 1:012d}", attempts=1), name=f"{answers} {n}")
+            await asyncio.sleep(300.0)
+            certain.append(desk.bus.certain)
+
+    serve(desk, script)
+    assert certain == [enforced, False, enforced] and len(desk.ended) == 1525
