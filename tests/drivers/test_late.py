@@ -304,3 +304,40 @@ def test_the_answer_to_a_question_of_a_gateway_that_was_killed_answers_nothing_o
 
 def test_without_waiting_for_it_it_would() -> None:
     assert after_a_restart(0.36, restarted=False) == ["7"]
+
+
+@pytest.mark.parametrize("known_at", [0.0, 1.0])
+def test_after_a_restart_a_meter_whose_answers_name_nothing_is_left_alone_whenever_it_is_first_known(
+    known_at: float,
+) -> None:
+    desk = Desk(ScriptedLine(lambda question, n: [(QUICK_S, registers(1, 0, 100))]))
+    desk.bus = Bus(BUS, open_line=desk.line.open, now_ms=virtual.now_ms, restarted=True)
+    one = meter("1", "modbus-rtu", turnaround_ms_max=1000, late_max_ms=1500)
+
+    async def script() -> None:
+        await asyncio.sleep(known_at)
+        desk.registers(one, 100, name="first")
+
+    serve(desk, script, for_s=10.0)
+    ((at, _),) = desk.line.asked
+    assert at == pytest.approx(2.5, abs=0.05)
+
+
+def test_on_a_line_that_is_never_idle_a_late_meter_is_found_out_by_what_comes_in_place_of_others_answers() -> None:
+    def answer(question: bytes, n: int) -> Said:
+        unit, address = question[0], int.from_bytes(question[2:4], "big")
+        return [(LATE_S if unit == 1 else 0.25, registers(unit, 0, address))]
+
+    desk = Desk(ScriptedLine(answer))
+    slow, other = (meter(unit, "modbus-rtu", **TIMES) for unit in "12")
+
+    async def script() -> None:
+        for n in range(200):
+            desk.registers(other, ADDRESSES[n % 4], name=f"other {n}")
+        desk.registers(slow, 10, name="slow", within_s=20.0)
+        await asyncio.sleep(10.0)
+
+    serve(desk, script, for_s=0.0)
+    assert slow.habits.late is not None and other.habits.late is None
+    told = [desk.plain(name) for name, _ in desk.ended if name.startswith("other")]
+    assert len(told) > 10 and {plain for (plain,) in told} <= {str(address) for address in ADDRESSES}
