@@ -303,7 +303,8 @@ class Outbox:
     # ---- housekeeping
 
     async def purge(self) -> int:
-        """One bounded step of letting settled history go that is older than its class is kept; how many rows.
+        """One bounded step of letting settled history go that is older than its class is kept; how many rows. A store
+        that had to leave its file comes back to it, if that is well again.
 
         To be called now and then (each minute); also counts the hours of running, and keeps the ballast.
         """
@@ -322,12 +323,14 @@ class Outbox:
             self._store.ballast.restore()
             return gone
 
-        def job() -> int:
-            if self._store.spare is not None:
-                self._store.spare.go_home(self._store)
-            return self._store.run(work)
+        def job() -> tuple[int, bool]:
+            home = self._store.spare is not None and self._store.spare.go_home(self._store)
+            return self._store.run(work), home
 
-        return await self._run(job)
+        gone, home = await self._run(job)
+        if home:
+            self._more_after()  # what waited in the file that was left
+        return gone
 
     async def check(self) -> list[str]:
         """Read through the whole store beside the writer; what is wrong with it, for people: empty when it is sound.

@@ -96,7 +96,10 @@ class HealthWatch:
             await asyncio.sleep(round_s)
 
     async def _keep_house(self) -> None:
+        came_home = self._outbox.counters["came_home"]
         await self._outbox.purge()
+        if self._outbox.counters["came_home"] > came_home:
+            self._uplink.look_again()
         floor = self._clock.floor_moved()
         if floor is not None:
             await self._outbox.set_fact(CLOCK_FLOOR, str(floor))

@@ -193,6 +193,10 @@ class Uplink:
         pace.end(begun[0], asyncio.get_running_loop().time())
         self._wake.set()
 
+    def look_again(self) -> None:
+        """Batches that were out of reach may be back."""
+        self._wake.set()
+
     async def _connect_until_stopped(self) -> None:
         now = asyncio.get_running_loop().time
         while not self._stopping.is_set():

@@ -139,9 +139,13 @@ async def test_a_store_goes_on_in_its_spare_file_and_comes_home(
     assert world.outbox.first_unsettled <= 2, "what waits in the other file is not settled"
     disk.relieve()
     await world.append()
+    await world.seal(2)
+    await world.settle_first()
+    world.outbox.more.clear()
     await world.outbox.purge()
     assert world.outbox.counters["came_home"] == 1
     assert not world.outbox.left
+    assert world.outbox.more.is_set(), "what was left behind waits, and nobody else may tell of it"
     assert not world.spare.exists()
     await world.append()
     await world.judge()

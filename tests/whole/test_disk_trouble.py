@@ -57,7 +57,7 @@ def test_a_gateway_that_waits_for_its_disk_itself_is_found_out(
     done = campaign(
         seed=seed, directory=tmp_path, broker=broker, troubles=("hanging",), program=changed("wait_for_disk")
     )
-    assert max(done.answered_s) > ANSWER_S_MAX and done.waiting == 0, (seed, done)
+    assert max(done.answered_s) > ANSWER_S_MAX, (seed, done)
     assert done.truth.passed, "late, and whole"
 
 
