@@ -199,10 +199,10 @@ class Run:
 
     def reason(self, now: float, trouble: str | None) -> tuple[Fault, str]:
         """Why it has no (more) values at its deadline; trouble: why the port is not open."""
-        if self.standing.silent:
-            return Fault.SILENT, "the meter does not answer"
         if trouble is not None:
             return Fault.BUS, trouble
+        if self.standing.silent:
+            return Fault.SILENT, "the meter does not answer"
         if self.standing.blocked_until > now:
             return Fault.INTERNAL, "left alone after a defect of ours showed on this meter"
         if self.last_fault is not None:

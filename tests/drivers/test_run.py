@@ -304,8 +304,8 @@ def test_why_a_job_has_no_values_at_its_deadline() -> None:
     reasons += [run.reason(NOW, None)[0], run.reason(NOW + 1.0, None)[0]]
     reasons.append(run.reason(NOW, "no such device")[0])
     run.standing.silent = True
-    reasons.append(run.reason(NOW, "no such device")[0])
-    assert reasons == [MISSED, GARBLED, SILENT, Fault.INTERNAL, SILENT, Fault.BUS, SILENT]
+    reasons += [run.reason(NOW, "no such device")[0], run.reason(NOW, None)[0]]
+    assert reasons == [MISSED, GARBLED, SILENT, Fault.INTERNAL, SILENT, Fault.BUS, Fault.BUS, SILENT]
     replied(run, 1)
     run.standing.silent = False
     assert run.reason(NOW + 1.0, None)[0] is MISSED
