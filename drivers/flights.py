@@ -59,7 +59,7 @@ class Flights:
         self._past: OrderedDict[int, None] = OrderedDict()
         self._odd: set[str] = set()
         """Meters whose answers did not fit although nobody else was asked: no mixing up of answers."""
-        self._deframer = TcpReplies(self._asked)
+        self._deframer = TcpReplies(self._asked, self.flying.__contains__)
         self._stalled_at = float("inf")
         """When a reply of which only a part came is given up (loop time)."""
         self._now_ms = now_ms
@@ -76,7 +76,7 @@ class Flights:
 
     def connected(self) -> None:
         """A fresh connection: nothing of the last one is left in it."""
-        self._deframer = TcpReplies(self._asked)
+        self._deframer = TcpReplies(self._asked, self.flying.__contains__)
         self._stalled_at = float("inf")
 
     def put(self, flight: Flight) -> bool:

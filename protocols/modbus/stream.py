@@ -32,13 +32,17 @@ class TcpReplies(Held):
     Unlike other deframers it does not find a reply with garbage behind it: there is none on TCP, but after a slip.
     """
 
-    __slots__ = ("_asked", "_pieces")
+    __slots__ = ("_asked", "_awaited", "_pieces")
 
-    def __init__(self, asked: Callable[[bytes], bool] | None = None) -> None:
+    def __init__(
+        self, asked: Callable[[bytes], bool] | None = None, awaited: Callable[[int], bool] | None = None
+    ) -> None:
         """asked: whether these two bytes are the transaction of a question that may still be answered, or this one byte
-        its first; without it, three bytes that may be the beginning of a header count as such."""
+        its first; without it, three bytes that may be the beginning of a header count as such. awaited: whether this is
+        the transaction of one that was not given up."""
         super().__init__()
         self._asked = asked
+        self._awaited = awaited
         self._pieces: list[int] = []
         """Where in the buffer pieces begin, but for the first."""
 
@@ -84,7 +88,7 @@ class TcpReplies(Held):
             end = start + _MBAP_HEADER + length
             body = buffer[start + _HEADER : end]
             if (start != headed and not (3 <= length <= _LENGTH_MAX and _reply_consistent(function, length, body))) or (
-                b"\0\0\0" in body and _swallows(body)
+                b"\0\0\0" in body and (_swallows(body) or self._ends_in_another(body))
             ):
                 self.skipped += 1
                 position = start + 1
@@ -110,6 +114,16 @@ class TcpReplies(Held):
         if pieces and position:
             self._pieces = [at - position for at in pieces if at > position]
         return frames
+
+    def _ends_in_another(self, body: bytes) -> bool:
+        """Whether the last bytes are the first 5 to 7 of the header of another reply that is awaited: of two replies
+        that both broke off, the second just where the first was to end."""
+        awaited = self._awaited
+        size = len(body)
+        return awaited is not None and any(
+            body[at + 2 : at + 5] == b"\0\0\0" and awaited(body[at] << 8 | body[at + 1])
+            for at in range(max(1, size + 1 - _HEADER), size - 4)
+        )
 
     def _begins_another(self, begin: bytes, transaction: int) -> bool:
         """Whether a piece that begins so (5 bytes, or what came) may be another reply than the one of this number."""

@@ -85,6 +85,8 @@ def test_two_replies_that_both_break_off_do_not_make_one(together: bool) -> None
         told = deframe(TcpReplies(lambda begin: any(number.startswith(begin) for number in numbers)), pieces)
         told = [frame for frame in told if frame != SHORT]
         more = len(whole) - kept
+        awaited = deframe(TcpReplies(None, lambda number: number == SHORT.transaction), pieces)
+        assert len([frame for frame in awaited if frame != SHORT]) == (more < 5 if together else more < 3)
         # Where too little came of the other, it cannot be known for what it is: see docs/limits.md.
         assert len(known) == (more < 8 if together else more < 3)
         assert len(told) == (more < 8 if together else 0)
