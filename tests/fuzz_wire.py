@@ -194,6 +194,11 @@ TARGETS: Mapping[str, Target] = {
         seeds=lambda: _streams(_frames_modbus(transactions=True)),
         mend=partial(in_parts, mended_mbap), size_max=STREAM_MAX,
     ),
+    "modbus-pipelined": Target(
+        run=_modbus(lambda _: TcpReplies(lambda begin: begin[-1] % 2 == 0, lambda number: number % 2 == 0)),
+        seeds=lambda: _streams(_frames_modbus(transactions=True)),
+        mend=partial(in_parts, mended_mbap), size_max=STREAM_MAX,
+    ),
     "modbus-ascii": Target(
         run=_modbus(lambda _: AsciiDeframer()),
         seeds=lambda: _streams(_frames_modbus(transactions=False, as_ascii=True)),
